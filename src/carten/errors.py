@@ -1,0 +1,17 @@
+"""Errors a user can act on; every one is a ``ValueError`` whose message says what was expected, found, where, and what to do."""
+
+
+class ConfigError(ValueError):
+    """A configuration key or value is wrong."""
+
+
+class DataError(ValueError):
+    """A structure, a label or a data file is wrong."""
+
+
+class ModelError(ValueError):
+    """A model cannot be built as asked, or cannot be applied to what it was given."""
+
+
+class ModelFileError(ValueError):
+    """A model file or checkpoint is foreign, damaged or of a newer format."""
