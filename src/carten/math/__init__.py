@@ -1,0 +1,1 @@
+"""Tensors in Cartesian space: bases, products, index symmetries, quadratures and radial functions."""
