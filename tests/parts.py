@@ -1,0 +1,51 @@
+"""Parts outside Python that some tests need; `pytest --require=cpp` turns their absence into a failure."""
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+COMPILERS = ("c++", "g++", "clang++")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def on_path(*names: str) -> str | None:
+    """The first of the programs that is on PATH."""
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _cpp() -> str | None:
+    compiler = on_path(*COMPILERS)
+    if compiler is None:
+        return f"no C++ compiler on PATH (looked for {', '.join(COMPILERS)}); install one, e.g. `apt-get install g++`"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "part.cpp"
+        source.write_text("#include <vector>\nint main() { return static_cast<int>(std::vector<int>().size()); }\n")
+        command = [compiler, "-std=c++17", str(source), "-o", str(source.with_suffix(".out"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else f"{compiler} does not compile C++17: {done.stderr.strip()}"
+
+
+def _chromium() -> str | None:
+    if on_path(*BROWSERS) is None or on_path("chromedriver") is None:
+        return (
+            f"no Chromium with its driver on PATH (looked for {', '.join(BROWSERS)} and chromedriver); "
+            "install both, e.g. `apt-get install chromium chromium-driver`"
+        )
+    return None
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "torch finds no CUDA device"
+
+
+PARTS = {"cpp": _cpp, "chromium": _chromium, "gpu": _gpu}
+
+
+@functools.cache
+def missing(part: str) -> str | None:
+    """Why a part cannot be used, or None when it can."""
+    return PARTS[part]()

@@ -1,0 +1,81 @@
+"""Rules about the project itself: file sizes, imports without side effects, a light `import carten`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "src" / "carten").rglob("*.py"))
+PYTHON = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "docs").glob("*.py"))]
+MODULES = [
+    ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    for path in SOURCES
+    if path.stem != "__main__"
+]
+MAX_LINES = 500
+HEAVY = ("torch", "numpy", "scipy", "ase", "matplotlib", "lightning", "pydantic")
+
+STATE = """
+import random, sys, warnings
+import numpy, torch
+def state():
+    return {
+        "default dtype of torch": torch.get_default_dtype(),
+        "default device of torch": torch.get_default_device(),
+        "random state of torch": torch.get_rng_state().numpy().tobytes(),
+        "number of threads of torch": torch.get_num_threads(),
+        "deterministic algorithms of torch": torch.are_deterministic_algorithms_enabled(),
+        "precision of float32 products": torch.get_float32_matmul_precision(),
+        "random state of numpy": numpy.random.get_state()[1].tobytes() + bytes(numpy.random.get_state()[2]),
+        "print options of numpy": str(numpy.get_printoptions()),
+        "random state of Python": random.getstate(),
+    }
+"""
+IMPORT_ALL = (
+    STATE
+    + """
+import importlib
+before = state()
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+    after = state()
+    changed = [name for name in before if before[name] != after[name]]
+    if changed:
+        sys.exit(f"import {module} changed: {', '.join(changed)}")
+"""
+)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_modules_are_found():
+    assert {"carten", "carten.model.graph", "carten.errors"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_500_lines(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, f"{path.relative_to(ROOT)} has {lines} lines, at most {MAX_LINES} are allowed: split it"
+
+
+def test_importing_changes_no_global_state():
+    done = python("-c", IMPORT_ALL, *MODULES)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_check_of_global_state_can_fail(tmp_path):
+    (tmp_path / "impolite.py").write_text("import torch\ntorch.set_default_dtype(torch.float64)\ntorch.rand(1)\n")
+    done = python("-c", f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n{IMPORT_ALL}", "impolite")
+    assert done.returncode == 1
+    assert "import impolite changed: default dtype of torch, random state of torch" in done.stderr
+
+
+def test_importing_carten_is_light():
+    program = f"import sys, carten; carten.__version__; print(*(m for m in {HEAVY!r} if m in sys.modules))"
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [], "`import carten` must not import these"
