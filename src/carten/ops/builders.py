@@ -1,0 +1,176 @@
+"""Plans of the model's heavy steps, built from the coupling tables."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from carten.math.coupling import coupling, is_admissible
+from carten.math.stf import harmonics as harmonics_table
+from carten.ops.plan import Array, Plan, Step, Term, merge
+from carten.ops.space import Part, Space
+
+Path = tuple[Part, Part, Part]
+
+
+def couples(left: Part, right: Part, target: Part) -> bool:
+    """Whether left x right -> target exists in O(3): the triangle rule, and p3 = p1 p2."""
+    return is_admissible(left.l, right.l, target.l) and target.p == left.p * right.p
+
+
+def coupling_terms(left: Part, right: Part, target: Part) -> list[Term]:
+    """Non-zero entries (c, a, b, C[a, b, c]) of one coupling; unit variance in gives unit variance out."""
+    table = coupling(left.l, right.l, target.l)
+    return [(int(c), int(a), int(b), float(table[a, b, c])) for a, b, c in np.argwhere(table)]
+
+
+@cache
+def harmonics(l_max: int) -> Plan:
+    """Harmonics of unit vectors, ``|Y_l|^2 = 2l + 1``, by the recursion ``Y_l ~ (Y_{l-1} x r)_l``; sites are vectors.
+
+    Inputs: ``one`` (E, 1), filled with ones, and ``vectors`` (E, 3). Output: (E, (l_max + 1)^2), degree by degree.
+    """
+    probe = np.array([0.48, -0.6, 0.64])
+    values = np.split(harmonics_table(l_max, probe), [l * l for l in range(1, l_max + 1)])
+    local: list[Array] = []
+    steps = [Step("harmonics", "one", "", ((0, 0, 0, 1.0),))]
+    previous = "one"
+    for l in range(1, l_max + 1):
+        table = coupling(l - 1, 1, l)
+        raw = np.einsum("abc,a,b->c", table, values[l - 1], probe)
+        scale = float(np.linalg.norm(values[l]) / np.linalg.norm(raw))
+        terms = [(c, a, b, scale * x) for c, a, b, x in coupling_terms(Part(l - 1, 1), Part(1, 1), Part(l, 1))]
+        local.append(Array(f"Y{l}", 2 * l + 1, channels=False))
+        steps.append(Step(f"Y{l}", previous, "vectors", merge(terms)))
+        steps.append(Step("harmonics", f"Y{l}", "", tuple((l * l + m, m, 0, 1.0) for m in range(2 * l + 1))))
+        previous = f"Y{l}"
+    inputs = (Array("one", 1, channels=False), Array("vectors", 3, channels=False))
+    return Plan(inputs, tuple(local), (Array("harmonics", (l_max + 1) ** 2, channels=False),), tuple(steps))
+
+
+@cache
+def interaction_paths(features: Space, l_max_edges: int, target: Space) -> tuple[Path, ...]:
+    """All products features x harmonics -> target, ordered by target."""
+    edges = Space.up_to(l_max_edges).parts
+    triples = ((h, y, a) for a in target.parts for h in features.parts for y in edges)
+    return tuple(path for path in triples if couples(*path))
+
+
+@cache
+def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
+    """Messages summed over edges, ``A_i[m, path] = sum_j R_path (h_j x Y(r_ij))_m`` (TACE; ICTP Eq. 5).
+
+    Sites are edges. Inputs: the parts of ``features`` gathered at ``neighbour``, ``harmonics`` (edges, components) and
+    ``radial`` (edges, paths, channels). Outputs: the parts of ``target`` scattered to ``centre`` with components ordered
+    (m, path), so that mixing over paths and channels is one matrix product. The harmonics enter through one matrix per
+    edge that all channels share.
+    """
+    paths = interaction_paths(features, l_max_edges, target)
+    slots: dict[tuple[Path, int, int], int] = {}
+    matrix: list[Term] = []
+    transform: list[Step] = []
+    weigh: list[Step] = []
+    sizes: dict[Part, int] = {}
+    for out in target.parts:
+        mine = [path for path in paths if path[2] == out]
+        sizes[out] = out.size * len(mine)
+        for part in features.parts:
+            terms: list[Term] = []
+            for path in (path for path in mine if path[0] == part):
+                for c, a, b, x in coupling_terms(*path):
+                    slot = slots.setdefault((path, c, a), len(slots))
+                    matrix.append((slot, path[1].l ** 2 + b, 0, x))
+                    terms.append((c * len(mine) + mine.index(path), a, slot, 1.0))
+            transform.append(Step(f"T{out.name}", f"h{part.name}", "matrix", tuple(sorted(set(terms)))))
+        pairs = [(m * len(mine) + k, paths.index(path)) for m in range(out.size) for k, path in enumerate(mine)]
+        weigh.append(Step(f"A{out.name}", f"T{out.name}", "radial", tuple((o, o, k, 1.0) for o, k in pairs)))
+    inputs = [Array(f"h{part.name}", part.size, index="neighbour") for part in features.parts]
+    inputs += [Array("harmonics", (l_max_edges + 1) ** 2, channels=False), Array("radial", len(paths))]
+    local = [Array("matrix", len(slots), channels=False), *(Array(f"T{p.name}", n) for p, n in sizes.items())]
+    outputs = [Array(f"A{part.name}", size, index="centre") for part, size in sizes.items()]
+    steps = [Step("matrix", "harmonics", "", merge(matrix)), *(s for s in transform if s.terms), *weigh]
+    return Plan(tuple(inputs), tuple(local), tuple(outputs), tuple(steps))
+
+
+Power = dict[Part, tuple[str, int]]
+"""Name of the array and number of paths of every part of ``B^q``."""
+
+
+class _Products:
+    """Steps and locals that form the powers ``B^q`` of a product basis, components ordered (path, m)."""
+
+    def __init__(self, space: Space, symmetric: bool) -> None:
+        self.space = space
+        self.symmetric = symmetric
+        self.locals: list[Array] = []
+        self.steps: list[Step] = []
+
+    def first(self) -> Power:
+        """``B^1 = A``."""
+        return {part: (f"A{part.name}", 1) for part in self.space.parts}
+
+    def paths(self, power: Power, order: int, target: Part) -> list[tuple[Part, Part]]:
+        """Pairs (x, y) of ``B^(order-1) x A -> target``; an odd product of A with itself vanishes."""
+        parts = self.space.parts
+        pairs = [(x, y) for x in power for y in parts if couples(x, y, target)]
+        if order > 2:
+            return pairs
+        pairs = [(x, y) for x, y in pairs if not (x == y and target.l % 2 == 1)]
+        return [(x, y) for x, y in pairs if not self.symmetric or parts.index(x) <= parts.index(y)]
+
+    def times(self, power: Power, order: int) -> Power:
+        """``B^order = B^(order-1) x A`` over all admissible paths, truncated at the space."""
+        result: Power = {}
+        for target in self.space.parts:
+            name, paths = f"B{order}_{target.name}", 0
+            for x, y in self.paths(power, order, target):
+                source, copies = power[x]
+                table = coupling_terms(x, y, target)
+                terms = [((paths + k) * target.size + c, k * x.size + a, b, v) for k in range(copies) for c, a, b, v in table]
+                self.steps.append(Step(name, source, f"A{y.name}", tuple(terms)))
+                paths += copies
+            if paths:
+                result[target] = (name, paths)
+                self.locals.append(Array(name, paths * target.size))
+        return result
+
+    def weigh(self, target: str, part: Part, power: tuple[str, int], first: int) -> int:
+        """Add ``sum_η W_η B_η`` to an array, with weights from ``first`` on; returns how many."""
+        source, copies = power
+        terms = [(m, k * part.size + m, first + k, 1.0) for m in range(part.size) for k in range(copies)]
+        self.steps.append(Step(target, source, "weights", tuple(terms)))
+        return copies
+
+
+@cache
+def product(space: Space, target: Space, order: int, symmetric: bool = True) -> Plan:
+    """Product basis of correlation order ν with weights, ``m_L = sum_q sum_η W[z, q, η] B^q_{η,L}`` (ICTP Eq. 6).
+
+    Sites are atoms. ``B^1 = A``, ``B^q = B^(q-1) x A``. The paths of the highest order are never formed: their weights
+    enter the earlier factor, ``sum_η W_η (B^(ν-1)_η x A)_L = ((sum_η W_η B^(ν-1)_η) x A)_L``.
+    Inputs: the parts of ``space``, and ``weights`` (elements, all η, channels) gathered at ``element``. Outputs: the parts
+    of ``target``.
+
+    Args:
+        space: parts of A; intermediate products are truncated to it.
+        target: parts of the result.
+        order: correlation order ν >= 1.
+        symmetric: whether the first product keeps one of the two orders of a pair (the other repeats it).
+    """
+    products = _Products(space, symmetric)
+    power = products.first()
+    n_weights = 0
+    for q in range(1, max(order, 2)):
+        power = products.times(power, q) if q > 1 else power
+        for part in (part for part in target.parts if part in power):
+            n_weights += products.weigh(f"m{part.name}", part, power[part], n_weights)
+    for part in target.parts if order > 1 else ():
+        for x, y in products.paths(power, order, part):
+            mixed = f"W_{part.name}_{x.name}_{y.name}"
+            products.locals.append(Array(mixed, x.size))
+            n_weights += products.weigh(mixed, x, power[x], n_weights)
+            products.steps.append(Step(f"m{part.name}", mixed, f"A{y.name}", tuple(coupling_terms(x, y, part))))
+    inputs = [Array(f"A{part.name}", part.size) for part in space.parts] + [Array("weights", n_weights, index="element")]
+    outputs = [Array(f"m{part.name}", part.size) for part in target.parts]
+    return Plan(tuple(inputs), tuple(products.locals), tuple(outputs), tuple(products.steps))
