@@ -1,0 +1,95 @@
+"""Pages made from the code: the property and input tables, the configuration reference, the list of modules."""
+
+import pkgutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import carten
+from carten.properties.spec import INPUTS, PROPERTIES, AtomicVirial, Derivative, Input, Property, Readout, Route, Sum
+
+PACKAGES = {
+    "math": "Mathematics: pure functions on tables and tensors",
+    "ops": "Operators: plans and the back ends that run them",
+    "model": "The network and the graph it reads",
+    "properties": "Properties and inputs, the potential, model files",
+    "data": "Reading, neighbour lists, data sets, statistics",
+    "train": "Losses, optimisers, training",
+    "interfaces": "Other programs",
+    "workflows": "Jobs",
+    "report": "Evaluation and its report",
+}
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; `|` inside cells is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def describe(route: Route) -> str:
+    """A route in words."""
+    match route:
+        case Readout(reduce="sum"):
+            return "readout"
+        case Readout():
+            return "readout (mean over atoms)"
+        case Sum(of):
+            return f"sum of `{of}`"
+        case AtomicVirial(of):
+            return f"shares of atoms in the virial of `{of}`"
+        case Derivative(of, wrt, sign, per_volume):
+            return f"{'−' if sign < 0 else ''}∂`{of}`/∂`{wrt}`{' / volume' if per_volume else ''}"
+    raise ValueError(f"no words for the route {route}")
+
+
+def common(row: Property | Input) -> list[str]:
+    """The cells that both tables share."""
+    indices = f"`{row.indices}`" if row.indices else "scalar"
+    return [f"`{row.name}`", row.scope, indices, "even" if row.parity > 0 else "odd", row.unit]
+
+
+def properties() -> str:
+    """The table of properties."""
+
+    def row(p: Property) -> list[str]:
+        routes = ", or ".join(describe(route) for route in p.routes)
+        return [*common(p), p.report_unit, routes]
+
+    header = ["name", "per", "indices", "under inversion", "unit", "errors in", "obtained as (default first)"]
+    return markdown_table(header, map(row, PROPERTIES))
+
+
+def inputs() -> str:
+    """The table of inputs."""
+
+    def row(i: Input) -> list[str]:
+        default = "required" if i.default is None else f"{i.default:g}"
+        return [*common(i), type(i.embed).__name__.lower(), default]
+
+    header = ["name", "per", "indices", "under inversion", "unit", "embedded as", "when absent"]
+    return markdown_table(header, map(row, INPUTS)) if INPUTS else "There is no built-in input yet.\n"
+
+
+def modules() -> str:
+    """An autodoc section for every public module, layer by layer."""
+    top = [m.name for m in pkgutil.iter_modules(carten.__path__) if not m.ispkg and not m.name.startswith("_")]
+    sections = [("Top level", [f"carten.{name}" for name in top if name != "cli"])]
+    for package, title in PACKAGES.items():
+        path = [f"{carten.__path__[0]}/{package}"]
+        names = [m.name for m in pkgutil.walk_packages(path, f"carten.{package}.") if not m.ispkg]
+        sections.append((title, [name for name in names if not name.rsplit(".", 1)[1].startswith("_")]))
+    lines = []
+    for title, names in sections:
+        lines.append(f"## {title}\n")
+        lines += [f"### {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in names]
+    return "\n".join(lines)
+
+
+def write(folder: Path) -> None:
+    """Write every generated page into a folder, leaving unchanged files alone."""
+    folder.mkdir(exist_ok=True)
+    pages = {"properties.md": properties(), "inputs.md": inputs(), "modules.md": modules()}
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
