@@ -1,0 +1,98 @@
+"""Conversion of units, by pint with CODATA constants.
+
+Names follow pint, plus the spellings common in atomistic data: ``Angstrom``, ``Ang`` and ``A`` are all the ångström
+(``eV/A`` is a force; the ampere is ``ampere``), ``Hartree``, ``Ha``, ``Bohr``, ``Rydberg``, ``Debye``, ``muB``.
+Two conversions change the dimension, because the published numbers do:
+
+- *amount of substance*: ``kcal/mol`` and ``eV`` differ by Avogadro's number;
+- *Gaussian units*: a polarizability is published as a volume (``A^3``, ``Bohr^3``), which is ``alpha / (4 pi eps0)``,
+  or in SI form (``e^2 A^2/eV``, ``C m^2/V``). With ``4 pi eps0 = 0.0694 e^2/(eV A)`` they convert into each other, and
+  so do ``A^3/(V/A)`` and ``e^3 A^3/eV^2`` of a hyperpolarizability.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import tokenize
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from carten.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pint
+
+    Quantity = pint.Quantity[Any]
+
+_ALIASES = {
+    "angstrom": ("Angstrom", "Ang", "A"),
+    "hartree": ("Hartree", "Ha"),
+    "bohr": ("Bohr",),
+    "rydberg": ("Rydberg",),
+    "debye": ("Debye",),
+    "bohr_magneton": ("muB",),
+}
+_AMBIGUOUS = ("au", "a.u.", "atomic units", "atomic_units")
+_EXAMPLES = ("eV", "meV", "Hartree", "Bohr", "Angstrom", "kcal/mol", "kJ/mol", "Debye", "GPa", "kbar", "mu_B", "ppm")
+
+
+@lru_cache(maxsize=1)
+def _registry() -> pint.UnitRegistry[Any]:
+    import pint
+
+    registry: pint.UnitRegistry[Any] = pint.UnitRegistry(on_redefinition="ignore")
+    for name, aliases in _ALIASES.items():
+        registry.define(f"@alias {name} = {' = '.join(aliases)}")
+    return registry
+
+
+def _unit(name: str) -> pint.Unit:
+    import pint
+
+    if name.strip().lower() in _AMBIGUOUS:
+        raise ConfigError(
+            f'unit "{name}" is ambiguous: atomic units differ by quantity; write "Hartree", "Hartree/Bohr", "Bohr^3"'
+        )
+    unreadable = (ArithmeticError, AssertionError, AttributeError, TypeError, ValueError, tokenize.TokenError)
+    try:
+        return _registry().parse_units(name.strip())
+    except (pint.PintError, *unreadable) as error:
+        near = difflib.get_close_matches(name, _EXAMPLES, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; known are e.g. {', '.join(_EXAMPLES)}"
+        raise ConfigError(f'unit "{name}" is not known{hint}') from error
+
+
+def _bridges() -> tuple[Quantity, ...]:
+    """Constants by which published numbers of one quantity differ in dimension (module docstring), and 1."""
+    registry = _registry()
+    avogadro = registry.Quantity(1.0, "avogadro_constant")
+    gaussian = registry.Quantity(4.0 * math.pi, "vacuum_permittivity")
+    return (registry.Quantity(1.0, ""), avogadro, 1 / avogadro, gaussian, 1 / gaussian)
+
+
+@lru_cache(maxsize=256)
+def conversion(from_unit: str, to_unit: str) -> float:
+    """Factor f with ``value[to_unit] = f * value[from_unit]``.
+
+    Args:
+        from_unit: unit of the number at hand, e.g. ``"kcal/mol/Angstrom"``; ``""`` is dimensionless.
+        to_unit: unit wanted. Two equal units need not be known: the factor is 1.
+
+    Raises:
+        ConfigError: a unit is unknown or has an offset (degree Celsius), or the two do not measure the same quantity.
+
+    Source: constants CODATA (Mohr, Newell, Taylor, Tiesinga), as shipped with pint.
+    """
+    if from_unit == to_unit:
+        return 1.0
+    source, target = (_registry().Quantity(1.0, _unit(name)) for name in (from_unit, to_unit))
+    if not (source._is_multiplicative and target._is_multiplicative):
+        raise ConfigError(f'units "{from_unit}" and "{to_unit}" differ by an offset, not a factor; use kelvin')
+    for bridge in _bridges():
+        if (source * bridge).dimensionality == target.dimensionality:
+            return float((source * bridge).to(target.units).magnitude)
+    raise ConfigError(
+        f'unit "{from_unit}" [{source.dimensionality}] cannot be converted to "{to_unit}" [{target.dimensionality}]: '
+        "they do not measure the same quantity; correct the unit given for this label"
+    )

@@ -1,0 +1,151 @@
+"""Neighbour lists against matscipy and against direct enumeration of images."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule, nanotube
+from matscipy.neighbours import neighbour_list
+
+from carten.data.neighbours import SAME_PLACE, edges, graph
+from carten.errors import DataError
+
+
+def as_set(index, shift):
+    rows = [tuple(map(int, row)) for row in np.concatenate([np.asarray(index), np.asarray(shift).T]).T]
+    assert len(rows) == len(set(rows)), "an edge is listed twice"
+    return set(rows)
+
+
+def enumerate_images(positions, cell, pbc, cutoff, reach):
+    """All (i, j, image) by trying every image up to ``reach`` cells away."""
+    found = set()
+    for image in product(*[range(-reach, reach + 1) if periodic else (0,) for periodic in pbc]):
+        vectors = positions[None] - positions[:, None] + np.array(image) @ cell
+        for i, j in zip(*np.nonzero(np.linalg.norm(vectors, axis=-1) < cutoff), strict=True):
+            if i != j or any(image):
+                found.add((int(i), int(j), *image))
+    return found
+
+
+def random_system(rng, n_atoms, size):
+    pbc = rng.random(3) < 0.5
+    cell = np.diag(rng.uniform(*size, 3)) + rng.normal(size=(3, 3)) * 0.25 * size[0]
+    positions = rng.uniform(-1.2, 2.2, size=(n_atoms, 3)) @ cell  # many atoms outside the cell
+    return positions, cell, pbc
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_small_cells_any_periodicity(seed):
+    """Cells of 2 to 5 Å with a cutoff up to 6 Å: several images of the same neighbour."""
+    rng = np.random.default_rng(seed)
+    heights = np.zeros(3)
+    while heights.min() < 1.0:  # flatter cells need more images than the enumeration tries
+        positions, cell, pbc = random_system(rng, int(rng.integers(1, 6)), (2.0, 5.0))
+        heights = abs(np.linalg.det(cell)) / [np.linalg.norm(np.cross(cell[i - 2], cell[i - 1])) for i in range(3)]
+    cutoff = rng.uniform(2.0, 6.0)
+    reach = int(np.ceil(cutoff / heights.min())) + 4  # + atoms up to 3.4 cells apart
+    index, shift = edges(positions, cell, pbc, cutoff)
+    assert as_set(index, shift) == enumerate_images(positions, cell, pbc, cutoff, reach)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_many_atoms_any_periodicity_against_matscipy(seed):
+    rng = np.random.default_rng(100 + seed)
+    positions, cell, pbc = random_system(rng, 300, (12.0, 20.0))
+    index, shift = edges(positions, cell, pbc, 4.0)
+    i, j, s = neighbour_list("ijS", positions=positions, cell=cell, pbc=pbc, cutoff=4.0)
+    assert as_set(index, shift) == as_set(np.stack([i, j]), s)
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [molecule("CH3CH2OH"), fcc111("Cu", (2, 2, 3), periodic=False), nanotube(3, 0), bulk("Cu"), Atoms("He")],
+    ids=["molecule", "slab", "wire", "bulk", "atom"],
+)
+def test_kinds_of_system(atoms):
+    """A molecule without cell, slab and wire without a vector where they are not periodic, one-atom cell, one atom."""
+    found = graph(atoms, 5.0)
+    cell = np.array(atoms.cell)
+    cell[~atoms.pbc] = 0.0
+    expected = enumerate_images(atoms.positions, cell, atoms.pbc, 5.0, 6)
+    assert as_set(found.edge_index, found.edge_shift) == expected
+    assert bool(expected) == (len(atoms) > 1 or atoms.pbc.any())
+    vectors = found.edge_vectors()
+    assert ((vectors.norm(dim=1) < 5.0) & (vectors.norm(dim=1) > SAME_PLACE)).all()
+
+
+def test_known_coordination():
+    """fcc copper: 12 first and 6 second neighbours, from one atom in a cell smaller than the cutoff."""
+    copper = bulk("Cu", a=3.6)
+    assert graph(copper, 3.6 / np.sqrt(2) + 0.01).n_edges == 12
+    assert graph(copper, 3.61).n_edges == 18
+
+
+def test_non_periodic_vectors_do_not_matter():
+    slab = fcc111("Al", (2, 2, 3), vacuum=8.0)
+    slab.pbc = (True, True, False)
+    reference = graph(slab, 5.0)
+    tilted = slab.copy()
+    tilted.cell[2] = slab.cell[0] * 1.3 + np.array([0.0, 0.0, 0.1])
+    for other in (tilted, Atoms(slab.numbers, slab.positions, cell=[*slab.cell[:2], [0, 0, 0]], pbc=slab.pbc)):
+        found = graph(other, 5.0)
+        assert torch.equal(found.edge_index, reference.edge_index)
+        assert torch.equal(found.edge_shift, reference.edge_shift)
+
+
+def test_order_is_deterministic_and_by_centre():
+    rng = np.random.default_rng(3)
+    atoms = Atoms("Si64", rng.uniform(0, 11, (64, 3)), cell=[11, 11, 11], pbc=True)
+    first, second = graph(atoms, 6.0), graph(atoms, 6.0)
+    assert torch.equal(first.edge_index, second.edge_index)
+    assert torch.equal(first.edge_shift, second.edge_shift)
+    rows = torch.cat([first.edge_index, first.edge_shift.T.long()]).T.tolist()
+    assert rows == sorted(rows)
+    reverse = {(j, i, -a, -b, -c) for i, j, a, b, c in rows}
+    assert reverse == {tuple(row) for row in rows}, "every edge has its reverse"
+
+
+def test_graph_fields():
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    inputs = {"charge": np.array([1.0]), "level": np.array([2]), "moment": np.zeros((2, 3))}
+    found = graph(atoms, 3.0, inputs, dtype=torch.float32)
+    assert found.positions.dtype == found.cell.dtype == found.edge_shift.dtype == torch.float32
+    assert found.numbers.tolist() == [11, 17]
+    assert found.cell.shape == (1, 3, 3)
+    assert found.pbc.tolist() == [[True] * 3]
+    assert found.structure.tolist() == [0, 0]
+    assert found.inputs["charge"].dtype == torch.float32
+    assert found.inputs["level"].dtype == torch.int64
+    assert found.inputs["moment"].shape == (2, 3)
+    found.positions[0] = 99.0
+    assert atoms.positions[0, 0] == 0.0, "the graph owns its memory"
+
+
+def test_no_neighbours_and_no_atoms():
+    far = graph(Atoms("He2", [[0, 0, 0], [9, 0, 0]]), 5.0)
+    assert far.edge_index.shape == (2, 0)
+    assert far.edge_shift.shape == (0, 3)
+    assert graph(Atoms(), 5.0).n_atoms == 0
+
+
+@pytest.mark.parametrize(
+    ("atoms", "words"),
+    [
+        (Atoms("HHe", [[0, 0, 0], [0, 0, 5e-4]]), ["atoms 0 and 1", "0.0005 Å"]),
+        (Atoms("HeH2", [[3, 0, 0], [1, 1, 1], [1, 1, 1]]), ["atoms 1 and 2"]),
+        (Atoms("H2", [[0.1, 0, 0], [3.1, 0, 0]], cell=[3, 3, 3], pbc=True), ["atoms 0 and 1"]),
+        (Atoms("H", cell=[4, 4, 4e-4], pbc=True), ["atom 0 and its periodic image"]),
+        (Atoms("H", pbc=True), ["periodic directions a, b, c", "set pbc to False"]),
+        (Atoms("H", cell=[[3, 0, 0], [6, 0, 0], [0, 0, 3]], pbc=(1, 1, 0)), ["periodic directions a, b "]),
+        (Atoms("H2", [[0, 0, 0], [0, np.nan, 1]]), ["atom 1", "not finite"]),
+        (Atoms("H", [[0, 0, 0]], cell=[np.inf, 3, 3], pbc=True), ["cell is not finite"]),
+    ],
+)
+def test_impossible_structures(atoms, words):
+    with pytest.raises(DataError) as error:
+        graph(atoms, 2.0)
+    for word in words:
+        assert word in str(error.value)
