@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,11 @@ def test_importing_carten_is_light():
     done = python("-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [], "`import carten` must not import these"
+
+
+def test_files_that_are_not_python_are_packaged():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    package = ROOT / "src" / "carten"
+    packaged = {path for pattern in settings["package-data"]["carten"] for path in package.glob(pattern)}
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert files - packaged == set(), "add their pattern to [tool.setuptools.package-data]"
