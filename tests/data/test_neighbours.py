@@ -96,6 +96,19 @@ def test_non_periodic_vectors_do_not_matter():
         assert torch.equal(found.edge_shift, reference.edge_shift)
 
 
+@pytest.mark.parametrize("pbc", [(False,) * 3, (True, True, False), (False, True, False)])
+@pytest.mark.parametrize("distance", [50.0, 1e4, 1e8])
+def test_parts_far_apart(pbc, distance):
+    """Two parts at any distance have the edges each has alone, and the search stays small."""
+    rng = np.random.default_rng(4)
+    cell = np.array([[9.0, 0, 0], [2.0, 8.0, 0], [1.0, 2.0, 7.0]])
+    parts = [rng.uniform(0, 8, (20, 3)), rng.uniform(0, 8, (30, 3))]
+    parts[1][:, 2] += distance  # never along a periodic vector only
+    together = as_set(*edges(np.concatenate(parts), cell, np.array(pbc), 4.0))
+    alone = [as_set(*edges(part, cell, np.array(pbc), 4.0)) for part in parts]
+    assert together == alone[0] | {(i + 20, j + 20, *image) for i, j, *image in alone[1]}
+
+
 def test_order_is_deterministic_and_by_centre():
     rng = np.random.default_rng(3)
     atoms = Atoms("Si64", rng.uniform(0, 11, (64, 3)), cell=[11, 11, 11], pbc=True)
@@ -140,7 +153,7 @@ def test_no_neighbours_and_no_atoms():
         (Atoms("H", cell=[4, 4, 4e-4], pbc=True), ["atom 0 and its periodic image"]),
         (Atoms("H", pbc=True), ["periodic directions a, b, c", "set pbc to False"]),
         (Atoms("H", cell=[[3, 0, 0], [6, 0, 0], [0, 0, 3]], pbc=(1, 1, 0)), ["periodic directions a, b "]),
-        (Atoms("H2", [[0, 0, 0], [0, np.nan, 1]]), ["atom 1", "not finite"]),
+        (Atoms("H2", [[0, 0, 0], [0, np.nan, 1]]), ["atom 1", "nan", "expected finite"]),
         (Atoms("H", [[0, 0, 0]], cell=[np.inf, 3, 3], pbc=True), ["cell is not finite"]),
     ],
 )

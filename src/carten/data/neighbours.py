@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 
 SAME_PLACE = 1e-3  # Å
 SMALL = 2000  # atoms; fewer are not worth a second thread
+FAR = 1e9  # Å; beyond it the image of an atom is no longer exact
 FLAT = 1e-6  # volume of the periodic directions relative to the product of their lengths
 
 
@@ -60,7 +61,9 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
         return np.empty((2, 0), dtype=np.int64), np.empty((0, 3), dtype=np.int64)
     threads = 1 if len(positions) < SMALL else 0  # 0: as many as there are cores
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=False, n_threads=threads)
-    pairs, shift, distance = search.compute(positions, _completed(cell, pbc), pbc, "PSd", copy=False)
+    complete = _completed(cell, pbc)
+    points = _without_gaps(positions, complete[~pbc], 2.0 * cutoff)
+    pairs, shift, distance = search.compute(points, complete, pbc, "PSd", copy=False)
     index = pairs.T.astype(np.int64)
     shift = shift.astype(np.int64)
     _require_apart(index, distance)
@@ -117,7 +120,7 @@ def _input(value: Array, dtype: torch.dtype) -> Tensor:
 
 
 def _completed(cell: Array, pbc: Array) -> Array:
-    """The cell, its non-periodic vectors replaced by unit vectors orthogonal to the others: their images are unused."""
+    """The cell, its non-periodic vectors replaced by unit vectors orthogonal to all others: their images are unused."""
     lengths = np.linalg.norm(cell[pbc], axis=1)
     if pbc.any():
         unit = cell[pbc] / np.where(lengths > 0.0, lengths, 1.0)[:, None]
@@ -129,11 +132,30 @@ def _completed(cell: Array, pbc: Array) -> Array:
             )
     if pbc.all():
         return cell
+    if not pbc.any():
+        return np.eye(3)
     complete = np.zeros((3, 3))
     complete[pbc] = cell[pbc]
     # rows of vh beyond the rank are orthonormal and orthogonal to every periodic vector
     complete[~pbc] = np.linalg.svd(complete)[2][int(pbc.sum()) :]
     return complete
+
+
+def _without_gaps(positions: Array, normals: Array, gap: float) -> Array:
+    """Positions with empty space along the non-periodic directions closed up to ``gap``, which is beyond the cutoff.
+
+    The pairs within the cutoff and their vectors stay as they are; the search grid stays small when parts of a system
+    are far apart (vesin 0.6 takes minutes or overflows there).
+    """
+    for normal in normals[np.ptp(positions @ normals.T, axis=0) > 10.0 * gap]:
+        height = positions @ normal
+        order = np.argsort(height)
+        excess = np.maximum(np.diff(height[order]) - gap, 0.0)
+        if excess.any():
+            lowered = np.zeros(len(height))
+            lowered[order[1:]] = np.cumsum(excess)
+            positions = positions - lowered[:, None] * normal
+    return positions
 
 
 def _axes(pbc: Array) -> str:
@@ -143,9 +165,12 @@ def _axes(pbc: Array) -> str:
 def _require_finite(positions: Array, cell: Array) -> None:
     if positions.ndim != 2 or positions.shape[1] != 3:
         raise DataError(f"positions must have shape (atoms, 3), found {positions.shape}")
-    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(positions) < FAR).all(axis=1))
     if len(bad):
-        raise DataError(f"position of atom {bad[0]} is not finite: {positions[bad[0]].tolist()}; remove the structure")
+        raise DataError(
+            f"position of atom {bad[0]} is {positions[bad[0]].tolist()}, expected finite numbers below {FAR:.0e} Å; "
+            "remove the structure"
+        )
     if not np.isfinite(cell).all():
         raise DataError(f"the cell is not finite: {cell.tolist()}; remove the structure")
 
