@@ -32,19 +32,21 @@ def harmonics(l_max: int) -> Plan:
     Inputs: ``one`` (E, 1), filled with ones, and ``vectors`` (E, 3). Output: (E, (l_max + 1)^2), degree by degree.
     """
     probe = np.array([0.48, -0.6, 0.64])
-    values = np.split(harmonics_table(l_max, probe), [l * l for l in range(1, l_max + 1)])
+    values = np.split(harmonics_table(l_max, probe), [rank * rank for rank in range(1, l_max + 1)])
     local: list[Array] = []
     steps = [Step("harmonics", "one", "", ((0, 0, 0, 1.0),))]
     previous = "one"
-    for l in range(1, l_max + 1):
-        table = coupling(l - 1, 1, l)
-        raw = np.einsum("abc,a,b->c", table, values[l - 1], probe)
-        scale = float(np.linalg.norm(values[l]) / np.linalg.norm(raw))
-        terms = [(c, a, b, scale * x) for c, a, b, x in coupling_terms(Part(l - 1, 1), Part(1, 1), Part(l, 1))]
-        local.append(Array(f"Y{l}", 2 * l + 1, channels=False))
-        steps.append(Step(f"Y{l}", previous, "vectors", merge(terms)))
-        steps.append(Step("harmonics", f"Y{l}", "", tuple((l * l + m, m, 0, 1.0) for m in range(2 * l + 1))))
-        previous = f"Y{l}"
+    for rank in range(1, l_max + 1):
+        table = coupling(rank - 1, 1, rank)
+        raw = np.einsum("abc,a,b->c", table, values[rank - 1], probe)
+        scale = float(np.linalg.norm(values[rank]) / np.linalg.norm(raw))
+        terms = [(c, a, b, scale * x) for c, a, b, x in coupling_terms(Part(rank - 1, 1), Part(1, 1), Part(rank, 1))]
+        local.append(Array(f"Y{rank}", 2 * rank + 1, channels=False))
+        steps.append(Step(f"Y{rank}", previous, "vectors", merge(terms)))
+        steps.append(
+            Step("harmonics", f"Y{rank}", "", tuple((rank * rank + m, m, 0, 1.0) for m in range(2 * rank + 1)))
+        )
+        previous = f"Y{rank}"
     inputs = (Array("one", 1, channels=False), Array("vectors", 3, channels=False))
     return Plan(inputs, tuple(local), (Array("harmonics", (l_max + 1) ** 2, channels=False),), tuple(steps))
 
@@ -62,9 +64,9 @@ def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
     """Messages summed over edges, ``A_i[m, path] = sum_j R_path (h_j x Y(r_ij))_m`` (TACE; ICTP Eq. 5).
 
     Sites are edges. Inputs: the parts of ``features`` gathered at ``neighbour``, ``harmonics`` (edges, components) and
-    ``radial`` (edges, paths, channels). Outputs: the parts of ``target`` scattered to ``centre`` with components ordered
-    (m, path), so that mixing over paths and channels is one matrix product. The harmonics enter through one matrix per
-    edge that all channels share.
+    ``radial`` (edges, paths, channels). Outputs: the parts of ``target`` that have a path, scattered to ``centre`` with
+    components ordered (m, path), so that mixing over paths and channels is one matrix product. The harmonics enter
+    through one matrix per edge that all channels share.
     """
     paths = interaction_paths(features, l_max_edges, target)
     slots: dict[tuple[Path, int, int], int] = {}
@@ -72,7 +74,7 @@ def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
     transform: list[Step] = []
     weigh: list[Step] = []
     sizes: dict[Part, int] = {}
-    for out in target.parts:
+    for out in dict.fromkeys(path[2] for path in paths):
         mine = [path for path in paths if path[2] == out]
         sizes[out] = out.size * len(mine)
         for part in features.parts:
@@ -127,7 +129,8 @@ class _Products:
             for x, y in self.paths(power, order, target):
                 source, copies = power[x]
                 table = coupling_terms(x, y, target)
-                terms = [((paths + k) * target.size + c, k * x.size + a, b, v) for k in range(copies) for c, a, b, v in table]
+                blocks = [(paths + k) * target.size for k in range(copies)]
+                terms = [(o + c, k * x.size + a, b, v) for k, o in enumerate(blocks) for c, a, b, v in table]
                 self.steps.append(Step(name, source, f"A{y.name}", tuple(terms)))
                 paths += copies
             if paths:
@@ -149,8 +152,8 @@ def product(space: Space, target: Space, order: int, symmetric: bool = True) -> 
 
     Sites are atoms. ``B^1 = A``, ``B^q = B^(q-1) x A``. The paths of the highest order are never formed: their weights
     enter the earlier factor, ``sum_η W_η (B^(ν-1)_η x A)_L = ((sum_η W_η B^(ν-1)_η) x A)_L``.
-    Inputs: the parts of ``space``, and ``weights`` (elements, all η, channels) gathered at ``element``. Outputs: the parts
-    of ``target``.
+    Inputs: the parts of ``space``, and ``weights`` (elements, all η, channels) gathered at ``element``.
+    Outputs: the parts of ``target``.
 
     Args:
         space: parts of A; intermediate products are truncated to it.
@@ -171,6 +174,33 @@ def product(space: Space, target: Space, order: int, symmetric: bool = True) -> 
             products.locals.append(Array(mixed, x.size))
             n_weights += products.weigh(mixed, x, power[x], n_weights)
             products.steps.append(Step(f"m{part.name}", mixed, f"A{y.name}", tuple(coupling_terms(x, y, part))))
-    inputs = [Array(f"A{part.name}", part.size) for part in space.parts] + [Array("weights", n_weights, index="element")]
+    inputs = [
+        *(Array(f"A{part.name}", part.size) for part in space.parts),
+        Array("weights", n_weights, index="element"),
+    ]
     outputs = [Array(f"m{part.name}", part.size) for part in target.parts]
     return Plan(tuple(inputs), tuple(products.locals), tuple(outputs), tuple(products.steps))
+
+
+@cache
+def powers(space: Space, target: Space, order: int, symmetric: bool = True) -> Plan:
+    """All ``B^q`` of the product basis, q = 1..order, without weights: for weights that mix channels.
+
+    Sites are atoms. Inputs: the parts of ``space``. Outputs: the parts of ``target`` with components ordered (m, path).
+    """
+    products = _Products(space, symmetric)
+    power = products.first()
+    found: dict[Part, list[tuple[str, int, int]]] = {part: [] for part in target.parts}
+    for q in range(1, order + 1):
+        power = products.times(power, q) if q > 1 else power
+        for part in (part for part in target.parts if part in power):
+            found[part].append((*power[part], sum(copies for _, copies, _ in found[part])))
+    outputs, steps = [], list(products.steps)
+    for part, blocks in found.items():
+        n = sum(copies for _, copies, _ in blocks)
+        outputs.append(Array(f"m{part.name}", part.size * n))
+        for source, copies, first in blocks:
+            terms = [(m * n + first + k, k * part.size + m, 0, 1.0) for m in range(part.size) for k in range(copies)]
+            steps.append(Step(f"m{part.name}", source, "", tuple(sorted(terms))))
+    inputs = tuple(Array(f"A{part.name}", part.size) for part in space.parts)
+    return Plan(inputs, tuple(products.locals), tuple(outputs), tuple(steps))

@@ -12,7 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 
 Term = tuple[int, int, int, float]
 """Components of target, left and right, and the coefficient; right is 0 in a linear step."""
@@ -119,7 +119,9 @@ class Plan:
             else:
                 scalar += len(step.terms)
         moved = (*self.inputs, *self.outputs)
-        return Cost(scalar, vector, sum(a.size for a in moved if not a.channels), sum(a.size for a in moved if a.channels))
+        return Cost(
+            scalar, vector, sum(a.size for a in moved if not a.channels), sum(a.size for a in moved if a.channels)
+        )
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _fresh(name: str, taken: set[str]) -> str:
     return name
 
 
-@lru_cache(maxsize=None)
+@cache
 def _vjp(plan: Plan, wrt: tuple[str, ...], given: tuple[str, ...]) -> Plan:
     active = set(wrt)
     for step in plan.steps:

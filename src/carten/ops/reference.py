@@ -1,4 +1,4 @@
-"""The reference back end: plain torch on any device and dtype, differentiable by autograd; the specification of a plan."""
+"""The reference back end: plain torch on any device and dtype, differentiable by autograd; what a plan means."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Part(NamedTuple):
     """Irreducible tensors of one rank ``l`` and parity ``p`` (eigenvalue under inversion, -1 or +1) of O(3)."""
 
-    l: int  # noqa: E741  the field's letter for the rank
+    l: int
     p: int
 
     @property

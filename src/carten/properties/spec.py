@@ -10,7 +10,7 @@ Scope = Literal["structure", "atom"]
 
 @dataclass(frozen=True)
 class Readout:
-    """Read directly from the features of atoms; a structure's value is the sum (extensive) or mean (intensive) over them."""
+    """Read from the features of atoms; a structure's value is the sum (extensive) or mean (intensive) over them."""
 
     reduce: Literal["sum", "mean"] = "sum"
 
@@ -145,13 +145,26 @@ PROPERTIES: tuple[Property, ...] = (
     Property("energies", "atom", "", +1, "eV", report="meV"),
     Property("energy", "structure", "", +1, "eV", (Sum("energies"),), report="meV"),
     Property(
-        "forces", "atom", "i", -1, "eV/Angstrom", (Derivative("energy", "positions", sign=-1), Readout()), report="meV/Angstrom"
+        "forces",
+        "atom",
+        "i",
+        -1,
+        "eV/Angstrom",
+        (Derivative("energy", "positions", sign=-1), Readout()),
+        report="meV/Angstrom",
     ),
     Property(
-        "stress", "structure", "ij=ji", +1, "eV/Angstrom^3", (Derivative("energy", "strain", per_volume=True), Readout("mean")),
+        "stress",
+        "structure",
+        "ij=ji",
+        +1,
+        "eV/Angstrom^3",
+        (Derivative("energy", "strain", per_volume=True), Readout("mean")),
         report="meV/Angstrom^3",
     ),
-    Property("virial", "structure", "ij=ji", +1, "eV", (Derivative("energy", "strain", sign=-1), Readout()), report="meV"),
+    Property(
+        "virial", "structure", "ij=ji", +1, "eV", (Derivative("energy", "strain", sign=-1), Readout()), report="meV"
+    ),
     Property("virials", "atom", "ij", +1, "eV", (AtomicVirial("energy"),), report="meV"),
     Property("dipole", "structure", "i", -1, "e*Angstrom", (Readout(),), report="e*Angstrom"),
     Property("polarizability", "structure", "ij=ji", +1, "Angstrom^3", (Readout(),)),

@@ -1,0 +1,81 @@
+"""The interaction: messages from neighbours, summed over edges and mixed over paths and channels."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from carten.model.config import NetworkConfig
+from carten.model.edges import Edges
+from carten.model.parameters import Features, Linear, channels, normal
+from carten.ops import builders
+from carten.ops.library import evaluate
+from carten.ops.space import Space
+
+SILU_GAIN = 1.6765324703310907
+"""1 / sqrt(<silu(x)^2>) over unit normals: keeps unit variance."""
+
+
+class RadialNetwork(nn.Module):
+    """A bias-free perceptron on the radial basis: (E, n_basis) -> (E, n_out), zero and C^2 at the cutoff.
+
+    With element dependence the first layer is modulated by ``1 + u[z_i] + v[z_j]`` (learned, per hidden unit).
+    """
+
+    def __init__(self, config: NetworkConfig, n_out: int, n_elements: int, generator: torch.Generator) -> None:
+        super().__init__()
+        sizes = [config.radial.n_basis, *config.radial.hidden, n_out]
+        self.weight = nn.ParameterList([normal(shape, generator) for shape in pairwise(sizes)])
+        self.elements = None
+        if config.radial.elements:
+            self.elements = normal((2, n_elements, sizes[1]), generator)
+
+    def forward(self, edges: Edges) -> Tensor:
+        """Radial weights of every edge."""
+        values = edges.basis
+        last = len(self.weight) - 1
+        for k, weight in enumerate(self.weight):
+            values = values @ (weight * weight.shape[0] ** -0.5)
+            if k == 0 and self.elements is not None:
+                element = edges.kinds.index.values
+                centre = self.elements[0].index_select(0, element.index_select(0, edges.centre.values))
+                neighbour = self.elements[1].index_select(0, element.index_select(0, edges.neighbour.values))
+                values = values * (1 + centre + neighbour)
+            if k < last:
+                values = nn.functional.silu(values) * SILU_GAIN
+        return values
+
+
+class Interaction(nn.Module):
+    """``A_i = 1/n sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
+
+    def __init__(
+        self, config: NetworkConfig, features: Space, n_elements: int, neighbours: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        n = config.n_channels
+        self.target = Space.up_to(config.l_max_edges, config.odd_products)
+        paths = builders.interaction_paths(features, config.l_max_edges, self.target)
+        self.plan = builders.interaction(features, config.l_max_edges, self.target)
+        self.features = features
+        self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
+        self.scale = 1 / neighbours
+        self.up = Linear(channels(features, n), n, generator)
+        self.radial = RadialNetwork(config, len(paths) * n, n_elements, generator)
+        copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
+        self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
+
+    def forward(self, features: Features, edges: Edges) -> Features:
+        """Messages over :attr:`target`, each (atoms, 2l + 1, channels)."""
+        sent = self.up(features)
+        radial = self.radial(edges) * self.scale
+        operands = [sent[part] for part in self.features.parts]
+        n_channels = operands[0].shape[2]
+        operands += [edges.harmonics, radial.view(edges.n_edges, -1, n_channels)]
+        indices = {"centre": edges.centre, "neighbour": edges.neighbour}
+        sums = evaluate(self.plan, operands, indices, edges.n_edges, edges.backend)
+        pairs = zip(self.target.parts, sums, strict=True)
+        mixed: Features = self.mix({part: a.view(edges.n_atoms, part.size, -1) for part, a in pairs})
+        return mixed

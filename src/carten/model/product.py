@@ -1,0 +1,129 @@
+"""Many-body products: the recursive product basis and its exact spatial alternative."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carten.errors import ModelError
+from carten.math.quadrature import sphere
+from carten.math.stf import harmonics
+from carten.model.config import NetworkConfig
+from carten.model.kinds import Kinds
+from carten.model.parameters import ElementLinear, Features, normal
+from carten.ops import builders
+from carten.ops.library import evaluate
+from carten.ops.plan import Plan
+from carten.ops.space import Space
+
+
+class RecursiveProduct(nn.Module):
+    """``m_L = sum_q sum_η W[z, q, η, c] B^q_{η,L,c}``, ``B^q = B^(q-1) x A`` (ICTP Eq. 6)."""
+
+    def __init__(
+        self, config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        symmetric = config.product.paths == "symmetric"
+        self.plan = builders.product(space, target, config.correlation_order, symmetric)
+        self.space, self.target = space, target
+        n_weights = self.plan.arrays["weights"].size
+        self.weight = normal((n_elements, n_weights, config.n_channels), generator)
+        self.register_buffer("scale", _path_scale(self.plan, n_weights), persistent=False)
+
+    scale: Tensor
+
+    def forward(self, features: Features, kinds: Kinds, backend: str) -> Features:
+        """Products of each atom's features."""
+        operands = [*(features[part] for part in self.space.parts), self.weight * self.scale]
+        outputs = evaluate(self.plan, operands, {"element": kinds.index}, len(kinds.index.values), backend)
+        return dict(zip(self.target.parts, outputs, strict=True))
+
+
+def _path_scale(plan: Plan, n_weights: int) -> Tensor:
+    """1 / sqrt(number of paths) that lead to the same array as a weight's path, (n_weights, 1)."""
+    scale = torch.ones(n_weights, 1, dtype=torch.float64)
+    for step in plan.steps:
+        if step.right == "weights":
+            rows = sorted({b for _, _, b, _ in step.terms})
+            scale[rows] = len(rows) ** -0.5
+    return scale
+
+
+class CoupledProduct(nn.Module):
+    """As :class:`RecursiveProduct`, mixing channels: ``m_L = sum_η sum_c' W[z, q, η, c', c] B^q_{η,L,c'}``."""
+
+    def __init__(
+        self, config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.plan = builders.powers(space, target, config.correlation_order, config.product.paths == "symmetric")
+        self.space, self.target = space, target
+        sizes = {p: a.size // p.size * config.n_channels for p, a in zip(target.parts, self.plan.outputs, strict=True)}
+        self.mix = ElementLinear(sizes, config.n_channels, n_elements, generator)
+
+    def forward(self, features: Features, kinds: Kinds, backend: str) -> Features:
+        """Products of each atom's features."""
+        operands = [features[part] for part in self.space.parts]
+        outputs = evaluate(self.plan, operands, {}, len(kinds.index.values), backend)
+        paths = zip(self.target.parts, outputs, strict=True)
+        mixed: Features = self.mix({part: b.view(len(b), part.size, -1) for part, b in paths}, kinds)
+        return mixed
+
+
+class SpatialProduct(nn.Module):
+    """Features as functions on the sphere, a pointwise polynomial of degree ν, and back (TACE v3).
+
+    ``f(s) = sum_l A_l . Y_l(s)``, ``m_L = <Y_L(s), sum_q W[z, q, L, c] f(s)^q>``. The quadrature is exact to degree
+    ``ν l_max + L``, so the result is exactly equivariant.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        order = config.correlation_order
+        points, weights = sphere(order * space.l_max + target.l_max)
+        values = harmonics(max(space.l_max, target.l_max), points)
+        blocks = {part: values[:, part.l**2 : (part.l + 1) ** 2] for part in {*space.parts, *target.parts}}
+        to_sphere = torch.tensor(np.concatenate([blocks[part] for part in space.parts], axis=1))
+        self.register_buffer("to_sphere", to_sphere / len(space.parts) ** 0.5, persistent=False)
+        back = np.concatenate([blocks[part] * weights[:, None] for part in target.parts], axis=1)
+        self.register_buffer("from_sphere", torch.tensor(back).T.contiguous(), persistent=False)
+        self.space, self.target = space, target
+        self.weight = normal((n_elements, order, len(target.parts), config.n_channels), generator)
+
+    to_sphere: Tensor
+    from_sphere: Tensor
+
+    def forward(self, features: Features, kinds: Kinds, backend: str) -> Features:
+        """Products of each atom's features."""
+        joined = torch.cat([features[part] for part in self.space.parts], dim=1)
+        values = self.to_sphere @ joined
+        weight = self.weight[kinds.index.values]
+        power, total = values, {part: torch.zeros_like(joined[:, : part.size]) for part in self.target.parts}
+        for q in range(weight.shape[1]):
+            power = power * values if q else power
+            projected = torch.split(self.from_sphere @ power, [part.size for part in self.target.parts], dim=1)
+            for k, part in enumerate(self.target.parts):
+                total[part] = total[part] + projected[k] * weight[:, q, k, None]
+        return total
+
+
+def build(config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator) -> nn.Module:
+    """The product that the configuration asks for.
+
+    Raises:
+        ModelError: when ``target`` has pseudotensors that products of ``space`` cannot make.
+    """
+    unreachable = [part.name for part in target.parts if not part.natural and not config.odd_products]
+    if unreachable:
+        raise ModelError(
+            f"features {', '.join(unreachable)} are pseudotensors, which even products never make: "
+            "set odd_products: true"
+        )
+    if config.product.kind == "spatial":
+        return SpatialProduct(config, space, target, n_elements, generator)
+    kind = CoupledProduct if config.product.weights == "coupled" else RecursiveProduct
+    return kind(config, space, target, n_elements, generator)

@@ -1,0 +1,107 @@
+"""Readouts: from tensor features to Cartesian properties of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from carten.math.symmetry import decompose
+from carten.model.parameters import Features, Linear, normal
+from carten.ops.space import SCALAR, Part, Space
+from carten.properties.spec import Property
+
+
+def parts_of(row: Property) -> dict[Part, int]:
+    """The irreducible parts of a property's values, with multiplicities."""
+    return {Part(rank, row.parity): copies for rank, copies in decompose(row.indices).parts}
+
+
+class Readout(nn.Module):
+    """Linear in the features of a layer; the last layer has one hidden layer, gated by its scalars."""
+
+    def __init__(self, copies: dict[Part, int], n_channels: int, n_hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.out = nn.ModuleDict(
+            {part.name: Linear({part: n_hidden or n_channels}, n, generator) for part, n in copies.items()}
+        )
+        self.copies = copies
+        self.hidden = Linear(dict.fromkeys(copies, n_channels), n_hidden, generator) if n_hidden else None
+        gates = {part: normal((n_channels, n_hidden), generator) for part in copies if n_hidden and part != SCALAR}
+        self.gates = nn.ParameterDict({part.name: weight for part, weight in gates.items()})
+
+    def forward(self, features: Features) -> Features:
+        """(atoms, 2l + 1, copies) for every part."""
+        if self.hidden is None:
+            inner = features
+        else:
+            inner = self.hidden(features)
+            for part in self.copies:
+                gate = inner[part] if part == SCALAR else features[SCALAR] @ self._gate(part)
+                inner[part] = nn.functional.silu(inner[part]) if part == SCALAR else inner[part] * torch.sigmoid(gate)
+        result: Features = {part: self.out[part.name](inner)[part] for part in self.copies}
+        return result
+
+    def _gate(self, part: Part) -> Tensor:
+        weight: Tensor = self.gates[part.name]
+        scaled: Tensor = weight * weight.shape[0] ** -0.5
+        return scaled
+
+
+class Head(nn.Module):
+    """Values of one property at every atom, ``reference[z] + shift[z] + scale * sum_layers readout``.
+
+    The values are float64: small differences survive large references. ``reference`` holds energies of isolated atoms
+    or another composition baseline for the scalar part; ``scale`` and ``shift`` come from the statistics of the data.
+    """
+
+    reference: Tensor
+    shift: Tensor
+    scale: Tensor
+    assembly: Tensor
+
+    def __init__(
+        self, row: Property, spaces: list[Space], n_elements: int, sizes: tuple[int, int], generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        n_channels, n_hidden = sizes
+        self.copies = parts_of(row)
+        self.shape = row.shape
+        self.readouts = nn.ModuleList()
+        for k, space in enumerate(spaces):
+            copies = {part: n for part, n in self.copies.items() if part in space}
+            self.readouts.append(Readout(copies, n_channels, n_hidden if k == len(spaces) - 1 else 0, generator))
+        n_scalars = self.copies.get(SCALAR, 0)
+        self.register_buffer("reference", torch.zeros(n_elements, n_scalars, dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(n_elements, n_scalars, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        rows = [_rows(row, part) for part in self.copies]
+        self.register_buffer("assembly", torch.cat(rows), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move and cast parameters; the float64 buffers follow to the device and keep their precision."""
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in kept.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
+
+    def forward(self, layers: list[Features], element: Tensor) -> Tensor:
+        """(atoms, 3, ..) float64."""
+        total: Features = {}
+        for readout, features in zip(self.readouts, layers, strict=True):
+            for part, value in readout(features).items():
+                total[part] = total[part] + value if part in total else value
+        total = {part: value.to(torch.float64) * self.scale for part, value in total.items()}
+        if SCALAR in total:
+            total[SCALAR] = total[SCALAR] + (self.reference + self.shift).index_select(0, element).unsqueeze(1)
+        flat = torch.cat([total[part].flatten(1) for part in self.copies], dim=1)
+        return (flat @ self.assembly).view(-1, *self.shape)
+
+
+def _rows(row: Property, part: Part) -> Tensor:
+    """Rows (m, copy) of the map from packed values of one part to flat Cartesian values."""
+    basis = torch.tensor(decompose(row.indices).basis(part.l))
+    return basis.transpose(0, 1).reshape(-1, 3**row.rank)

@@ -1,0 +1,158 @@
+"""Model files: safetensors with a JSON header, written atomically, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+import carten
+from carten.errors import ModelFileError
+from carten.model.config import NetworkConfig
+from carten.properties.potential import Potential
+from carten.properties.rows import dump, load_property
+
+FORMAT = 1
+KEY = "carten"
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a format version to the next: header to header."""
+
+
+def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Write a model to one ``.carten`` file.
+
+    Args:
+        path: where; the folder must exist.
+        model: its weights are stored as they are (training passes the averaged ones).
+        provenance: JSON-compatible facts about how it was made.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ModelFileError: when the file exists, or cannot be written; an existing file then stays intact.
+    """
+    header = {
+        "format": FORMAT,
+        "version": carten.__version__,
+        "network": model.config.model_dump(mode="json"),
+        "elements": list(model.elements),
+        "neighbours": model.neighbours,
+        "properties": [dump(row) for row in model.properties.values()],
+        "units": {name: row.unit for name, row in model.properties.items()},
+        "reference_energies": _reference_energies(model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "provenance": dict(provenance),
+    }
+    write(path, model.state_dict(), {KEY: json.dumps(header)}, overwrite)
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], overwrite: bool = False) -> None:
+    """Write tensors and a header to a safetensors file: to a temporary file, flushed to disk, then renamed.
+
+    Raises:
+        ModelFileError: when the file exists, or cannot be written; an existing file then stays intact.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ModelFileError(f"{path} exists already: choose another name or remove it")
+    data = serialise({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(header))
+    try:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelFileError(f"cannot write {path}: {error}; what was there before is unchanged") from error
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a safetensors file.
+
+    Raises:
+        ModelFileError: when the file is missing, damaged, or of another kind.
+    """
+    if not Path(path).is_file():
+        raise ModelFileError(f"no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path} is damaged, cut off, or not a carten file ({error}): restore it from a copy"
+        ) from error
+
+
+def header(path: str | Path) -> dict[str, Any]:
+    """The header of a model file, brought to the current format.
+
+    Raises:
+        ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
+    """
+    return _header(path, read(path)[1])
+
+
+def _header(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if KEY not in metadata:
+        raise ModelFileError(f"{path} is a safetensors file but not a carten model: expected a header {KEY!r}")
+    try:
+        found: dict[str, Any] = json.loads(metadata[KEY])
+        version = int(found["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} has a damaged header ({error}): restore it from a copy") from error
+    if version > FORMAT:
+        raise ModelFileError(
+            f"{path} has format {version}, this carten ({carten.__version__}) reads up to {FORMAT}: "
+            "please upgrade carten"
+        )
+    for older in range(version, FORMAT):
+        found = UPGRADES[older](found)
+    return found
+
+
+def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "auto") -> Potential:
+    """Read a model for inference.
+
+    Args:
+        path: a ``.carten`` file.
+        dtype: of the weights; as they were saved by default.
+        backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
+
+    Raises:
+        ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
+    """
+    tensors, metadata = read(path)
+    found = _header(path, metadata)
+    try:
+        model = Potential(
+            NetworkConfig.model_validate(found["network"]),
+            found["elements"],
+            [load_property(row) for row in found["properties"]],
+            found["neighbours"],
+            backend=backend,
+        )
+        model.to(dtype or getattr(torch, found["dtype"]))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ModelFileError(f"{path} does not hold the model its header describes ({error})") from error
+    return model.freeze()
+
+
+def _reference_energies(model: Potential) -> dict[str, float]:
+    """Energies of isolated atoms in eV by atomic number, for people who read the header."""
+    if "energies" not in model.heads:
+        return {}
+    values = model.heads["energies"].get_buffer("reference")[:, 0].tolist()
+    return {str(number): value for number, value in zip(model.elements, values, strict=True)}
