@@ -1,0 +1,128 @@
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#define NOINLINE __attribute__((noinline))
+
+#if defined(__AVX512F__)
+constexpr int64_t register_bytes = 64;
+#elif defined(__AVX__)
+constexpr int64_t register_bytes = 32;
+#else
+constexpr int64_t register_bytes = 16;
+#endif
+
+constexpr int64_t narrowest(int64_t lanes) { return lanes / 2 >= C && lanes > 2 ? narrowest(lanes / 2) : lanes; }
+
+/// Lanes of a vector, and channels padded to whole vectors.
+constexpr int64_t W = narrowest(register_bytes / sizeof(S));
+constexpr int64_t P = (C + W - 1) / W * W;
+
+typedef S V __attribute__((vector_size(W * sizeof(S))));
+typedef S Unaligned __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
+
+template <class T> static inline T zero() { return T{}; }
+
+/// The first N lanes in memory; the others are zero.
+template <int N> static inline V load(const S* p) {
+  if (N == W) return *reinterpret_cast<const Unaligned*>(p);
+  V v{};
+  for (int i = 0; i < N; ++i) v[i] = p[i];
+  return v;
+}
+
+template <int N> static inline void store(S* p, V v) {
+  if (N == W) *reinterpret_cast<Unaligned*>(p) = v;
+  else for (int i = 0; i < N; ++i) p[i] = v[i];
+}
+
+template <int N> static inline void add(S* p, V v) { store<N>(p, load<N>(p) + v); }
+
+/// A vector with all lanes but the first N set to zero.
+template <int N> static inline V keep(V v) {
+  if (N == W) return v;
+  V kept{};
+  for (int i = 0; i < N; ++i) kept[i] = v[i];
+  return kept;
+}
+
+static inline S total(V v) {
+  S sum = 0;
+  for (int i = 0; i < W; ++i) sum += v[i];
+  return sum;
+}
+
+template <int M> static inline void reduce(const V (&a)[M], S* sums) {
+  for (int i = 0; i < M; ++i) sums[i] = total(a[i]);
+}
+
+static inline void zero(S* p, int64_t size) { std::memset(p, 0, size * sizeof(S)); }
+static inline void clear(S* p, int64_t begin, int64_t end, int64_t width) {
+  if (end > begin) zero(p + begin * width, (end - begin) * width);
+}
+static inline void merge(S* p, const S* q, int64_t width) {
+  for (int64_t i = 0; i < width; ++i) p[i] += q[i];
+}
+
+/// Memory of a thread for vectors that one function leaves to another.
+static inline S* scratch() {
+  alignas(64) static thread_local S memory[n_scratch * P + 1];
+  return memory;
+}
+
+/// What is the same for all plans: which sites to run, in which order, and where scattered outputs change rows.
+struct Common {
+  const int64_t* key;
+  const int64_t* order;
+  int64_t n, rows, threads;
+  void read(const int64_t* a) {
+    key = reinterpret_cast<const int64_t*>(a[0]);
+    order = reinterpret_cast<const int64_t*>(a[1]);
+    n = a[2], rows = a[3], threads = a[4];
+  }
+  /// Row of the site before a position, -1 at the start.
+  int64_t before(int64_t position) const {
+    if (!key || position == 0) return -1;
+    return key[order ? order[position - 1] : position - 1];
+  }
+};
+
+/// Runs a function in a team of threads: `GOMP_parallel` of the OpenMP runtime that torch has loaded.
+typedef void (*Team)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+
+/// The share of every thread, claimed one by one: results don't depend on how many threads the team really has.
+template <class Job> struct Shares {
+  const Job& job;
+  const int64_t threads;
+  S* const heads;
+  int64_t* const head_rows;
+  std::atomic<int64_t> claimed{0};
+  static constexpr int64_t stride = n_head + 64;
+
+  static void work(void* data) {
+    Shares& s = *static_cast<Shares*>(data);
+    for (int64_t t; (t = s.claimed.fetch_add(1)) < s.threads;)
+      s.job(s.job.n * t / s.threads, s.job.n * (t + 1) / s.threads, s.heads + t * stride, s.head_rows[t]);
+  }
+};
+
+/// Threads share the sites evenly. A scattered row belongs to the share that meets it first; a share that starts in the
+/// middle of a row keeps its part in `head`, which is added afterwards: results depend on the number of threads only.
+template <class Job> static void parallel(const Job& job, Team team) {
+  if (job.n == 0) return job.clear(0, job.rows);
+  int64_t threads = job.threads;
+  const int64_t useful = 1 + static_cast<int64_t>(static_cast<double>(job.n) * site_work / 2e5);
+  if (threads > useful) threads = useful;
+  if (threads > job.n) threads = job.n;
+  int64_t none = -1;
+  if (threads <= 1 || !team) return job(0, job.n, nullptr, none);
+  S* const heads = static_cast<S*>(std::malloc(threads * Shares<Job>::stride * sizeof(S)));
+  int64_t* const head_rows = static_cast<int64_t*>(std::malloc(threads * sizeof(int64_t)));
+  for (int64_t t = 0; t < threads; ++t) head_rows[t] = -1;
+  Shares<Job> shares{job, threads, heads, head_rows};
+  team(&Shares<Job>::work, &shares, static_cast<unsigned>(threads), 0);
+  for (int64_t t = 1; t < threads; ++t)
+    if (head_rows[t] >= 0) job.merge(head_rows[t], heads + t * Shares<Job>::stride);
+  std::free(heads);
+  std::free(head_rows);
+}

@@ -1,0 +1,57 @@
+"""The C++ back end against the reference: values, derivatives, shapes, threads."""
+
+import pytest
+import torch
+
+from carten.ops.library import evaluate
+from ops.plans import random_indices, random_operands, random_plan
+
+pytestmark = pytest.mark.needs("cpp")
+
+VALUES = 1e-12
+DERIVATIVES = 1e-10
+
+
+def close(found, expected, tolerance):
+    """Largest difference, relative to the largest number in the expected tensors."""
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        if b.numel():
+            assert float((a - b).abs().max()) <= tolerance * max(1.0, float(b.abs().max()))
+
+
+def both(plan, operands, indices, n_sites):
+    return [evaluate(plan, operands, indices, n_sites, backend) for backend in ("cpp", "reference")]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("channels", [1, 8, 37])
+def test_values_of_random_plans(seed, channels):
+    plan = random_plan(seed)
+    indices = random_indices(11, seed)
+    close(*both(plan, random_operands(plan, 11, indices, channels, seed), indices, 11), VALUES)
+
+
+def derivatives(plan, operands, indices, n_sites, backend, order):
+    """Values, and random contractions of the derivatives of each order, by repeated reverse mode."""
+    g = torch.Generator().manual_seed(5)
+    leaves = [x.clone().requires_grad_() for x in operands]
+    current = evaluate(plan, leaves, indices, n_sites, backend)
+    found = [*current]
+    for _ in range(order):
+        scalar = sum((x * torch.randn(x.shape, generator=g, dtype=x.dtype)).sum() for x in current)
+        if not scalar.requires_grad:
+            break
+        gradients = torch.autograd.grad(scalar, leaves, create_graph=True, materialize_grads=True)
+        current = gradients
+        found += gradients
+    return [x.detach() for x in found]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_three_derivatives_of_random_plans(seed):
+    plan = random_plan(seed, n_steps=5, max_terms=6)
+    indices = random_indices(7, seed)
+    operands = random_operands(plan, 7, indices, 9, seed)
+    close(*(derivatives(plan, operands, indices, 7, backend, 3) for backend in ("cpp", "reference")), DERIVATIVES)
