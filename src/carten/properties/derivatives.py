@@ -12,6 +12,9 @@ from carten.errors import ModelError
 from carten.model.graph import Graph
 from carten.properties.spec import AtomicVirial, Derivative, Property, Sum
 
+SPATIAL = ("positions", "strain")
+"""What every graph can be differentiated with respect to."""
+
 
 def sources(row: Property) -> tuple[str, ...]:
     """Names of the properties that a property is obtained from."""
@@ -39,6 +42,21 @@ def with_sources(names: Sequence[str], table: Mapping[str, Property]) -> dict[st
     for name in names:
         visit(name)
     return ordered
+
+
+def with_derived(table: Mapping[str, Property], names: Sequence[str]) -> dict[str, Property]:
+    """The named rows, their sources, and every row that is a sum or a derivative in space of one of these.
+
+    Raises:
+        ModelError: when a name is not in the table.
+    """
+    rows = with_sources(names, table)
+    for name, row in table.items():
+        route = row.routes[0]
+        spatial = isinstance(route, Sum | AtomicVirial) or (isinstance(route, Derivative) and route.wrt in SPATIAL)
+        if spatial and name not in rows and all(source in rows for source in sources(row)):
+            rows[name] = row
+    return rows
 
 
 @dataclass(frozen=True)

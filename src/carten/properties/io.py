@@ -44,7 +44,7 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         "network": model.config.model_dump(mode="json"),
         "elements": list(model.elements),
         "neighbours": model.neighbours,
-        "properties": [dump(row) for row in model.properties.values()],
+        "properties": [dump(model.properties[name]) for name in model.requested],
         "units": {name: row.unit for name, row in model.properties.items()},
         "reference_energies": _reference_energies(model),
         "dtype": str(model.dtype).removeprefix("torch."),

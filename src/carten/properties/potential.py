@@ -13,9 +13,9 @@ from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.network import Network
 from carten.ops.space import SCALAR, Part, Space
-from carten.properties.derivatives import derive, leaves, with_sources
+from carten.properties.derivatives import derive, leaves, with_derived, with_sources
 from carten.properties.heads import Head, parts_of
-from carten.properties.spec import Property, Readout, Sum, property_table
+from carten.properties.spec import Input, Property, Readout, Sum, property_table
 
 MAX_NUMBER = 118
 
@@ -26,7 +26,8 @@ class Potential(nn.Module):
     Args:
         config: hyperparameters of the network.
         elements: atomic numbers the model knows.
-        properties: rows to predict, each obtained by its first route; rows they are obtained from are added.
+        properties: rows to predict, each obtained by its first route; rows they are obtained from are added, and all
+            that follow from these without parameters of their own (a model of energies has forces, stress and virials).
         neighbours: average number of neighbours within the cutoff.
         seed: of the initial weights.
         backend: see :func:`carten.ops.library.evaluate`.
@@ -50,8 +51,9 @@ class Potential(nn.Module):
         self.config = config
         self.elements = tuple(sorted(set(elements)))
         self.neighbours = float(neighbours)
-        table = {**property_table(), **{row.name: row for row in properties}}
-        self.properties = with_sources([row.name for row in properties], table)
+        self.requested = tuple(row.name for row in properties)
+        self.properties = with_derived({**property_table(), **{row.name: row for row in properties}}, self.requested)
+        self.inputs: dict[str, Input] = {}
         generator = torch.Generator().manual_seed(seed)
         heads = {name: row for name, row in self.properties.items() if isinstance(row.routes[0], Readout)}
         target = _target(heads, config)
@@ -78,7 +80,8 @@ class Potential(nn.Module):
         """Evaluate properties.
 
         Args:
-            graph: structures; floating tensors in the dtype of the model.
+            graph: structures, float32 or float64; only edge vectors are cast to the dtype of the model, so that
+                positions far from the origin lose nothing.
             properties: names, all of the model's by default.
 
         Returns:
@@ -100,7 +103,7 @@ class Potential(nn.Module):
     def _read(self, graph: Graph, vectors: Tensor, rows: Mapping[str, Property]) -> dict[str, Tensor]:
         """Readouts and their sums."""
         element = self._element(graph.numbers)
-        layers = self.network(vectors, graph.edge_index, element)
+        layers = self.network(vectors.to(self.dtype), graph.edge_index, element)
         values: dict[str, Tensor] = {}
         for name, row in rows.items():
             route = row.routes[0]
