@@ -19,14 +19,18 @@ SILU_GAIN = 1.6765324703310907
 
 
 class RadialNetwork(nn.Module):
-    """A bias-free perceptron on the radial basis: (E, n_basis) -> (E, n_out), zero and C^2 at the cutoff.
+    """A bias-free perceptron on the radial basis, times ``scale``: (E, n_basis) -> (E, n_out), C^2 at the cutoff.
 
     With element dependence the first layer is modulated by ``1 + u[z_i] + v[z_j]`` (learned, per hidden unit).
     """
 
-    def __init__(self, config: NetworkConfig, n_out: int, n_elements: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: NetworkConfig, n_out: int, scale: float, n_elements: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
         sizes = [config.radial.n_basis, *config.radial.hidden, n_out]
+        self.gains = [(SILU_GAIN if k else 1.0) * n**-0.5 for k, n in enumerate(sizes[:-1])]
+        self.gains[-1] *= scale
         self.weight = nn.ParameterList([normal(shape, generator) for shape in pairwise(sizes)])
         self.elements = None
         if config.radial.elements:
@@ -37,14 +41,14 @@ class RadialNetwork(nn.Module):
         values = edges.basis
         last = len(self.weight) - 1
         for k, weight in enumerate(self.weight):
-            values = values @ (weight * weight.shape[0] ** -0.5)
+            values = values @ (weight * self.gains[k])
             if k == 0 and self.elements is not None:
                 element = edges.kinds.index.values
                 centre = self.elements[0].index_select(0, element.index_select(0, edges.centre.values))
                 neighbour = self.elements[1].index_select(0, element.index_select(0, edges.neighbour.values))
                 values = values * (1 + centre + neighbour)
             if k < last:
-                values = nn.functional.silu(values) * SILU_GAIN
+                values = nn.functional.silu(values)
         return values
 
 
@@ -61,16 +65,15 @@ class Interaction(nn.Module):
         self.plan = builders.interaction(features, config.l_max_edges, self.target)
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
-        self.scale = 1 / neighbours
         self.up = Linear(channels(features, n), n, generator)
-        self.radial = RadialNetwork(config, len(paths) * n, n_elements, generator)
+        self.radial = RadialNetwork(config, len(paths) * n, 1 / neighbours, n_elements, generator)
         copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
         self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
 
     def forward(self, features: Features, edges: Edges) -> Features:
         """Messages over :attr:`target`, each (atoms, 2l + 1, channels)."""
         sent = self.up(features)
-        radial = self.radial(edges) * self.scale
+        radial = self.radial(edges)
         operands = [sent[part] for part in self.features.parts]
         n_channels = operands[0].shape[2]
         operands += [edges.harmonics, radial.view(edges.n_edges, -1, n_channels)]
