@@ -1,0 +1,178 @@
+"""Prepared structures, reproducible splits, and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from carten.data.labels import Frame
+from carten.data.neighbours import edges, graph
+from carten.errors import ConfigError, DataError
+from carten.model.graph import Graph, batch
+from carten.properties.spec import Property
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One structure as the model sees it.
+
+    Args:
+        graph: the structure, S = 1.
+        targets: by property, (1, 3, ...) or (N, 3, ...) float64; NaN where the structure does not carry the label.
+        weight: of the structure in the loss.
+        index: position in the data set.
+    """
+
+    graph: Graph
+    targets: Mapping[str, Tensor]
+    weight: float
+    index: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Several structures: one graph and its targets.
+
+    Args:
+        graph: S structures, N atoms.
+        targets: by property, (S, 3, ...) or (N, 3, ...) float64; NaN where a structure does not carry the label.
+        weight: (S,) float64, of each structure in the loss.
+        index: (S,) int64, positions in the data set.
+    """
+
+    graph: Graph
+    targets: Mapping[str, Tensor]
+    weight: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
+        """Move to a device; ``dtype`` is that of the graph, targets and weights stay float64."""
+        return replace(
+            self,
+            graph=self.graph.to(device=device, dtype=dtype),
+            targets={name: target.to(device=device) for name, target in self.targets.items()},
+            weight=self.weight.to(device=device),
+            index=self.index.to(device=device),
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Concatenate samples into a batch; structures and atoms keep their order."""
+    if not samples:
+        raise DataError("a batch needs at least one structure, found none")
+    return Batch(
+        graph=batch([sample.graph for sample in samples]),
+        targets={name: torch.cat([sample.targets[name] for sample in samples]) for name in samples[0].targets},
+        weight=torch.tensor([sample.weight for sample in samples], dtype=torch.float64),
+        index=torch.tensor([sample.index for sample in samples], dtype=torch.int64),
+    )
+
+
+class Dataset(TorchDataset[Sample]):
+    """Structures with their neighbour lists and targets.
+
+    Args:
+        frames: the structures.
+        properties: what is trained on.
+        cutoff: of the neighbour lists, in Å.
+        dtype: floating-point type of the graphs.
+        prepared: find all neighbour lists now and keep them (data that fits into memory); otherwise they are found anew
+            whenever a sample is asked for, which is what workers of a ``DataLoader`` are for.
+
+    Raises:
+        DataError: a structure is impossible (see :func:`carten.data.neighbours.edges`); the message names it.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        properties: Sequence[Property],
+        cutoff: float,
+        dtype: torch.dtype = torch.float32,
+        prepared: bool = True,
+    ) -> None:
+        self.frames = frames
+        self.properties = tuple(properties)
+        self.cutoff = cutoff
+        self.dtype = dtype
+        self._samples = [self._sample(index) for index in range(len(frames))] if prepared else None
+        self._n_edges: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self.frames):
+            raise IndexError(f"sample {index} of {len(self.frames)}")
+        return self._samples[index] if self._samples is not None else self._sample(index)
+
+    def n_atoms(self) -> tuple[int, ...]:
+        """Number of atoms of every structure."""
+        return tuple(len(frame) for frame in self.frames)
+
+    def n_edges(self) -> tuple[int, ...]:
+        """Number of edges of every structure; finds all neighbour lists once if they are not prepared."""
+        if self._n_edges is None:
+            self._n_edges = tuple(self._count(index) for index in range(len(self.frames)))
+        return self._n_edges
+
+    def _count(self, index: int) -> int:
+        if self._samples is not None:
+            return self._samples[index].graph.n_edges
+        frame = self.frames[index]
+        return int(edges(frame.positions, frame.cell, frame.pbc, self.cutoff)[0].shape[1])
+
+    def _sample(self, index: int) -> Sample:
+        frame = self.frames[index]
+        try:
+            found = graph(frame, self.cutoff, frame.inputs, self.dtype)
+        except DataError as error:
+            raise DataError(f"{frame.where}: {error}") from error
+        targets = {row.name: _target(frame, row) for row in self.properties}
+        return Sample(graph=found, targets=targets, weight=frame.weight, index=index)
+
+
+def _target(frame: Frame, row: Property) -> Tensor:
+    lead = len(frame) if row.scope == "atom" else 1
+    label = frame.labels.get(row.name)
+    if label is None:
+        return torch.full((lead, *row.shape), float("nan"), dtype=torch.float64)
+    return torch.tensor(label.reshape(lead, *row.shape), dtype=torch.float64)
+
+
+def split(n_structures: int, parts: Sequence[float | int], seed: int = 0) -> list[list[int]]:
+    """Random disjoint parts of ``range(n_structures)``: first what remains (training), then one list per part.
+
+    The same arguments give the same parts, whatever the machine; indices in a part are ascending.
+
+    Args:
+        n_structures: how many there are.
+        parts: size of each part: a fraction (float, below 1) or a number of structures (int).
+        seed: of the permutation.
+
+    Raises:
+        ConfigError: a part is negative, a fraction is not below 1, or nothing remains.
+    """
+    counts = [_count(part, n_structures) for part in parts]
+    if sum(counts) >= n_structures:
+        raise ConfigError(
+            f"parts of {counts} structures leave none of {n_structures} for training; make validation and test smaller"
+        )
+    order = np.random.default_rng(seed).permutation(n_structures)
+    ends = np.cumsum([0, *counts])
+    chosen = [sorted(order[start:end].tolist()) for start, end in pairwise(ends)]
+    return [sorted(order[ends[-1] :].tolist()), *chosen]
+
+
+def _count(part: float | int, n_structures: int) -> int:
+    if isinstance(part, int) and part >= 0:
+        return part
+    if isinstance(part, float) and 0.0 <= part < 1.0:
+        return max(1, round(part * n_structures)) if part else 0
+    raise ConfigError(f"a part is a number of structures (0, 1, ...) or a fraction (0.0 to below 1.0), found {part!r}")

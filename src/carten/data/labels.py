@@ -1,0 +1,246 @@
+"""Frames: structures with the labels and conditions a model is trained on, in carten's units and shapes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carten.data.read import Paths, read_structures
+from carten.errors import DataError
+from carten.properties.spec import Category, Input, Property
+from carten.units import conversion
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Array = npt.NDArray[Any]
+
+_STRUCTURE = ("numbers", "positions", "tags", "masses", "momenta")
+_VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx, yy, zz, yz, xz, xy
+
+
+@dataclass(frozen=True)
+class Label:
+    """Where a property or an input is found in files.
+
+    Args:
+        row: the property or input.
+        key: its name in the file; the name of the row where not given.
+        unit: its unit in the file; the unit of the row where not given.
+        required: whether it is an error that no structure at all carries it.
+    """
+
+    row: Property | Input
+    key: str = ""
+    unit: str | None = None
+    required: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the property or input."""
+        return self.row.name
+
+    @property
+    def file_key(self) -> str:
+        """Name in the file."""
+        return self.key or self.row.name
+
+    @property
+    def factor(self) -> float:
+        """What numbers in the file are multiplied with; a ``ConfigError`` where the units do not fit."""
+        return conversion(self.row.unit if self.unit is None else self.unit, self.row.unit)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One structure with its labels; a label it does not carry is not in ``labels``.
+
+    Args:
+        numbers: (N,) atomic numbers.
+        positions: (N, 3) in Å.
+        cell: (3, 3) in Å, zero where there is none.
+        pbc: (3,) bool.
+        labels: by property, (3, ...) per structure or (N, 3, ...) per atom, float64, in the unit of the property.
+        inputs: by input, with their leading axis: (1, ...) per structure, (N, ...) per atom.
+        where: file and frame, for messages.
+        weight: of this structure in a loss.
+    """
+
+    numbers: Array
+    positions: Array
+    cell: Array
+    pbc: Array
+    labels: Mapping[str, Array] = field(default_factory=dict)
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    where: str = "structure"
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def is_isolated_atom(self) -> bool:
+        """Whether this is one atom without periodic images."""
+        return len(self.numbers) == 1 and not self.pbc.any()
+
+
+def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Label] = ()) -> list[Frame]:
+    """Frames of one or more files, with labels and inputs looked up by name and converted.
+
+    A label is looked up in ``atoms.info``, ``atoms.arrays``, then the results of the calculator. Accepted shapes: that
+    of the property, all Cartesian components in one row-major axis, everything flat, and six components in Voigt order
+    (xx, yy, zz, yz, xz, xy) for a symmetric rank-2 property. A structure without a label does not get it; a structure
+    without an input gets the default of the input.
+
+    Args:
+        paths: as :func:`carten.data.read.read_structures`.
+        labels: properties wanted.
+        inputs: conditions wanted.
+
+    Raises:
+        DataError: as :func:`carten.data.read.read_structures`; no structure carries a required label; a label is not
+            a number, not finite or of the wrong length; a structure lacks an input that has no default.
+        ConfigError: a unit is unknown or does not fit.
+    """
+    return frames_from(read_structures(paths), labels, inputs)
+
+
+def frames_from(
+    structures: Sequence[tuple[str, Atoms]], labels: Sequence[Label] = (), inputs: Sequence[Label] = ()
+) -> list[Frame]:
+    """As :func:`read_frames`, from structures in memory, each with a name for messages."""
+    for label in (*labels, *inputs):
+        if label.required:
+            _require_carried(structures, label)
+    return [frame(atoms, labels, inputs, where) for where, atoms in structures]
+
+
+def frame(atoms: Atoms, labels: Sequence[Label], inputs: Sequence[Label], where: str = "structure") -> Frame:
+    """Frame of one structure; arguments and errors as :func:`read_frames`."""
+    n_atoms = len(atoms)
+    if n_atoms == 0:
+        raise DataError(f"{where}: has no atoms; remove it")
+    values = {label.name: _value(atoms, label, where) for label in labels}
+    return Frame(
+        numbers=np.array(atoms.numbers, dtype=np.int64),
+        positions=np.array(atoms.positions, dtype=np.float64),
+        cell=np.array(atoms.cell, dtype=np.float64),
+        pbc=np.array(atoms.pbc, dtype=bool),
+        labels={name: value for name, value in values.items() if value is not None},
+        inputs={label.name: _condition(atoms, label, where) for label in inputs},
+        where=where,
+    )
+
+
+def carried(frames: Sequence[Frame], name: str) -> int:
+    """Number of frames that carry the label of a property."""
+    return sum(name in frame.labels for frame in frames)
+
+
+def label_names(atoms: Atoms) -> dict[str, tuple[int, ...]]:
+    """Every numeric entry a structure carries, by name in the file, with its shape."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    arrays = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE}
+    found = {}
+    for name, value in {**results, **arrays, **atoms.info}.items():
+        array = _numeric(value)
+        if array is not None:
+            found[str(name)] = array.shape
+    return found
+
+
+def _numeric(value: Any) -> Array | None:
+    if isinstance(value, str | bytes | dict) or value is None:
+        return None
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        return None
+    return array if array.dtype.kind in "iuf" else None
+
+
+def _lookup(atoms: Atoms, key: str) -> Any:
+    results = atoms.calc.results if atoms.calc is not None else {}
+    for place in (atoms.info, atoms.arrays, results):
+        if place.get(key) is not None:
+            return place[key]
+    return None
+
+
+def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
+    """The label in the unit and shape of its row, float64; ``None`` where the structure does not carry it."""
+    found = _lookup(atoms, label.file_key)
+    if found is None:
+        return None
+    what = f'{where}: label "{label.file_key}" of {label.name}'
+    array = _numeric(found)
+    if array is None:
+        raise DataError(f"{what} should be numbers, found {found!r:.60}")
+    array = _shaped(array.astype(np.float64), label.row, len(atoms), what)
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))[0]
+        place = f" (atom {bad[0]})" if label.row.scope == "atom" else ""
+        raise DataError(f"{what} is {array[tuple(bad)]}{place}, not a finite number; correct or remove the frame")
+    return array * label.factor
+
+
+def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
+    """Bring the accepted layouts (see :func:`read_frames`) to (3, ...) or (N, 3, ...)."""
+    lead = (n_atoms,) if row.scope == "atom" else ()
+    expected = (*lead, *row.shape)
+    components = int(np.prod(row.shape, dtype=int))
+    accepted = {expected, (*lead, components), (n_atoms * components,) if lead else (1, *expected)}
+    if array.shape in accepted:
+        return array.reshape(expected)
+    if row.rank == 2 and "ij=ji" in row.indices.replace(" ", "") and array.shape in ((*lead, 6), (1, *lead, 6)):
+        return array.reshape(*lead, 6)[..., _VOIGT]
+    meaning = "(atoms" + ", 3" * row.rank + ")" if lead else "one value per structure"
+    raise DataError(f"{what} has shape {array.shape}, expected {expected}, {meaning}; correct or remove the structure")
+
+
+def _condition(atoms: Atoms, label: Label, where: str) -> Array:
+    row = label.row
+    value = _value(atoms, label, where)
+    if value is None:
+        default = row.default if isinstance(row, Input) else None
+        if default is None:
+            raise DataError(
+                f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
+            )
+        value = np.full((len(atoms), *row.shape) if row.scope == "atom" else row.shape, default)
+    if isinstance(row, Input) and isinstance(row.embed, Category):
+        value = value.astype(np.int64)
+    return value if row.scope == "atom" else value[None]
+
+
+def _require_carried(structures: Sequence[tuple[str, Atoms]], label: Label) -> None:
+    if any(_lookup(atoms, label.file_key) is not None for _, atoms in structures):
+        return
+    if isinstance(label.row, Input) and label.row.default is not None:
+        return
+    files = sorted({where.rsplit(", frame ", 1)[0] for where, _ in structures})
+    shown = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+    everything: dict[str, tuple[int, ...]] = {}
+    for _, atoms in structures:
+        everything |= label_names(atoms)
+    raise DataError(
+        f'label "{label.file_key}" of {label.name} is carried by none of the {len(structures)} structures of {shown}; '
+        + _offer_names(everything, label.file_key)
+    )
+
+
+def _offer(atoms: Atoms, label: Label) -> str:
+    return _offer_names(label_names(atoms), label.file_key)
+
+
+def _offer_names(names: Mapping[str, tuple[int, ...]], key: str) -> str:
+    if not names:
+        return "the structures carry no labels at all"
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f'; did you mean "{near[0]}"?' if near else "; give the key of this label in the configuration"
+    return "names in it: " + ", ".join(sorted(names)) + hint
