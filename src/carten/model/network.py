@@ -16,7 +16,10 @@ from carten.ops.space import SCALAR, Space
 
 
 class Layer(nn.Module):
-    """``h' = Linear(product(interaction(h))) + Linear_z(h)``."""
+    """``h' = Linear(product(interaction(h))) + Linear_z(h)``.
+
+    ``space`` are the parts of the target that the products make or the features have.
+    """
 
     def __init__(
         self,
@@ -32,10 +35,12 @@ class Layer(nn.Module):
         self.elements = config.product.elements
         self.interaction = Interaction(config, features, n_elements, neighbours, generator)
         kinds = n_elements if self.elements else 1
-        self.product = product.build(config, self.interaction.target, target, kinds, generator)
-        self.out = Linear(channels(target, n), n, generator)
+        made = product.reachable(config, self.interaction.target, target)
+        self.product = product.build(config, self.interaction.target, made, kinds, generator)
+        self.out = Linear(channels(made, n), n, generator)
         kept = Space(tuple(part for part in target.parts if part in features))
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
+        self.space = Space(tuple(part for part in target.parts if part in made or part in kept))
 
     def forward(self, features: Features, edges: Edges) -> Features:
         """Features of the next layer."""
@@ -43,7 +48,7 @@ class Layer(nn.Module):
         message = self.product(self.interaction(features, edges), kinds, edges.backend)
         result: Features = self.out(message)
         for part, value in self.residual(features, edges.kinds).items():
-            result[part] = result[part] + value
+            result[part] = result[part] + value if part in result else value
         return result
 
 
@@ -53,7 +58,8 @@ class Network(nn.Module):
     Args:
         config: hyperparameters.
         n_elements: number of elements.
-        target: parts needed after the last layer; earlier layers keep all up to ``l_max_features``.
+        target: parts wanted after the last layer; earlier layers keep all up to ``l_max_features``. What each layer has
+            is in ``spaces``: parts that no product of the layer makes are left out.
         neighbours: average number of neighbours, normalises sums over edges.
         generator: source of the initial weights.
         backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
@@ -73,11 +79,13 @@ class Network(nn.Module):
         self.backend = backend
         self.embedding = normal((n_elements, config.n_channels), generator)
         hidden = Space.up_to(config.l_max_features, config.odd_products)
-        spaces = [Space((SCALAR,)), *[hidden] * (config.n_layers - 1), target]
-        self.spaces = spaces[1:]
-        self.layers = nn.ModuleList(
-            Layer(config, spaces[k], spaces[k + 1], n_elements, neighbours, generator) for k in range(config.n_layers)
-        )
+        self.layers = nn.ModuleList()
+        self.spaces: list[Space] = []
+        for wanted in [*[hidden] * (config.n_layers - 1), target]:
+            features = self.spaces[-1] if self.spaces else Space((SCALAR,))
+            layer = Layer(config, features, wanted, n_elements, neighbours, generator)
+            self.layers.append(layer)
+            self.spaces.append(layer.space)
 
     def forward(self, vectors: Tensor, edge_index: Tensor, element: Tensor) -> list[Features]:
         """Features after each layer.

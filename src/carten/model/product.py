@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from carten.errors import ModelError
 from carten.math.quadrature import sphere
 from carten.math.stf import harmonics
 from carten.model.config import NetworkConfig
@@ -26,7 +25,7 @@ class RecursiveProduct(nn.Module):
     ) -> None:
         super().__init__()
         symmetric = config.product.paths == "symmetric"
-        self.plan = builders.product(space, target, config.correlation_order, symmetric)
+        self.plan = builders.product(space, target, config.correlation_order, symmetric, between(config))
         self.space, self.target = space, target
         n_weights = self.plan.arrays["weights"].size
         self.weight = normal((n_elements, n_weights, config.n_channels), generator)
@@ -58,7 +57,8 @@ class CoupledProduct(nn.Module):
         self, config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.plan = builders.powers(space, target, config.correlation_order, config.product.paths == "symmetric")
+        symmetric = config.product.paths == "symmetric"
+        self.plan = builders.powers(space, target, config.correlation_order, symmetric, between(config))
         self.space, self.target = space, target
         sizes = {p: a.size // p.size * config.n_channels for p, a in zip(target.parts, self.plan.outputs, strict=True)}
         self.mix = ElementLinear(sizes, config.n_channels, n_elements, generator)
@@ -111,18 +111,21 @@ class SpatialProduct(nn.Module):
         return total
 
 
-def build(config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator) -> nn.Module:
-    """The product that the configuration asks for.
+def between(config: NetworkConfig) -> Space:
+    """The parts that intermediate products are truncated to."""
+    return Space.up_to(config.l_max_edges, config.odd_products)
 
-    Raises:
-        ModelError: when ``target`` has pseudotensors that products of ``space`` cannot make.
-    """
-    unreachable = [part.name for part in target.parts if not part.natural and not config.odd_products]
-    if unreachable:
-        raise ModelError(
-            f"features {', '.join(unreachable)} are pseudotensors, which even products never make: "
-            "set odd_products: true"
-        )
+
+def reachable(config: NetworkConfig, space: Space, target: Space) -> Space:
+    """The parts of ``target`` that products of ``space`` make."""
+    if config.product.kind == "spatial":
+        highest = config.correlation_order * space.l_max
+        return Space(tuple(part for part in target.parts if part.natural and part.l <= highest))
+    return builders.reachable(space, target, config.correlation_order, between(config))
+
+
+def build(config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator) -> nn.Module:
+    """The product that the configuration asks for; ``target`` is :func:`reachable`."""
     if config.product.kind == "spatial":
         return SpatialProduct(config, space, target, n_elements, generator)
     kind = CoupledProduct if config.product.weights == "coupled" else RecursiveProduct

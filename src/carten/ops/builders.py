@@ -102,8 +102,9 @@ Power = dict[Part, tuple[str, int]]
 class _Products:
     """Steps and locals that form the powers ``B^q`` of a product basis, components ordered (path, m)."""
 
-    def __init__(self, space: Space, symmetric: bool) -> None:
+    def __init__(self, space: Space, between: Space, symmetric: bool) -> None:
         self.space = space
+        self.between = between
         self.symmetric = symmetric
         self.locals: list[Array] = []
         self.steps: list[Step] = []
@@ -121,10 +122,10 @@ class _Products:
         pairs = [(x, y) for x, y in pairs if not (x == y and target.l % 2 == 1)]
         return [(x, y) for x, y in pairs if not self.symmetric or parts.index(x) <= parts.index(y)]
 
-    def times(self, power: Power, order: int) -> Power:
-        """``B^order = B^(order-1) x A`` over all admissible paths, truncated at the space."""
+    def times(self, power: Power, order: int, targets: Space | None = None) -> Power:
+        """``B^order = B^(order-1) x A`` over all admissible paths to the targets, by default all between."""
         result: Power = {}
-        for target in self.space.parts:
+        for target in (targets or self.between).parts:
             name, paths = f"B{order}_{target.name}", 0
             for x, y in self.paths(power, order, target):
                 source, copies = power[x]
@@ -147,7 +148,20 @@ class _Products:
 
 
 @cache
-def product(space: Space, target: Space, order: int, symmetric: bool = True) -> Plan:
+def reachable(space: Space, target: Space, order: int, between: Space | None = None) -> Space:
+    """The parts of ``target`` that a product basis over ``space`` makes; arguments as in :func:`product`."""
+    products = _Products(space, between or space, symmetric=True)
+    power = products.first()
+    found = set(power)
+    for q in range(2, order + 1):
+        targets = target if q == order else products.between
+        power = {part: ("", 1) for part in targets.parts if products.paths(power, q, part)}
+        found.update(power)
+    return Space(tuple(part for part in target.parts if part in found))
+
+
+@cache
+def product(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
     """Product basis of correlation order ν with weights, ``m_L = sum_q sum_η W[z, q, η] B^q_{η,L}`` (ICTP Eq. 6).
 
     Sites are atoms. ``B^1 = A``, ``B^q = B^(q-1) x A``. The paths of the highest order are never formed: their weights
@@ -156,12 +170,14 @@ def product(space: Space, target: Space, order: int, symmetric: bool = True) -> 
     Outputs: the parts of ``target``.
 
     Args:
-        space: parts of A; intermediate products are truncated to it.
+        space: parts of A.
         target: parts of the result.
         order: correlation order ν >= 1.
         symmetric: whether the first product keeps one of the two orders of a pair (the other repeats it).
+        between: parts that intermediate products are truncated to, those of A by default; pseudotensors among them let
+            products of true tensors pass through odd couplings.
     """
-    products = _Products(space, symmetric)
+    products = _Products(space, between or space, symmetric)
     power = products.first()
     n_weights = 0
     for q in range(1, max(order, 2)):
@@ -183,16 +199,17 @@ def product(space: Space, target: Space, order: int, symmetric: bool = True) -> 
 
 
 @cache
-def powers(space: Space, target: Space, order: int, symmetric: bool = True) -> Plan:
+def powers(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
     """All ``B^q`` of the product basis, q = 1..order, without weights: for weights that mix channels.
 
-    Sites are atoms. Inputs: the parts of ``space``. Outputs: the parts of ``target`` with components ordered (m, path).
+    Sites are atoms. Inputs: the parts of ``space``. Outputs: the parts of ``target`` with components ordered (m, path),
+    the paths of each part in the order of their weights in :func:`product`, whose arguments these are.
     """
-    products = _Products(space, symmetric)
+    products = _Products(space, between or space, symmetric)
     power = products.first()
     found: dict[Part, list[tuple[str, int, int]]] = {part: [] for part in target.parts}
     for q in range(1, order + 1):
-        power = products.times(power, q) if q > 1 else power
+        power = products.times(power, q, target if q == order else None) if q > 1 else power
         for part in (part for part in target.parts if part in power):
             found[part].append((*power[part], sum(copies for _, copies, _ in found[part])))
     outputs, steps = [], list(products.steps)

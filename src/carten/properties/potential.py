@@ -50,6 +50,8 @@ class Potential(nn.Module):
         super().__init__()
         self.config = config
         self.elements = tuple(sorted(set(elements)))
+        if not self.elements or not 0 < self.elements[0] <= self.elements[-1] <= MAX_NUMBER:
+            raise ModelError(f"elements are atomic numbers from 1 to {MAX_NUMBER}, found {list(self.elements)}")
         self.neighbours = float(neighbours)
         self.requested = tuple(row.name for row in properties)
         self.properties = with_derived({**property_table(), **{row.name: row for row in properties}}, self.requested)
@@ -58,6 +60,7 @@ class Potential(nn.Module):
         heads = {name: row for name, row in self.properties.items() if isinstance(row.routes[0], Readout)}
         target = _target(heads, config)
         self.network = Network(config, len(self.elements), target, neighbours, generator, backend)
+        _require_reached(heads, self.network.spaces[-1], config)
         sizes = (config.n_channels, config.n_readout_channels)
         self.heads = nn.ModuleDict(
             {name: Head(row, self.network.spaces, len(self.elements), sizes, generator) for name, row in heads.items()}
@@ -115,7 +118,7 @@ class Potential(nn.Module):
         return values
 
     def _element(self, numbers: Tensor) -> Tensor:
-        element = self.element_of[numbers]
+        element = self.element_of[numbers.clamp(0, MAX_NUMBER)].where((numbers >= 0) & (numbers <= MAX_NUMBER), -1)
         if bool((element < 0).any()):
             found = sorted(set(numbers[element < 0].tolist()))
             raise ModelError(
@@ -155,3 +158,14 @@ def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
                 )
             needed.add(part)
     return Space(tuple(sorted(needed, key=lambda part: (part.l, not part.natural))))
+
+
+def _require_reached(heads: Mapping[str, Property], space: Space, config: NetworkConfig) -> None:
+    for name, row in heads.items():
+        missing = [part.name for part in parts_of(row) if part not in space]
+        if missing:
+            raise ModelError(
+                f"property {name!r} needs features {', '.join(missing)}, which products of order "
+                f"{config.correlation_order} of features up to rank {config.l_max_edges} do not make: increase "
+                "model.correlation_order, model.l_max_edges or model.n_layers"
+            )
