@@ -26,17 +26,19 @@ def with_sources(names: Sequence[str], table: Mapping[str, Property]) -> dict[st
     """The named rows and all that they are obtained from, sources first.
 
     Raises:
-        ModelError: when a name is not in the table.
+        ModelError: when a name is not in the table, or a property is obtained from itself.
     """
     ordered: dict[str, Property] = {}
 
-    def visit(name: str) -> None:
+    def visit(name: str, above: tuple[str, ...] = ()) -> None:
         if name in ordered:
             return
+        if name in above:
+            raise ModelError(f"a property can't be obtained from itself: {' from '.join((*above, name))}")
         if name not in table:
             raise ModelError(f"no property {name!r} here; there are: {', '.join(table)}")
         for source in sources(table[name]):
-            visit(source)
+            visit(source, (*above, name))
         ordered[name] = table[name]
 
     for name in names:
@@ -69,7 +71,11 @@ class Leaves:
 
 
 def leaves(graph: Graph, rows: Mapping[str, Property]) -> Leaves:
-    """Prepare the graph for the derivatives that the rows ask for."""
+    """Prepare the graph for the derivatives that the rows ask for.
+
+    Raises:
+        ModelError: when a property is a derivative with respect to an input that the graph does not carry.
+    """
     names = {row.routes[0].wrt for row in rows.values() if isinstance(row.routes[0], Derivative)}
     wrt: dict[str, Tensor] = {}
     if "positions" in names:
@@ -84,6 +90,13 @@ def leaves(graph: Graph, rows: Mapping[str, Property]) -> Leaves:
         symmetric = (wrt["strain"] + wrt["strain"].mT) / 2
         moved = torch.einsum("na,nab->nb", graph.positions, symmetric[graph.structure])
         graph = replace(graph, positions=graph.positions + moved, cell=graph.cell + graph.cell @ symmetric)
+    for row in rows.values():
+        route = row.routes[0]
+        if isinstance(route, Derivative) and route.wrt not in wrt:
+            raise ModelError(
+                f"property {row.name!r} is a derivative with respect to {route.wrt!r}, which the structures do not "
+                f"carry: expected one of {', '.join(('positions', 'strain', *graph.inputs))}"
+            )
     vectors = graph.edge_vectors()
     if any(isinstance(row.routes[0], AtomicVirial) for row in rows.values()):
         vectors = vectors if vectors.requires_grad else vectors.requires_grad_()

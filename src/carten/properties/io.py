@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -63,16 +63,16 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, 
     if path.exists() and not overwrite:
         raise ModelFileError(f"{path} exists already: choose another name or remove it")
     data = serialise({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(header))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
+        try:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise ModelFileError(f"cannot write {path}: {error}; what was there before is unchanged") from error
 
@@ -117,6 +117,8 @@ def _header(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             f"{path} has format {version}, this carten ({carten.__version__}) reads up to {FORMAT}: "
             "please upgrade carten"
         )
+    if version < FORMAT and version not in UPGRADES:
+        raise ModelFileError(f"{path} has a damaged header: there is no format {version}; restore it from a copy")
     for older in range(version, FORMAT):
         found = UPGRADES[older](found)
     return found
@@ -145,7 +147,9 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
         )
         model.to(dtype or getattr(torch, found["dtype"]))
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except ModelFileError:
+        raise
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not hold the model its header describes ({error})") from error
     return model.freeze()
 
