@@ -76,7 +76,7 @@ class Interaction(nn.Module):
         radial = self.radial(edges)
         operands = [sent[part] for part in self.features.parts]
         n_channels = operands[0].shape[2]
-        operands += [edges.harmonics, radial.view(edges.n_edges, -1, n_channels)]
+        operands += [edges.harmonics, radial.unflatten(1, (-1, n_channels))]
         indices = {"centre": edges.centre, "neighbour": edges.neighbour}
         sums = evaluate(self.plan, operands, indices, edges.n_edges, edges.backend)
         pairs = zip(self.target.parts, sums, strict=True)
