@@ -1,0 +1,171 @@
+"""A model as a calculator of ASE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import numpy.typing as npt
+import torch
+from ase.calculators.calculator import BaseCalculator
+from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
+
+from carten.data.labels import Label, frame
+from carten.errors import ModelError
+from carten.interfaces.skin import SkinList
+from carten.properties.io import load
+from carten.properties.potential import Potential
+from carten.properties.spec import Derivative, Input
+
+ALWAYS = ("energies", "energy", "forces")
+"""Evaluated together, whichever of them is asked for: they cost one pass."""
+
+
+class Calculator(BaseCalculator):
+    """Energies, forces, stress and every other property of a model, for ASE.
+
+    Results are in ASE's units and conventions: eV, Å, e; ``stress`` in eV/Å³ with ASE's sign, six components in Voigt
+    order; other tensors in full. ``free_energy`` is ``energy``. Every property of the model has its name in
+    ``implemented_properties`` and is there through ``calculator.get_property(name, atoms)``.
+
+    Nothing is evaluated twice for the same atoms and inputs, and the neighbour list is kept while atoms move less than
+    half the skin. Inputs of the model are read from ``inputs``, else from ``atoms.info`` (structures) and
+    ``atoms.arrays`` (atoms) under the name of the row, else they have the row's default.
+
+    Args:
+        model: a ``.carten`` file, or a model; a model that is passed is put into evaluation mode.
+        device: e.g. ``"cpu"``, ``"cuda"``; where the model is by default.
+        dtype: ``"float32"`` or ``"float64"``; as the model is by default.
+        backend: see :func:`carten.load`; for a file only.
+        skin: in Å, see :class:`carten.interfaces.skin.SkinList`.
+        inputs: conditions by name that hold for all structures; they may be changed between calculations.
+
+    Raises:
+        ModelFileError: the file is no model.
+        ModelError: the structure has an element the model does not know.
+        DataError: an input is missing, or two atoms are at one place.
+
+    Example:
+        >>> atoms.calc = carten.Calculator("model.carten")
+        >>> atoms.get_potential_energy()
+    """
+
+    name = "carten"
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        device: torch.device | str | None = None,
+        dtype: str | None = None,
+        backend: str = "auto",
+        skin: float = 0.5,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+    ) -> None:
+        BaseCalculator.__init__(self)
+        potential = model if isinstance(model, Potential) else load(model, backend=backend)
+        self.model: Potential = potential.to(device=device, dtype=_dtype(dtype)).freeze()
+        self.inputs = dict(inputs or {})
+        self.implemented_properties = [*self.model.properties]
+        if "energy" in self.model.properties:
+            self.implemented_properties.append("free_energy")
+        self._neighbours = SkinList(self.model.cutoff, skin, self.model.element_of.device)
+        self._last_inputs: Mapping[str, npt.NDArray[Any]] = {}
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation."""
+        changes: list[str] = BaseCalculator.check_state(self, atoms, tol=tol)
+        last = self._last_inputs
+        if any(name not in last or not np.array_equal(value, last[name]) for name, value in self._read(atoms).items()):
+            changes.append("inputs")
+        return changes
+
+    def calculate(self, atoms: ase.Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
+        """Add the properties, and what comes with them for free, to the results."""
+        if "numbers" in system_changes:
+            require_known(atoms, self.model.elements)
+        self._last_inputs = self._read(atoms)
+        names = [name for name in self._wanted(atoms, properties) if name not in self.results]
+        self._require_volume(atoms, names)
+        graph = self._neighbours.graph(atoms, self._tensors())
+        for name, value in self.model(graph, names).items():
+            self.results[name] = self._result(name, value)
+        if "energy" in self.results:
+            self.results["free_energy"] = self.results["energy"]
+
+    def _wanted(self, atoms: ase.Atoms, properties: Sequence[str]) -> list[str]:
+        """The names asked for and those that come with them."""
+        names = dict.fromkeys("energy" if name == "free_energy" else name for name in properties)
+        if any(name in (*ALWAYS, "stress") for name in names):
+            names.update(dict.fromkeys(ALWAYS if not atoms.pbc.all() else (*ALWAYS, "stress")))
+        return [name for name in names if name in self.model.properties]
+
+    def _require_volume(self, atoms: ase.Atoms, names: Sequence[str]) -> None:
+        if atoms.cell.rank == 3:
+            return
+        for name in names:
+            route = self.model.properties[name].routes[0]
+            if isinstance(route, Derivative) and route.per_volume:
+                raise ModelError(f"{name} is per volume, {atoms.get_chemical_formula()} has no cell: set atoms.cell")
+
+    def _result(self, name: str, value: Tensor) -> float | npt.NDArray[np.float64]:
+        row = self.model.properties[name]
+        array = value.to("cpu", torch.float64).numpy()
+        if row.scope == "atom":
+            return array
+        if name == "stress":
+            return np.asarray(full_3x3_to_voigt_6_stress(array[0]))
+        return float(array[0]) if row.rank == 0 else array[0]
+
+    def _read(self, atoms: ase.Atoms) -> Mapping[str, npt.NDArray[Any]]:
+        return read_inputs(atoms, self.model.inputs, self.inputs)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        device = self._neighbours.device
+        return {name: torch.as_tensor(value, device=device) for name, value in self._last_inputs.items()}
+
+
+def read_inputs(
+    atoms: ase.Atoms, rows: Mapping[str, Input], given: Mapping[str, npt.ArrayLike]
+) -> Mapping[str, npt.NDArray[Any]]:
+    """Values of inputs with their leading axis, (1, 3, ..) or (N, 3, ..), from ``given``, else from the structure.
+
+    Raises:
+        DataError: one is missing and has no default, or its shape is wrong.
+    """
+    if not rows:
+        return {}
+    if given:
+        atoms = atoms.copy()
+        atoms.info.update(given)
+    return frame(atoms, (), [Label(row) for row in rows.values()]).inputs
+
+
+def require_known(atoms: ase.Atoms, elements: Sequence[int]) -> None:
+    """Check that a model knows all elements of a structure.
+
+    Raises:
+        ModelError: it does not.
+    """
+    unknown = sorted(set(atoms.numbers.tolist()) - set(elements))
+    if unknown:
+        place = np.flatnonzero(np.isin(atoms.numbers, unknown))
+        known = ", ".join(chemical_symbols[number] for number in elements)
+        raise ModelError(
+            f"the model does not know {', '.join(chemical_symbols[number] for number in unknown)} "
+            f"(atom {place[0]}{' and others' if len(place) > 1 else ''} of {atoms.get_chemical_formula()}); "
+            f"it knows {known}: use a model trained on these elements"
+        )
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    if name is None:
+        return None
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if name not in known:
+        raise ValueError(f"dtype must be 'float32' or 'float64', found {name!r}")
+    return known[name]

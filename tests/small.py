@@ -1,0 +1,40 @@
+"""Small untrained models and structures: random weights obey the same symmetries and conservation laws as trained ones."""
+
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111, molecule
+
+from carten.model.config import NetworkConfig
+from carten.properties.potential import Potential
+from carten.properties.spec import property_table
+
+NETWORK = {"n_layers": 1, "n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "cutoff": 4.0}
+
+
+def small_model(
+    elements: tuple[int, ...] = (1, 6, 8),
+    properties: tuple[str, ...] = ("energy", "forces", "dipole"),
+    dtype: torch.dtype = torch.float64,
+) -> Potential:
+    rows = [property_table()[name] for name in properties]
+    config = NetworkConfig.model_validate(NETWORK | {"radial": {"hidden": (8,)}})
+    return Potential(config, elements, rows, seed=3).to(dtype).freeze()
+
+
+def ethanol() -> Atoms:
+    return molecule("CH3CH2OH")
+
+
+def oxide() -> Atoms:
+    """A periodic cell smaller than the cutoff, out of equilibrium."""
+    atoms = Atoms("CO2", positions=[[0.1, 0.0, 0.0], [1.4, 1.3, 0.2], [0.2, 1.5, 1.6]], cell=[3.0, 3.1, 3.3], pbc=True)
+    atoms.set_cell(atoms.cell.array + [[0.0, 0.2, 0.1], [0.1, 0.0, 0.3], [0.0, 0.1, 0.0]])
+    return atoms
+
+
+def slab() -> Atoms:
+    return fcc111("O", (2, 2, 2), a=3.5, vacuum=None, periodic=False)
+
+
+def diamond() -> Atoms:
+    return bulk("C", cubic=True) * (2, 2, 2)
