@@ -19,7 +19,7 @@ from carten.ops.index import Index
 from carten.ops.plan import Array, Plan
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
-GENERATOR = ("program.py", "schedule.py", "codegen.py", "prelude.h")
+GENERATOR = ("program.py", "schedule.py", "layout.py", "codegen.py", "prelude.h")
 
 
 def supports(operands: Sequence[Tensor]) -> bool:

@@ -21,7 +21,7 @@ constexpr int64_t P = (C + W - 1) / W * W;
 typedef S V __attribute__((vector_size(W * sizeof(S))));
 typedef S Unaligned __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
 
-template <class T> static inline T zero() { return T{}; }
+static inline V ones() { return V{} + S(1); }
 
 /// The first N lanes in memory; the others are zero.
 template <int N> static inline V load(const S* p) {
@@ -66,7 +66,7 @@ static inline void merge(S* p, const S* q, int64_t width) {
 
 /// Memory of a thread for vectors that one function leaves to another.
 static inline S* scratch() {
-  alignas(64) static thread_local S memory[n_scratch * P + 1];
+  alignas(64) static thread_local S memory[n_rows * P];
   return memory;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from carten.ops.plan import Array, Plan
@@ -15,16 +16,16 @@ NONE = -1
 
 @dataclass
 class Program:
-    """A plan as a graph of *values*, numbered components of its arrays.
+    """A plan as a graph of *values*: numbered components of its arrays, and sums that share a coefficient.
 
-    Stage k of a site first computes scalars (values without channels), then vectors (values with channels) and sums over
-    channels, which scalars of later stages may use.
+    Stage k of a site first computes scalars (values without channels), then vectors (values with channels) and sums
+    over channels, which scalars of later stages may use.
 
     Args:
         plan: the plan.
-        owner: array and component of every value.
-        terms: the products that add up to every value that is computed; sums over channels are kept apart in ``sums``.
-        sums: the products whose sum over channels contributes to a scalar.
+        owner: array and component of every value; the array of a shared sum has no name.
+        terms: what adds up to every value that is computed; a product has the coefficient 1 or -1, a linear term any.
+        sums: the terms whose sum over channels contributes to a scalar.
         stage: the stage in which a value is available.
         sum_stage: the stage at whose end the sum over channels of a scalar is available.
         order: all values that are needed, operands first.
@@ -34,7 +35,7 @@ class Program:
     owner: list[tuple[Array, int]] = field(default_factory=list)
     terms: dict[int, list[Product]] = field(default_factory=dict)
     sums: dict[int, list[Product]] = field(default_factory=dict)
-    stage: list[int] = field(default_factory=list)
+    stage: dict[int, int] = field(default_factory=dict)
     sum_stage: dict[int, int] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
 
@@ -48,34 +49,46 @@ class Program:
         return 1 + max((self.stage[v] for v in self.order), default=0)
 
 
+def operands(terms: Iterable[Product]) -> list[int]:
+    """Values that occur in terms."""
+    return [value for left, right, _ in terms for value in (left, right) if value != NONE]
+
+
 def lower(plan: Plan) -> Program:
-    """Number the components, merge terms, drop what no output needs, and assign stages."""
+    """Number the components, merge terms, drop what no output needs, share coefficients, and assign stages."""
     program = Program(plan)
     first: dict[str, int] = {}
     for array in plan.arrays.values():
         first[array.name] = len(program.owner)
         program.owner += [(array, component) for component in range(array.size)]
-    products, written = _collect(program, first)
-    _assign(program, products, sorted(written, key=lambda value: (written[value], value)))
+    inputs = {first[array.name] + n for array in plan.inputs for n in range(array.size)}
+    products = _needed(program, _nonzero(_collect(program, first), inputs))
+    shared: dict[tuple[Product, ...], int] = {}
+    for value, terms in products.items():
+        wide = program.wide(value)
+        for summed in (False, True):
+            mine = [t for t in terms if (program.wide(t[0]) and not wide) == summed]
+            if mine and summed:
+                program.sums[value] = mine
+            elif mine:
+                program.terms[value] = _share(program, mine, shared)
+        program.terms.setdefault(value, [])
+        program.order.append(value)
+    _assign_stages(program)
     return program
 
 
-def _collect(program: Program, first: dict[str, int]) -> tuple[dict[int, dict[tuple[int, int], float]], dict[int, int]]:
-    """All products of every value, and the last step that writes it; products with a vanishing factor are dropped."""
-    plan = program.plan
-    known = {first[a.name] + i for a in plan.inputs for i in range(a.size)}
-    products: dict[int, dict[tuple[int, int], float]] = defaultdict(lambda: defaultdict(float))
-    written: dict[int, int] = {}
-    for position, step in enumerate(plan.steps):
+def _collect(program: Program, first: dict[str, int]) -> dict[int, dict[tuple[int, int], float]]:
+    """All products of every value, in the order in which values are complete."""
+    products: dict[int, dict[tuple[int, int], float]] = {}
+    for step in program.plan.steps:
         target, left = first[step.target], first[step.left]
-        right = first[step.right] if step.right else NONE
+        for o in sorted({o for o, *_ in step.terms}):
+            products[target + o] = products.pop(target + o, defaultdict(float))
         for o, a, b, coefficient in step.terms:
-            pair = (left + a, right + b if step.right else NONE)
-            if pair[0] in known and (pair[1] == NONE or pair[1] in known):
-                products[target + o][_ordered(program, *pair)] += coefficient
-                written[target + o] = position
-        known.update(target + o for o, *_ in step.terms if target + o in products)
-    return products, written
+            right = first[step.right] + b if step.right else NONE
+            products[target + o][_ordered(program, left + a, right)] += coefficient
+    return products
 
 
 def _ordered(program: Program, left: int, right: int) -> tuple[int, int]:
@@ -85,21 +98,52 @@ def _ordered(program: Program, left: int, right: int) -> tuple[int, int]:
     return min((left, right), (right, left), key=lambda pair: (not program.wide(pair[0]), pair))
 
 
-def _assign(program: Program, products: dict[int, dict[tuple[int, int], float]], candidates: list[int]) -> None:
+def _nonzero(products: dict[int, dict[tuple[int, int], float]], inputs: set[int]) -> dict[int, list[Product]]:
+    """Terms that don't vanish; values without any are left out."""
+    known = {NONE, *inputs}
+    result: dict[int, list[Product]] = {}
+    for value, pairs in products.items():
+        terms = [(a, b, c) for (a, b), c in pairs.items() if c != 0.0 and a in known and b in known]
+        if terms:
+            result[value] = terms
+            known.add(value)
+    return result
+
+
+def _needed(program: Program, products: dict[int, list[Product]]) -> dict[int, list[Product]]:
+    """Values that contribute to an output."""
     outputs = {array.name for array in program.plan.outputs}
-    needed = {value for value in candidates if program.owner[value][0].name in outputs}
-    for value in reversed(candidates):
+    needed = {value for value in products if program.owner[value][0].name in outputs}
+    for value in reversed(products):
         if value in needed:
-            needed.update(v for pair in products[value] for v in pair if v != NONE)
-    program.stage = [0] * len(program.owner)
-    for value in (value for value in candidates if value in needed):
-        terms = [(*pair, c) for pair, c in products[value].items() if c != 0.0]
-        summed = [t for t in terms if program.wide(t[0])] if not program.wide(value) else []
-        program.terms[value] = [t for t in terms if t not in summed] if summed else terms
-        stages = [program.stage[v] for t in program.terms[value] for v in t[:2] if v != NONE]
-        if summed:
-            program.sums[value] = summed
-            program.sum_stage[value] = max(program.stage[v] for t in summed for v in t[:2] if v != NONE)
-            stages.append(program.sum_stage[value] + 1)
-        program.stage[value] = max(stages, default=0)
-        program.order.append(value)
+            needed.update(operands(products[value]))
+    return {value: terms for value, terms in products.items() if value in needed}
+
+
+def _share(program: Program, terms: list[Product], shared: dict[tuple[Product, ...], int]) -> list[Product]:
+    """Replace products with equal coefficients by their sum, times the coefficient."""
+    result = [t for t in terms if t[1] == NONE or abs(t[2]) == 1.0]
+    groups: dict[tuple[float, bool], list[Product]] = defaultdict(list)
+    for term in terms:
+        if term[1] != NONE and abs(term[2]) != 1.0:
+            groups[abs(term[2]), program.wide(term[0])].append(term)
+    for (size, wide), group in groups.items():
+        sign = 1.0 if group[0][2] > 0 else -1.0
+        key = tuple((a, b, sign if c > 0 else -sign) for a, b, c in group)
+        if key not in shared:
+            shared[key] = len(program.owner)
+            program.owner.append((Array("", 0, channels=wide), shared[key]))
+            program.terms[shared[key]] = list(key)
+            program.order.append(shared[key])
+        result.append((shared[key], NONE, sign * size))
+    return result
+
+
+def _assign_stages(program: Program) -> None:
+    stage = program.stage
+    for value in program.order:
+        available = [stage.get(v, 0) for v in operands(program.terms[value])]
+        if value in program.sums:
+            program.sum_stage[value] = max(stage.get(v, 0) for v in operands(program.sums[value]))
+            available.append(program.sum_stage[value] + 1)
+        stage[value] = max(available, default=0)

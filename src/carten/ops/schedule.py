@@ -1,42 +1,79 @@
-"""The order in which the vectors of a stage are computed, cut into loops over channels of bounded size."""
+"""The order in which the vectors of a stage are computed: close to what the registers of a processor can hold."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carten.ops.program import NONE, Program
+from carten.ops.program import NONE, Program, operands
 
-MAX_TERMS = 300
+REGISTERS = 24
+MAX_OPERATIONS = 400
 MAX_SUMS = 16
+OPEN, REOPEN, LOAD, FINISH = 1.2, 2.5, 1.0, 0.3
+"""Costs that guide the order: starting a sum, returning to one, loading an operand; and the gain of freeing a register."""
 
 
 @dataclass(frozen=True)
-class Loop:
-    """One loop over channel blocks: vectors to compute, in order, and scalars whose channel sums it accumulates."""
+class Operation:
+    """``target += coefficient * left * right``, or linear where ``right`` is ``NONE``."""
 
-    vectors: tuple[int, ...]
-    sums: tuple[int, ...]
+    target: int
+    left: int
+    right: int
+    coefficient: float
 
 
-def loops(program: Program, stage: int) -> list[Loop]:
-    """Loops of one stage; a vector that another loop needs has to be stored."""
-    vectors = [v for v in _depth_first(program, stage) if program.wide(v)]
+def vector_operations(program: Program, stage: int) -> list[Operation]:
+    """All vector operations of a stage, in the order in which to run them."""
+    base = [Operation(v, *term) for v in _depth_first(program, stage) for term in program.terms[v]]
+    return _Scheduler(program, base).run()
+
+
+def chunks(operations: Sequence[Operation]) -> list[list[Operation]]:
+    """Pieces of bounded length, cut where few values are in use."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for n, operation in enumerate(operations):
+        for value in (operation.target, operation.left, operation.right):
+            last[value] = n
+        first.setdefault(operation.target, n)
+    change = Counter({n: 0 for n in range(len(operations) + 1)})
+    for value, n in first.items():
+        change[n + 1] += 1
+        change[last[value] + 1] -= 1
+    live, crossing = 0, []
+    for n in range(len(operations) + 1):
+        live += change[n]
+        crossing.append(live)
+    result: list[list[Operation]] = []
+    start = 0
+    while len(operations) - start > MAX_OPERATIONS:
+        window = range(start + MAX_OPERATIONS * 2 // 3, start + MAX_OPERATIONS + 1)
+        end = min(window, key=lambda n: (crossing[n], -n))
+        result.append(list(operations[start:end]))
+        start = end
+    return [*result, list(operations[start:])] if start < len(operations) else result
+
+
+def sum_groups(program: Program, stage: int) -> list[list[int]]:
+    """Scalars whose channel sums one loop accumulates in registers."""
     sums = [v for v in program.order if program.sum_stage.get(v) == stage]
-    return [*(Loop(chunk, ()) for chunk in _chunks(program, vectors)), *_sum_loops(sums)]
+    return [sums[n : n + MAX_SUMS] for n in range(0, len(sums), MAX_SUMS)]
 
 
 def _depth_first(program: Program, stage: int) -> list[int]:
     """Vectors of a stage, each as late as its first use allows."""
     members = [v for v in program.order if program.wide(v) and program.stage[v] == stage]
     inside = set(members)
-    used = {v for m in members for left, right, _ in program.terms[m] for v in (left, right)}
+    used = {v for m in members for v in operands(program.terms[m])}
     done: dict[int, None] = {}
     for root in [*(m for m in members if m not in used), *members]:
         stack = [root]
         while stack:
-            value = stack[-1]
-            pending = [v for t in program.terms[value] for v in t[:2] if v != NONE and v in inside and v not in done]
+            pending = [v for v in operands(program.terms[stack[-1]]) if v in inside and v not in done]
             if pending:
                 stack += reversed(pending)
             else:
@@ -44,20 +81,79 @@ def _depth_first(program: Program, stage: int) -> list[int]:
     return list(done)
 
 
-def _chunks(program: Program, vectors: list[int]) -> Iterator[tuple[int, ...]]:
-    chunk: list[int] = []
-    size = 0
-    for value in vectors:
-        terms = len(program.terms[value])
-        if chunk and size + terms > MAX_TERMS:
-            yield tuple(chunk)
-            chunk, size = [], 0
-        chunk.append(value)
-        size += terms
-    if chunk:
-        yield tuple(chunk)
+class _Scheduler:
+    """Greedy list scheduling: always the operation that needs the fewest registers to be filled or given up."""
 
+    def __init__(self, program: Program, base: Sequence[Operation]) -> None:
+        self.base = base
+        self.sources = [[v for v in {o.left, o.right} if program.wide(v)] for o in base]
+        self.users: dict[int, list[int]] = defaultdict(list)
+        self.writers: dict[int, list[int]] = defaultdict(list)
+        for n, operation in enumerate(base):
+            self.writers[operation.target].append(n)
+            for value in self.sources[n]:
+                self.users[value].append(n)
+        self.open = {value: len(writers) for value, writers in self.writers.items()}
+        self.uses = {value: len(users) for value, users in self.users.items()}
+        self.waiting = [sum(value in self.open for value in sources) for sources in self.sources]
+        self.resident: OrderedDict[int, None] = OrderedDict()
+        self.started: set[int] = set()
+        self.done = [False] * len(base)
+        self.heap: list[tuple[float, int]] = []
 
-def _sum_loops(sums: list[int]) -> Iterator[Loop]:
-    for start in range(0, len(sums), MAX_SUMS):
-        yield Loop((), tuple(sums[start : start + MAX_SUMS]))
+    def run(self) -> list[Operation]:
+        for n, waiting in enumerate(self.waiting):
+            if not waiting:
+                self._push(n)
+        order: list[Operation] = []
+        while self.heap:
+            cost, n = heapq.heappop(self.heap)
+            if not self.done[n] and cost == self._cost(n):
+                self._take(n)
+                order.append(self.base[n])
+        return order
+
+    def _cost(self, n: int) -> float:
+        target = self.base[n].target
+        cost = 0.0
+        for value in self.sources[n]:
+            if value not in self.resident:
+                cost += LOAD
+            elif self.uses[value] == 1:
+                cost -= FINISH
+        if target not in self.resident:
+            cost += REOPEN if target in self.started else OPEN
+        if self.open[target] == 1:
+            cost -= FINISH
+        return cost
+
+    def _push(self, n: int) -> None:
+        if not self.done[n] and not self.waiting[n]:
+            heapq.heappush(self.heap, (self._cost(n), n))
+
+    def _take(self, n: int) -> None:
+        self.done[n] = True
+        target = self.base[n].target
+        touched = {target}
+        for value in self.sources[n]:
+            self.uses[value] -= 1
+            touched.add(value)
+            self._enter(value, touched)
+        self.started.add(target)
+        self.open[target] -= 1
+        self._enter(target, touched)
+        if self.open[target] == 0:
+            for user in self.users.get(target, ()):
+                self.waiting[user] -= 1
+        for value in touched:
+            if self.uses.get(value, 0) == 0 and self.open.get(value, 0) == 0:
+                self.resident.pop(value, None)
+        for value in touched:
+            for other in (*self.users.get(value, ()), *self.writers.get(value, ())):
+                self._push(other)
+
+    def _enter(self, value: int, touched: set[int]) -> None:
+        self.resident[value] = None
+        self.resident.move_to_end(value)
+        if len(self.resident) > REGISTERS:
+            touched.add(self.resident.popitem(last=False)[0])
