@@ -15,3 +15,7 @@ class ModelError(ValueError):
 
 class ModelFileError(ValueError):
     """A model file or checkpoint is foreign, damaged or of a newer format."""
+
+
+class TrainingError(ValueError):
+    """A training run cannot go on."""

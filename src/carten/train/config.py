@@ -1,0 +1,207 @@
+"""The configuration of a training run: one YAML file, every key checked.
+
+Relative paths are resolved against the folder of the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from carten.errors import ConfigError
+from carten.model.config import NetworkConfig
+from carten.train.explain import explain
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _resolve(path: Any, info: ValidationInfo) -> Any:
+    folder = (info.context or {}).get("folder")
+    return path if folder is None or not isinstance(path, (str, Path)) else Path(folder) / Path(path).expanduser()
+
+
+def _paths(value: Any) -> Any:
+    """One path or a list of paths as a list; anything else as it is."""
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+File = Annotated[Path, BeforeValidator(_resolve)]
+Files = Annotated[tuple[File, ...], Field(min_length=1), BeforeValidator(_paths)]
+
+
+def _validation(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, (int, float)) and value <= 0):
+        raise ValueError("expected a fraction between 0 and 1, a number of structures (1 or more), or a path")
+    if isinstance(value, float) and value >= 1:
+        raise ValueError("a fraction must be below 1; write a whole number for a number of structures")
+    return _paths(value)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class BatchConfig(_Section):
+    """Upper bounds of one batch; several combine."""
+
+    structures: PositiveInt | None = None
+    atoms: PositiveInt | None = None
+    edges: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _some_bound(self) -> BatchConfig:
+        if self.structures is None and self.atoms is None and self.edges is None:
+            raise ValueError("give at least one of structures, atoms, edges")
+        return self
+
+
+class DataConfig(_Section):
+    """Where structures and labels come from."""
+
+    train: Files
+    validation: Annotated[float | int | Files, BeforeValidator(_validation)] = 0.1
+    """A fraction or a number of structures taken from ``train``, or files of their own."""
+    test: Files | None = None
+    batch: BatchConfig = BatchConfig(structures=5)
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that prepare batches ahead; 0 prepares them in the training process."""
+
+
+class PropertyConfig(_Section):
+    """How one property is read and trained; a name that carten does not know declares a new property."""
+
+    key: str | None = None
+    """Name of the label in the files; the property's own name when absent."""
+    unit: str | None = None
+    """Unit of the label in the files (and of the property, when it is new)."""
+    weight: NotNegative = 1.0
+    loss: Literal["squared", "absolute", "huber", "vector_norm"] = "squared"
+    delta: Positive = 0.01
+    """Where the Huber loss turns from squared to absolute, in the unit of the property (per atom if extensive)."""
+    route: Literal["readout", "mean", "sum", "derivative", "atomic_virial"] | None = None
+    scope: Literal["structure", "atom"] | None = None
+    indices: str | None = None
+    parity: Literal[-1, 1] | None = None
+
+
+class InputConfig(_Section):
+    """Where one input is read from."""
+
+    key: str | None = None
+    unit: str | None = None
+
+
+class OptimizerConfig(_Section):
+    """The optimiser; ``weight_decay`` acts on matrices only, not on vectors."""
+
+    name: Literal["adamw", "muon", "soap"] = "adamw"
+    lr: Positive = 0.005
+    weight_decay: NotNegative = 1.0e-6
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    amsgrad: bool = True
+    """For adamw only."""
+
+
+class ScheduleConfig(_Section):
+    """The learning rate over the run, as a multiple of ``optimizer.lr``; fractions are of the whole run."""
+
+    name: Literal["cosine", "wsd", "plateau", "constant"] = "cosine"
+    warmup: Fraction = 0.01
+    decay: Fraction = 0.3
+    """Part of the run in which wsd decays."""
+    final: Fraction = 0.01
+    """Multiple of the learning rate at the end (and the least that plateau goes to)."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """By which plateau multiplies."""
+    patience: PositiveInt = 10
+    """Validations without improvement before plateau multiplies."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ScheduleConfig:
+        if self.name == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(f"warmup + decay must be at most 1, found {self.warmup} + {self.decay}")
+        return self
+
+
+class TrainingConfig(_Section):
+    """How long to train, and what to watch."""
+
+    epochs: PositiveInt = 200
+    max_minutes: Positive | None = None
+    """Stop after this time; cosine and wsd end their decay then (which makes a run depend on the machine's speed)."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the moving average of the weights, which is what is validated and saved; 0 switches it off."""
+    clip: Positive | None = 10.0
+    """Largest norm of the gradient."""
+    patience: PositiveInt | None = None
+    """Stop after this many epochs without a lower validation loss."""
+    validate_every: PositiveInt = 1
+    """Epochs between validations."""
+    checkpoint_minutes: NotNegative = 5.0
+    """Time between checkpoints to resume from; 0 writes one each epoch."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: PositiveInt = 1
+
+
+Energies = Annotated[dict[str, float], Field(min_length=1)]
+
+
+class Config(_Section):
+    """Everything a training run depends on."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    data: DataConfig
+    model: NetworkConfig = NetworkConfig()
+    reference_energies: Literal["auto", "isolated", "fitted", "none"] | Energies = "auto"
+    """Isolated atoms if the data have them, else fitted; or given in eV by element."""
+    properties: Annotated[dict[str, PropertyConfig], Field(min_length=1)] = {
+        "energy": PropertyConfig(),
+        "forces": PropertyConfig(weight=10.0),
+    }
+    inputs: dict[str, InputConfig] = {}
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()
+    output: File = Path("run")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read a YAML file.
+
+        Raises:
+            ConfigError: the file cannot be read, is not YAML, or a key or value is wrong; every mistake is listed with
+                the path of its key, what was found, what is allowed, and the nearest valid name.
+        """
+        path = Path(path)
+        try:
+            document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: is not valid YAML: {error}") from error
+        return cls.parse(document, path.parent.absolute(), str(path))
+
+    @classmethod
+    def parse(cls, document: Any, folder: Path | None = None, source: str = "configuration") -> Config:
+        """Check a configuration given as a dictionary; relative paths are resolved against ``folder``.
+
+        Raises:
+            ConfigError: as :meth:`load`.
+        """
+        if not isinstance(document, dict):
+            raise ConfigError(f"{source}: expected keys {', '.join(cls.model_fields)}; found {document!r}")
+        try:
+            return cls.model_validate(document, context={"folder": folder})
+        except ValidationError as error:
+            raise ConfigError(explain(error, cls, document, source)) from error
+
+    def dump(self) -> str:
+        """The configuration with every default written out, as YAML that :meth:`load` reads."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

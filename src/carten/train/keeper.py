@@ -1,0 +1,73 @@
+"""Keeps the best model and a checkpoint to resume from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from carten.properties.potential import Potential
+from carten.train.module import Fit
+
+Save = Callable[[Potential, dict[str, Any]], None]
+
+
+class Keeper(Checkpoint):
+    """Writes the model whenever the validation loss is the lowest so far, and ``last.ckpt`` every few minutes.
+
+    Args:
+        last: path of the checkpoint.
+        save: writes the averaged model; it is given the provenance (epoch, step, minutes, errors).
+        minutes: time between checkpoints; 0 writes one each epoch. One is always written at the end.
+    """
+
+    def __init__(self, last: Path, save: Save, minutes: float) -> None:
+        self.last = last
+        self.save = save
+        self.seconds = 60.0 * minutes
+        self.best = math.inf
+        self.results: Mapping[str, float] = {}
+        self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Fit) or not pl_module.results["loss"] < self.best:
+            return
+        self.best, self.results = pl_module.results["loss"], pl_module.results
+        if trainer.is_global_zero:
+            self.save(pl_module.averaged, pl_module.provenance())
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Within an epoch only after the given time; the last batch is left to the end of the epoch."""
+        if self.seconds and not trainer.is_last_batch and not trainer.should_stop and self._due(trainer):
+            self._write(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        done = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if done or self._due(trainer):
+            self._write(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "results": dict(self.results)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.results = state_dict["best"], state_dict["results"]
+
+    def _due(self, trainer: Trainer) -> bool:
+        due = time.monotonic() - self._saved >= self.seconds
+        return trainer.strategy.reduce_boolean_decision(due, all=False) if trainer.world_size > 1 else due
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, Fit):
+            pl_module.watch.check()
+        trainer.save_checkpoint(self.last, weights_only=False)
+        self._saved = time.monotonic()

@@ -1,0 +1,112 @@
+"""The endless stream of training batches, which resumes at any batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from carten.data.dataset import Batch, Dataset, Sample, collate
+
+Plan = Callable[[int], Sequence[Sequence[int]]]
+"""From the number of a pass over the data to its batches of dataset indices."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of all batches one process takes."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def of(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """The batches of this process: every process takes the same number, unless there are fewer than processes."""
+        whole = len(batches) // self.world_size * self.world_size
+        return batches[: whole or len(batches)][self.rank :: self.world_size]
+
+
+class Loader:
+    """Batches of one pass after another, without a seam: an epoch is as many batches as the first pass has.
+
+    Bounds on atoms or edges make passes differ in length; epochs do not, so schedules and progress are exact, and
+    worker processes never wait for an epoch to end. The position in the stream is its whole state.
+    """
+
+    def __init__(self, dataset: Dataset, plan: Plan, workers: int = 0) -> None:
+        self.dataset = dataset
+        self.plan = plan
+        self.workers = workers
+        self.position = (0, 0)  # pass, and batches of it that were taken
+        self.taken = 0  # in the current epoch
+        self.share = Share()
+        self._length = len(plan(0))
+        self._batches: Iterator[Batch] | None = None
+        self._ahead: deque[tuple[int, int]] = deque()
+
+    def divide(self, share: Share) -> None:
+        """Take the share of one of several processes."""
+        self.share = share
+        self._length = len(share.of(self.plan(0)))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch; a whole one when none was begun."""
+        if self._batches is None:
+            self._batches = self._start()
+        if self.taken >= self._length:
+            self.end_epoch()
+        while self.taken < self._length:
+            batch = next(self._batches)
+            self.position = self._ahead.popleft()
+            self.taken += 1
+            yield batch
+
+    def end_epoch(self) -> None:
+        """The next epoch begins here, even if this one was cut short."""
+        self.taken = 0
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands."""
+        return {"position": self.position, "taken": self.taken}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state`."""
+        self.position, self.taken = tuple(state["position"]), state["taken"]
+        self._batches = None
+        self._ahead.clear()
+
+    def _start(self) -> Iterator[Batch]:
+        loader: DataLoader[Sample] = DataLoader(
+            self.dataset,
+            batch_sampler=_Stream(self._indices()),
+            num_workers=self.workers,
+            collate_fn=collate,
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+    def _indices(self) -> Iterator[list[int]]:
+        first, skip = self.position
+        for number in itertools.count(first):
+            batches = self.share.of(self.plan(number))
+            for index, batch in enumerate(batches[skip:], start=skip):
+                self._ahead.append((number, index + 1) if index + 1 < len(batches) else (number + 1, 0))
+                yield list(batch)
+            skip = 0
+
+
+class _Stream:
+    """What DataLoader wants of a batch sampler: something it can iterate."""
+
+    def __init__(self, batches: Iterator[list[int]]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self._batches

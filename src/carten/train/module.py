@@ -1,0 +1,206 @@
+"""The Lightning module: a potential, its loss, its average and its learning rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from carten.data.dataset import Batch
+from carten.properties.potential import Potential
+from carten.train.average import Average
+from carten.train.config import OptimizerConfig
+from carten.train.loader import Loader
+from carten.train.loss import Term, combine, loss_terms
+from carten.train.metrics import PropertyErrors
+from carten.train.optimizer import Length, Schedule, optimizer
+from carten.train.watch import Watch
+
+GPU_LOOKS = 50  # steps between looks at the loss where each look would stall the device
+
+
+class Fit(LightningModule):
+    """Trains a potential on the terms of the loss; the average of the weights is validated and saved.
+
+    Args:
+        potential: the model.
+        terms: what the loss consists of.
+        config: the optimiser.
+        schedule: the learning rate.
+        length: of the run.
+        ema: decay of the average of the weights, 0 for none.
+
+    Attributes:
+        results: ``loss`` and errors in reported units of the last validation or test.
+        train_loss: mean loss of training between the two last validations.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        terms: Sequence[Term],
+        config: OptimizerConfig,
+        schedule: Schedule,
+        length: Length,
+        ema: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.potential = potential
+        self.average = Average(potential, ema) if ema else None
+        self.terms = tuple(terms)
+        self.config = config
+        self.schedule = schedule
+        self.length = length
+        self.results: Mapping[str, float] = {}
+        self.train_loss = float("nan")
+        self.watch = Watch()
+        self.errors = PropertyErrors([term.property for term in terms])
+        self._names = tuple(term.property.name for term in terms)
+        self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
+        self._measured = torch.zeros_like(self._trained)
+        self._earlier, self._since = 0.0, time.monotonic()
+
+    @property
+    def averaged(self) -> Potential:
+        """The potential to validate and to save."""
+        return self.potential if self.average is None else self.average.model
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self._earlier + time.monotonic() - self._since
+
+    @property
+    def progress(self) -> float:
+        """Part of the run that is done; processes agree on it."""
+        elapsed = self.elapsed
+        if self.length.seconds is not None and self.trainer.world_size > 1:
+            elapsed = self.trainer.strategy.broadcast(elapsed)
+        return self.length.progress(self.global_step, elapsed)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to the end of the run, as it went so far."""
+        done = self.length.progress(self.global_step, self.elapsed)
+        return self.elapsed * (1.0 - done) / max(done, 1e-9)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        configured = optimizer(self.potential.parameters(), self.config)
+        for group in configured.param_groups:
+            group["initial_lr"] = group["lr"]
+        return configured
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches move themselves; sums and averages follow the first."""
+        if self._trained.device != device:
+            self._trained, self._measured = self._trained.to(device), self._measured.to(device)
+        return batch.to(device)
+
+    def on_train_start(self) -> None:
+        self._since = time.monotonic()
+        self.watch = Watch(1 if self.device.type == "cpu" else GPU_LOOKS)
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1  # the end is always validated
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        factor = self.schedule.factor(self.progress)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def training_step(self, batch: Batch) -> Tensor:
+        predictions = self.potential(batch.graph, self._names)
+        sums = loss_terms(self.terms, predictions, batch)
+        loss = combine(self.terms, sums)
+        self._trained += sums.detach()
+        self.watch.see(loss.detach(), predictions, batch)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.average is not None:
+            self.average.update(self.global_step)
+        if self.length.seconds is not None and self.progress >= 1.0:
+            self.trainer.should_stop = True
+            self.trainer.check_val_every_n_epoch = 1
+
+    def on_train_epoch_end(self) -> None:
+        if isinstance(stream := self.trainer.train_dataloader, Loader):
+            stream.end_epoch()
+
+    def on_validation_epoch_start(self) -> None:
+        self.watch.check()
+        self._begin()
+
+    def validation_step(self, batch: Batch) -> None:
+        """Errors of the averaged model."""
+        self._measure(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish()
+        self.train_loss = self._combined(self._trained)
+        self._trained.zero_()
+        self.schedule.observe(self.results["loss"])
+        self.log("validation_loss", self.results["loss"])
+
+    def on_test_epoch_start(self) -> None:
+        self._begin()
+
+    def test_step(self, batch: Batch) -> None:
+        """Errors of the averaged model."""
+        self._measure(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._finish()
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the averaged weights come from: epoch, step, minutes and errors of the last validation."""
+        return {
+            "epoch": self.current_epoch + 1,
+            "step": self.global_step,
+            "minutes": self.elapsed / 60.0,
+            "validation": dict(self.results),
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know of."""
+        checkpoint["carten"] = {
+            "elapsed": self.elapsed,
+            "schedule": self.schedule.state_dict(),
+            "trained": self._trained,
+            "rng": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what :meth:`on_save_checkpoint` added."""
+        state = checkpoint["carten"]
+        self._earlier = state["elapsed"]
+        self.schedule.load_state_dict(state["schedule"])
+        self._trained = state["trained"]
+        torch.set_rng_state(state["rng"].cpu())
+
+    def _begin(self) -> None:
+        self.errors.reset()
+        self._measured.zero_()
+
+    def _measure(self, batch: Batch) -> None:
+        predictions = self.averaged(batch.graph, self._names)
+        self._measured += loss_terms(self.terms, predictions, batch)
+        self.errors.update(predictions, batch)
+
+    def _finish(self) -> None:
+        self.results = {"loss": self._combined(self._measured), **self.errors.compute()}
+
+    def _combined(self, sums: Tensor) -> float:
+        """The loss of all processes together."""
+        return float(combine(self.terms, self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")))

@@ -1,0 +1,103 @@
+"""Optimisers, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from carten.train.config import OptimizerConfig, ScheduleConfig
+
+Group = dict[str, Any]
+
+
+def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The configured optimiser; weight decay acts on parameters with two or more axes only.
+
+    Sources: AdamW (Loshchilov and Hutter, 2019) with AMSGrad (Reddi, Kale, Kumar, 2018); Muon (Jordan, 2024) with the
+    update scaled to AdamW's size (Liu et al., arXiv 2502.16982), so both share one learning rate; SOAP (Vyas et al.,
+    arXiv 2409.11321).
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    matrices: Group = {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay}
+    vectors: Group = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
+    groups = [group for group in (matrices, vectors) if group["params"]]
+    if config.name == "muon":
+        return _muon(groups, matrices, config)
+    if config.name == "soap":
+        from pytorch_optimizer import SOAP
+
+        return SOAP(groups, lr=config.lr, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, amsgrad=config.amsgrad, fused=True)
+
+
+def _muon(groups: list[Group], matrices: Group, config: OptimizerConfig) -> torch.optim.Optimizer:
+    from pytorch_optimizer import Muon
+
+    for group in groups:
+        own: Group = {"use_adjusted_lr": True} if group is matrices else {"betas": config.betas, "eps": 1e-8}
+        group.update(own, use_muon=group is matrices, lr=config.lr)
+    return Muon(groups)
+
+
+class Schedule:
+    """The learning rate as a multiple of its configured value.
+
+    ``factor(progress)`` with progress in [0, 1]: a linear warm-up, then
+    cosine: ``final + (1 - final) (1 + cos pi x) / 2`` over the rest x of the run;
+    wsd: 1, and over the last part ``decay`` of the run down to ``final`` as ``1 - sqrt(x)`` (Hägele et al., 2024);
+    constant: 1; plateau: multiplied by ``config.factor`` after ``patience`` validations without a lower loss.
+    """
+
+    def __init__(self, config: ScheduleConfig) -> None:
+        self.config = config
+        self.best = math.inf
+        self.waited = 0
+        self.reduced = 1.0
+
+    def factor(self, progress: float) -> float:
+        """Multiple of the configured learning rate at this progress of the run, 0 to 1."""
+        config = self.config
+        if progress < config.warmup:
+            return self.reduced * max(progress / config.warmup, 1e-3)
+        if config.name == "cosine":
+            x = (progress - config.warmup) / (1.0 - config.warmup) if config.warmup < 1.0 else 1.0
+            return config.final + (1.0 - config.final) * (1.0 + math.cos(math.pi * x)) / 2.0
+        if config.name == "wsd" and progress > 1.0 - config.decay:
+            x = (progress - 1.0 + config.decay) / config.decay
+            return config.final + (1.0 - config.final) * (1.0 - math.sqrt(x))
+        return self.reduced
+
+    def observe(self, loss: float) -> None:
+        """Take note of a validation loss (plateau)."""
+        if self.config.name != "plateau":
+            return
+        self.waited = 0 if loss < self.best else self.waited + 1
+        self.best = min(self.best, loss)
+        if self.waited >= self.config.patience:
+            self.waited, self.reduced = 0, max(self.reduced * self.config.factor, self.config.final)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"best": self.best, "waited": self.waited, "reduced": self.reduced}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.best, self.waited, self.reduced = state["best"], state["waited"], state["reduced"]
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: optimiser steps and, perhaps, seconds; it ends with whichever comes first."""
+
+    steps: int
+    seconds: float | None
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """Part of the run that is done, 0 to 1."""
+        by_time = elapsed / self.seconds if self.seconds else 0.0
+        return min(max(step / self.steps, by_time), 1.0)

@@ -1,0 +1,91 @@
+"""What a training run shows: a bar with the time left, and a line of errors for each validation."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from carten.train.metrics import metric_names
+from carten.train.module import Fit
+
+
+class Display(Callback):
+    """Errors in reported units; the bar only where there is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}  {task.fields[rate]}  {task.fields[left]} left"),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", epoch=1, rate="", left="?")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Fit) or not trainer.is_global_zero:
+            return
+        self._begin = (trainer.global_step, pl_module.elapsed)
+        self._bar.update(self._task, total=pl_module.length.steps, completed=trainer.global_step)
+        self._bar.start()
+        columns = [
+            ("epoch", "", 6),
+            ("loss", "", 10),
+            *_columns(pl_module),
+            ("lr", "", 9),
+            ("time", "", 8),
+            ("left", "", 8),
+        ]
+        for line in (0, 1):
+            self._print(" ".join(f"{column[line]:>{column[2]}}" for column in columns))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._bar.disable or not isinstance(pl_module, Fit) or trainer.global_step % 5:
+            return
+        first, since = self._begin
+        each = (pl_module.elapsed - since) / (trainer.global_step - first)
+        self._bar.update(
+            self._task,
+            completed=trainer.global_step,
+            epoch=trainer.current_epoch + 1,
+            rate=f"{1e3 * each:.0f} ms/step",
+            left=_clock(pl_module.remaining),
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Fit) or not trainer.is_global_zero:
+            return
+        results = pl_module.results
+        errors = " ".join(f"{results[f'{name}_rmse']:>{width}.4g}" for name, _, width in _columns(pl_module))
+        self._print(
+            f"{trainer.current_epoch + 1:>6} {results['loss']:>10.3e} {errors} {pl_module.rate:>9.2e} "
+            f"{_clock(pl_module.elapsed):>8} {_clock(pl_module.remaining):>8}"
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.stop()
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._bar.stop()
+
+
+def _columns(fit: Fit) -> list[tuple[str, str, int]]:
+    """Name, unit and width of the errors shown."""
+    named = [(name, term.property.report_unit) for term in fit.terms for name in metric_names(term.property)]
+    return [(name, unit, max(len(name), len(unit), 9)) for name, unit in named]
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

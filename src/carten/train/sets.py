@@ -1,0 +1,109 @@
+"""The data of a run: read, checked, split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+
+from carten.data.dataset import Dataset, split
+from carten.data.labels import Frame, Label, read_frames
+from carten.data.statistics import elements, reference_energies
+from carten.errors import ConfigError, DataError
+from carten.properties.spec import Property, property_table
+from carten.train.config import Config
+from carten.train.loss import Term
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a run trains on, validates on and, perhaps, tests on.
+
+    Args:
+        train: without isolated atoms, unless nothing else is there.
+        validation: chooses the best model.
+        test: looked at once, at the end.
+        references: E0 in eV by atomic number of every element in the training files; empty when there are none.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset | None
+    references: Mapping[int, float]
+    elements: tuple[int, ...]
+
+
+def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
+    """Read, check and split the data.
+
+    Raises:
+        DataError: a file or structure is wrong, or no structure to train on carries a label that has a weight.
+        ConfigError: the split leaves nothing, or reference energies do not fit the elements.
+    """
+    labels = _labels(config, terms)
+    everything = read_frames(config.data.train, labels)
+    frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
+    train, validation = _split(config, frames, labels)
+    _require_labels(train, terms)
+    trained = "energy" in {label.name for label in labels}
+    sets = [_dataset(config, terms, part) for part in (train, validation)]
+    test = _dataset(config, terms, _read_more(config.data.test, labels)) if config.data.test else None
+    references = _references(config, everything) if trained else {}
+    return Sets(sets[0], sets[1], test, references, elements(everything))
+
+
+def _labels(config: Config, terms: Sequence[Term]) -> list[Label]:
+    rows = [term.property for term in terms]
+    built_in = property_table()
+    return [_label(row, config, new=row.name not in built_in) for row in rows]
+
+
+def _label(row: Property, config: Config, new: bool) -> Label:
+    given = config.properties[row.name]
+    return Label(row, given.key or row.name, None if new else given.unit)
+
+
+def _read_more(paths: Sequence[Path], labels: Sequence[Label]) -> list[Frame]:
+    """Frames of files that need not carry every label."""
+    return read_frames(paths, [Label(label.row, label.key, label.unit, required=False) for label in labels])
+
+
+def _split(config: Config, frames: list[Frame], labels: Sequence[Label]) -> tuple[list[Frame], list[Frame]]:
+    wanted = config.data.validation
+    if isinstance(wanted, tuple):
+        return frames, _read_more(wanted, labels)
+    train, validation = split(len(frames), [wanted], config.seed)
+    return [frames[k] for k in train], [frames[k] for k in validation]
+
+
+def _require_labels(frames: Sequence[Frame], terms: Sequence[Term]) -> None:
+    for name in (term.property.name for term in terms):
+        if not any(name in frame.labels for frame in frames):
+            raise DataError(
+                f"properties.{name} has a weight but none of the {len(frames)} structures left for training carries it "
+                "(isolated atoms and validation are not trained on); set its weight to 0, or correct the data"
+            )
+
+
+def _dataset(config: Config, terms: Sequence[Term], frames: Sequence[Frame]) -> Dataset:
+    rows = [term.property for term in terms]
+    dtype = torch.float64 if config.dtype == "float64" else torch.float32
+    return Dataset(frames, rows, config.model.cutoff, dtype, prepared=config.data.workers == 0)
+
+
+def _references(config: Config, frames: Sequence[Frame]) -> Mapping[int, float]:
+    given = config.reference_energies
+    if isinstance(given, Mapping):
+        return _given_references(given, elements(frames))
+    return {} if given == "none" else reference_energies(frames, given).values
+
+
+def _given_references(given: Mapping[str, float], present: Sequence[int]) -> Mapping[int, float]:
+    if unknown := [symbol for symbol in given if symbol not in atomic_numbers]:
+        raise ConfigError(f"reference_energies.{unknown[0]}: expected the symbol of an element, as in {{H: -13.6}}")
+    if missing := [chemical_symbols[number] for number in present if chemical_symbols[number] not in given]:
+        raise ConfigError(f"reference_energies: no energy for {', '.join(missing)}, which the data contain")
+    return {atomic_numbers[symbol]: energy for symbol, energy in given.items()}

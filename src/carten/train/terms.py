@@ -1,0 +1,105 @@
+"""From the configured properties to rows of the property table and terms of the loss."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from carten.errors import ConfigError
+from carten.math.symmetry import decompose
+from carten.properties.spec import AtomicVirial, Derivative, Property, Readout, Route, Sum, property_table
+from carten.train.config import PropertyConfig
+from carten.train.loss import Term
+
+NEW = ("scope", "indices", "parity", "unit")
+
+
+def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
+    """One term for each configured property whose weight is not 0.
+
+    Raises:
+        ConfigError: a name is unknown and not declared in full, a known row is declared anew, a route does not exist,
+            or no weight is above 0.
+    """
+    rows = [(property_row(name, config), config) for name, config in properties.items()]
+    found = tuple(Term(row, config.weight, config.loss, config.delta) for row, config in rows if config.weight > 0.0)
+    if not found:
+        raise ConfigError("properties: at least one weight must be above 0")
+    return found
+
+
+def property_row(name: str, config: PropertyConfig) -> Property:
+    """The row of one configured property, the chosen route first.
+
+    Raises:
+        ConfigError: see :func:`terms`.
+    """
+    known = property_table()
+    row = _known(known[name], config) if name in known else _declared(name, config)
+    if config.route is None:
+        return row
+    chosen = [route for route in row.routes if _route_name(route) == config.route]
+    if not chosen:
+        there = ", ".join(_route_name(route) for route in row.routes)
+        raise ConfigError(f"properties.{name}.route: expected one of {there}, found {config.route!r}")
+    return replace(row, routes=(chosen[0], *(route for route in row.routes if route != chosen[0])))
+
+
+def derived(rows: Sequence[Property]) -> tuple[Property, ...]:
+    """The rows, and every built-in row that follows from them by summing and differentiating without an input.
+
+    A model trained on energies delivers forces, stress and virials, trained on or not.
+    """
+    found = {row.name: row for row in rows}
+    for row in property_table().values():
+        route = row.routes[0]
+        by_geometry = not isinstance(route, Derivative) or route.wrt in ("positions", "strain")
+        if row.name not in found and not isinstance(route, Readout) and route.of in found and by_geometry:
+            found[row.name] = row
+    return tuple(found.values())
+
+
+def _known(row: Property, config: PropertyConfig) -> Property:
+    given = [key for key in NEW[:3] if getattr(config, key) is not None]
+    if given:
+        raise ConfigError(
+            f"properties.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
+            f"parity {row.parity:+d}); remove this key, or declare your property under another name"
+        )
+    return row
+
+
+def _declared(name: str, config: PropertyConfig) -> Property:
+    if config.scope is None:
+        known = list(property_table())
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        raise ConfigError(
+            f"properties.{name}: is not known; {hint}Known are {', '.join(known)}. "
+            f"To declare a property of your own give its {', '.join(NEW)}"
+        )
+    missing = [key for key in NEW if getattr(config, key) is None]
+    if missing:
+        raise ConfigError(f"properties.{name}: to declare it give {', '.join(NEW)}; missing {', '.join(missing)}")
+    indices = config.indices or ""
+    try:
+        decompose(indices)
+    except ValueError as error:
+        raise ConfigError(f"properties.{name}.indices: {error}") from error
+    routes: tuple[Route, ...] = (Readout("sum"), Readout("mean")) if config.scope == "structure" else (Readout(),)
+    return Property(name, config.scope, indices, config.parity or 1, config.unit or "", routes)
+
+
+def _route_name(route: Route) -> str:
+    match route:
+        case Readout(reduce="mean"):
+            return "mean"
+        case Readout():
+            return "readout"
+        case Sum():
+            return "sum"
+        case Derivative():
+            return "derivative"
+        case AtomicVirial():
+            return "atomic_virial"

@@ -1,0 +1,64 @@
+"""Stops a run whose loss is no longer a number, and names the structures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from carten.data.dataset import Batch
+from carten.errors import TrainingError
+from carten.train.loss import Predictions
+
+
+class Watch:
+    """Looks at the loss every few steps: each look waits for the device, which costs nothing on a CPU."""
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+        self._losses: list[Tensor] = []
+        self._batches: list[Tensor] = []
+
+    def see(self, loss: Tensor, predictions: Predictions, batch: Batch) -> None:
+        """Remember a loss; look at those remembered when it is time.
+
+        Raises:
+            TrainingError: a loss was NaN or infinite.
+        """
+        self._losses.append(loss)
+        self._batches.append(batch.index)
+        if len(self._losses) < self.every:
+            return
+        if self.every == 1 and not bool(loss.isfinite()):
+            self._batches = [batch.index[_suspects(predictions, batch)]]
+        self.check()
+
+    def check(self) -> None:
+        """Look at the losses remembered, and forget them.
+
+        Raises:
+            TrainingError: one was NaN or infinite.
+        """
+        if not self._losses:
+            return
+        bad = (~torch.stack(self._losses).isfinite()).nonzero()
+        if len(bad):
+            structures = self._batches[int(bad[0])].tolist()
+            raise TrainingError(
+                f"the loss became NaN or infinite at structures {structures} (positions in the training data, from 0): "
+                "look at their geometry and labels (carten check), or lower optimizer.lr; the last checkpoint is intact"
+            )
+        self._losses.clear()
+        self._batches.clear()
+
+
+def _suspects(predictions: Predictions, batch: Batch) -> Tensor:
+    """Structures with a prediction that is not finite, (S,) bool; all of them when every prediction is finite."""
+    n_structures, structure = batch.graph.n_structures, batch.graph.structure
+    suspect = torch.zeros(n_structures, dtype=torch.bool, device=structure.device)
+    for value in predictions.values():
+        bad = ~value.detach().isfinite().reshape(len(value), -1).all(-1)
+        if len(bad) == len(structure):
+            suspect[structure[bad]] = True
+        else:
+            suspect |= bad
+    return (suspect if bool(suspect.any()) else ~suspect).to(batch.index.device)
