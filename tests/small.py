@@ -1,4 +1,4 @@
-"""Small untrained models and structures: random weights obey the same symmetries and conservation laws as trained ones."""
+"""Small untrained models and structures: random weights obey the symmetries and conservation laws of trained ones."""
 
 import torch
 from ase import Atoms
@@ -27,9 +27,8 @@ def ethanol() -> Atoms:
 
 def oxide() -> Atoms:
     """A periodic cell smaller than the cutoff, out of equilibrium."""
-    atoms = Atoms("CO2", positions=[[0.1, 0.0, 0.0], [1.4, 1.3, 0.2], [0.2, 1.5, 1.6]], cell=[3.0, 3.1, 3.3], pbc=True)
-    atoms.set_cell(atoms.cell.array + [[0.0, 0.2, 0.1], [0.1, 0.0, 0.3], [0.0, 0.1, 0.0]])
-    return atoms
+    positions = [[0.1, 0.0, 0.0], [1.4, 1.3, 0.2], [0.2, 1.5, 1.6]]
+    return Atoms("CO2", positions=positions, cell=[[3.0, 0.2, 0.1], [0.1, 3.1, 0.3], [0.0, 0.1, 3.3]], pbc=True)
 
 
 def slab() -> Atoms:

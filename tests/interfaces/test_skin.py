@@ -83,5 +83,5 @@ def test_no_atoms_and_one_atom():
 
 
 def test_a_negative_skin_is_refused():
-    with pytest.raises(ValueError, match="skin must not be negative, found -0.1"):
+    with pytest.raises(ValueError, match=r"skin must not be negative, found -0\.1"):
         SkinList(CUTOFF, -0.1, CPU)

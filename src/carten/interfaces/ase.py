@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from carten.data.labels import Label, frame
+from carten.data.labels import Label, frame_from
 from carten.errors import ModelError
 from carten.interfaces.skin import SkinList
 from carten.properties.io import load
@@ -87,7 +87,7 @@ class Calculator(BaseCalculator):
     def calculate(self, atoms: ase.Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
         """Add the properties, and what comes with them for free, to the results."""
         if "numbers" in system_changes:
-            require_known(atoms, self.model.elements)
+            require_known(atoms.numbers, self.model.elements, str(atoms.symbols))
         self._last_inputs = self._read(atoms)
         names = [name for name in self._wanted(atoms, properties) if name not in self.results]
         self._require_volume(atoms, names)
@@ -142,23 +142,23 @@ def read_inputs(
     if given:
         atoms = atoms.copy()
         atoms.info.update(given)
-    return frame(atoms, (), [Label(row) for row in rows.values()]).inputs
+    return frame_from(atoms, (), [Label(row) for row in rows.values()]).inputs
 
 
-def require_known(atoms: ase.Atoms, elements: Sequence[int]) -> None:
+def require_known(numbers: npt.NDArray[Any], elements: Sequence[int], where: str) -> None:
     """Check that a model knows all elements of a structure.
 
     Raises:
         ModelError: it does not.
     """
-    unknown = sorted(set(atoms.numbers.tolist()) - set(elements))
-    if unknown:
-        place = np.flatnonzero(np.isin(atoms.numbers, unknown))
+    place = np.flatnonzero(~np.isin(numbers, elements))
+    if len(place):
+        unknown = ", ".join(chemical_symbols[number] for number in sorted(set(numbers[place].tolist())))
         known = ", ".join(chemical_symbols[number] for number in elements)
+        others = " and others" if len(place) > 1 else ""
         raise ModelError(
-            f"the model does not know {', '.join(chemical_symbols[number] for number in unknown)} "
-            f"(atom {place[0]}{' and others' if len(place) > 1 else ''} of {atoms.get_chemical_formula()}); "
-            f"it knows {known}: use a model trained on these elements"
+            f"{where}: the model does not know {unknown} (atom {place[0]}{others}), it knows {known}: "
+            "use a model trained on these elements"
         )
 
 

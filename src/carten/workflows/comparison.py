@@ -1,0 +1,98 @@
+"""Errors of predictions: one comparison per property, in the unit its row reports, with every mean derived from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from ase.data import chemical_symbols
+
+from carten.properties.spec import Property
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of errors ``e = predicted - reference`` over ``count`` components.
+
+    ``rmse = sqrt(mean e^2)``, ``mae = mean |e|``, ``max = max |e|``, ``bias = mean e``, in ``unit``;
+    ``spread = sqrt(mean (x - mean x)^2)`` of the references is the RMSE of predicting their mean.
+    """
+
+    unit: str
+    count: int
+    rmse: float
+    mae: float
+    max: float
+    bias: float
+    spread: float
+
+    @classmethod
+    def of(cls, reference: Floats, predicted: Floats, unit: str) -> Statistics:
+        """Statistics over all components of two arrays of equal shape."""
+        error = (predicted - reference).ravel()
+        return cls(
+            unit=unit,
+            count=error.size,
+            rmse=float(np.sqrt(np.mean(error**2))),
+            mae=float(np.mean(np.abs(error))),
+            max=float(np.max(np.abs(error))),
+            bias=float(np.mean(error)),
+            spread=float(np.sqrt(np.mean((reference - reference.mean(axis=0)) ** 2))),
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Labels of one property and what a model predicts for them.
+
+    Args:
+        row: the property.
+        reference: (rows, components) labels, in ``row.report_unit``.
+        predicted: (rows, components), in ``row.report_unit``.
+        structure: (rows,) the structure of each row, as its position in the data.
+        numbers: (rows,) atomic number of each row of an atom property, 0 for structures.
+        sizes: (rows,) atoms of the row's structure.
+    """
+
+    row: Property
+    reference: Floats
+    predicted: Floats
+    structure: Integers
+    numbers: Integers
+    sizes: Integers
+
+    @property
+    def error(self) -> Floats:
+        """``predicted - reference``, (rows, components)."""
+        return self.predicted - self.reference
+
+    def total(self) -> Statistics:
+        """Over all components of all rows."""
+        return Statistics.of(self.reference, self.predicted, self.row.report_unit)
+
+    def per_atom(self) -> Statistics | None:
+        """Of values divided by the number of atoms, for an extensive property of structures."""
+        if not self.row.extensive:
+            return None
+        sizes = self.sizes[:, None]
+        return Statistics.of(self.reference / sizes, self.predicted / sizes, f"{self.row.report_unit}/atom")
+
+    def elements(self) -> dict[str, Statistics]:
+        """By chemical element, for a property of atoms."""
+        found = np.unique(self.numbers[self.numbers > 0])
+        return {chemical_symbols[number]: self._of(self.numbers == number) for number in found}
+
+    def by_structure(self) -> dict[int, float]:
+        """Root mean square error of each structure, per atom where the property is extensive."""
+        error = self.error / self.sizes[:, None] if self.row.extensive else self.error
+        squared = np.mean(error**2, axis=1)
+        found, position = np.unique(self.structure, return_inverse=True)
+        mean = np.bincount(position, weights=squared) / np.bincount(position)
+        return {int(index): float(value) for index, value in zip(found, np.sqrt(mean), strict=True)}
+
+    def _of(self, rows: npt.NDArray[np.bool_]) -> Statistics:
+        return Statistics.of(self.reference[rows], self.predicted[rows], self.row.report_unit)

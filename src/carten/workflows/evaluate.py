@@ -1,0 +1,158 @@
+"""Evaluate a model on labelled structures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from carten.data.batches import BatchSampler, Bounds
+from carten.data.dataset import Batch, Dataset, collate
+from carten.data.labels import Frame
+from carten.errors import DataError
+from carten.interfaces.ase import require_known
+from carten.properties.potential import Potential
+from carten.properties.spec import Property
+from carten.units import conversion
+from carten.workflows.comparison import Comparison, Floats
+from carten.workflows.predict import evaluate_graph
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Comparisons by property name; ``seconds`` is the time spent in the model."""
+
+    comparisons: dict[str, Comparison]
+    n_structures: int
+    n_atoms: int
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the single errors, ready for JSON: numbers in the units stated beside them."""
+        return {
+            "structures": self.n_structures,
+            "atoms": self.n_atoms,
+            "seconds": self.seconds,
+            "properties": {name: _summary(comparison) for name, comparison in self.comparisons.items()},
+        }
+
+    def hardest(self, count: int) -> list[int]:
+        """The structures with the largest errors, worst first, as positions in the data.
+
+        Errors of different properties are made comparable by their root mean square over all structures.
+        """
+        score: dict[int, float] = {}
+        for comparison in self.comparisons.values():
+            errors = comparison.by_structure()
+            scale = float(np.sqrt(np.mean(np.square(list(errors.values()))))) or 1.0
+            for index, error in errors.items():
+                score[index] = max(score.get(index, 0.0), error / scale)
+        return sorted(score, key=lambda index: -score[index])[:count]
+
+
+def evaluate(
+    model: Potential,
+    frames: Sequence[Frame],
+    properties: Sequence[str] | None = None,
+    max_atoms: int = 500,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Predict what structures carry labels of, and compare.
+
+    Args:
+        model: predicts, on the device and in the dtype it is in.
+        frames: structures with labels.
+        properties: names to compare; all the model predicts and the data carry when omitted.
+        max_atoms: evaluated together, unless one structure has more.
+        advance: called with the number of structures in it after every batch.
+
+    Raises:
+        DataError: no structure carries a label of the properties.
+        ModelError: a structure has an element the model does not know.
+    """
+    rows = _rows(model, properties)
+    for frame in frames:
+        require_known(frame.numbers, model.elements, frame.where)
+    parts: dict[str, list[Comparison]] = {name: [] for name in rows}
+    n_structures, n_atoms, seconds = 0, 0, 0.0
+    for batch in _batches(model, frames, rows.values(), max_atoms):
+        names = [name for name in rows if _labelled(batch, name)]
+        started = time.perf_counter()
+        predicted = evaluate_graph(model, batch.graph, names)
+        seconds += time.perf_counter() - started
+        for name in names:
+            parts[name].append(_compare(rows[name], batch, predicted[name]))
+        n_structures += batch.graph.n_structures
+        n_atoms += batch.graph.n_atoms
+        if advance is not None:
+            advance(batch.graph.n_structures)
+    comparisons = {name: _joined(found) for name, found in parts.items() if found}
+    if not comparisons:
+        raise DataError(
+            f"none of {len(frames)} structures carries a label of {', '.join(rows)}: say what the labels are called in "
+            "the file, e.g. --label energy=my_energy"
+        )
+    return Evaluation(comparisons, n_structures, n_atoms, seconds)
+
+
+def _rows(model: Potential, properties: Sequence[str] | None) -> dict[str, Property]:
+    names = tuple(model.properties) if properties is None else tuple(properties)
+    if unknown := [name for name in names if name not in model.properties]:
+        raise DataError(f"the model does not predict {', '.join(unknown)}; it predicts {', '.join(model.properties)}")
+    return {name: model.properties[name] for name in names}
+
+
+def _batches(
+    model: Potential, frames: Sequence[Frame], rows: Iterable[Property], max_atoms: int
+) -> Iterator[Batch]:
+    dataset = Dataset(frames, tuple(rows), model.cutoff, torch.float64, prepared=False)
+    bounds = Bounds(atoms=max(max_atoms, *dataset.n_atoms()))
+    for indices in BatchSampler(dataset, bounds, shuffle=False):
+        yield collate([dataset[index] for index in indices])
+
+
+def _labelled(batch: Batch, name: str) -> bool:
+    return name in batch.targets and not bool(torch.isnan(batch.targets[name]).all())
+
+
+def _compare(row: Property, batch: Batch, predicted: Floats) -> Comparison:
+    graph = batch.graph
+    per_atom = row.scope == "atom"
+    structure = graph.structure.cpu() if per_atom else torch.arange(graph.n_structures)
+    sizes = torch.bincount(graph.structure.cpu(), minlength=graph.n_structures)
+    numbers = graph.numbers.cpu() if per_atom else torch.zeros(graph.n_structures, dtype=torch.int64)
+    reference = batch.targets[row.name].cpu().numpy().reshape(len(structure), -1)
+    there = ~np.isnan(reference).any(axis=1)
+    factor = conversion(row.unit, row.report_unit)
+    return Comparison(
+        row=row,
+        reference=reference[there] * factor,
+        predicted=predicted.reshape(len(structure), -1)[there] * factor,
+        structure=batch.index.cpu()[structure].numpy()[there],
+        numbers=numbers.numpy()[there],
+        sizes=sizes[structure].numpy()[there],
+    )
+
+
+def _joined(parts: Sequence[Comparison]) -> Comparison:
+    return Comparison(
+        row=parts[0].row,
+        reference=np.concatenate([part.reference for part in parts]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        structure=np.concatenate([part.structure for part in parts]),
+        numbers=np.concatenate([part.numbers for part in parts]),
+        sizes=np.concatenate([part.sizes for part in parts]),
+    )
+
+
+def _summary(comparison: Comparison) -> dict[str, Any]:
+    summary: dict[str, Any] = asdict(comparison.total())
+    if (per_atom := comparison.per_atom()) is not None:
+        summary["per_atom"] = asdict(per_atom)
+    if elements := comparison.elements():
+        summary["elements"] = {symbol: asdict(statistics) for symbol, statistics in elements.items()}
+    return summary

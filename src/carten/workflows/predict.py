@@ -1,0 +1,99 @@
+"""Predict properties of structures, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import ase
+import numpy as np
+import numpy.typing as npt
+from ase.calculators.calculator import all_properties
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from carten.data.neighbours import graph
+from carten.errors import ModelError
+from carten.interfaces.ase import read_inputs, require_known
+from carten.model.graph import Graph, batch
+from carten.properties.potential import Potential
+from carten.properties.spec import Property
+
+Floats = npt.NDArray[np.float64]
+
+
+def evaluate_graph(model: Potential, graph: Graph, names: Sequence[str]) -> dict[str, Floats]:
+    """Properties of a graph as arrays, (S, 3, ..) or (N, 3, ..)."""
+    values = model(graph.to(device=model.element_of.device), names)
+    return {name: value.detach().cpu().double().numpy() for name, value in values.items()}
+
+
+def predict(
+    model: Potential, frames: Iterable[ase.Atoms], properties: Sequence[str] | None = None, max_atoms: int = 500
+) -> Iterator[dict[str, Floats]]:
+    """Properties of each structure in turn, (3, ..) or (N, 3, ..).
+
+    Args:
+        model: predicts, on the device and in the dtype it is in.
+        frames: structures; inputs of the model are read as :class:`carten.Calculator` does.
+        properties: names; those the model was made for when omitted.
+        max_atoms: evaluated together, unless one structure has more.
+
+    Raises:
+        ModelError: a structure has an element the model does not know, or an input is missing.
+    """
+    names = list(model.requested) if properties is None else list(properties)
+    if unknown := [name for name in names if name not in model.properties]:
+        raise ModelError(f"the model does not predict {', '.join(unknown)}; it predicts {', '.join(model.properties)}")
+    done = 0
+    for group in _groups(frames, max_atoms):
+        graphs = [_graph(model, atoms, f"structure {done + k}") for k, atoms in enumerate(group)]
+        values = evaluate_graph(model, batch(graphs), names)
+        done += len(group)
+        first = 0
+        for structure, atoms in enumerate(group):
+            rows = slice(first, first + len(atoms))
+            first += len(atoms)
+            yield {
+                name: value[rows] if model.properties[name].scope == "atom" else value[structure]
+                for name, value in values.items()
+            }
+
+
+def with_values(
+    atoms: ase.Atoms, values: Mapping[str, Floats], rows: Mapping[str, Property], prefix: str = ""
+) -> ase.Atoms:
+    """A copy of a structure that carries properties.
+
+    Without a prefix, what ASE knows (energy, forces, stress in Voigt order, ...) are results of a calculator, which
+    replace those of ``atoms``; the others, and all with a prefix, are in ``info`` and ``arrays``, tensors flattened
+    row-major.
+    """
+    copy: ase.Atoms = atoms.copy()
+    results: dict[str, float | Floats] = {}
+    for name, value in values.items():
+        if not prefix and name in all_properties:
+            results[name] = full_3x3_to_voigt_6_stress(value) if name == "stress" else value
+        elif rows[name].scope == "atom":
+            copy.arrays[f"{prefix}{name}"] = value.reshape(len(atoms), -1) if value.ndim > 2 else value
+        else:
+            copy.info[f"{prefix}{name}"] = float(value) if value.ndim == 0 else value.ravel()
+    if prefix and atoms.calc is not None:
+        results = dict(atoms.calc.results)
+    copy.calc = SinglePointCalculator(copy, **results)
+    return copy
+
+
+def _graph(model: Potential, atoms: ase.Atoms, where: str) -> Graph:
+    require_known(atoms.numbers, model.elements, where)
+    return graph(atoms, model.cutoff, read_inputs(atoms, model.inputs, {}))
+
+
+def _groups(frames: Iterable[ase.Atoms], max_atoms: int) -> Iterator[list[ase.Atoms]]:
+    group: list[ase.Atoms] = []
+    for atoms in frames:
+        if group and sum(map(len, group)) + len(atoms) > max_atoms:
+            yield group
+            group = []
+        group.append(atoms)
+    if group:
+        yield group

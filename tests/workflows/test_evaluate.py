@@ -1,0 +1,114 @@
+"""Errors are those of their definitions, over exactly the labels that are there."""
+
+import json
+
+import numpy as np
+import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from carten.data.labels import Label, frames_from
+from carten.errors import DataError, ModelError
+from carten.interfaces.ase import Calculator
+from carten.properties.spec import property_table
+from carten.workflows.comparison import Statistics
+from carten.workflows.evaluate import evaluate
+from small import diamond, ethanol, oxide, small_model
+
+MODEL = small_model()
+TABLE = property_table()
+
+
+def labelled(count: int = 6, noise: float = 0.1):
+    """Structures of three kinds; labels are predictions plus known errors. The last one has no forces."""
+    random = np.random.default_rng(7)
+    structures, errors = [], []
+    for number in range(count):
+        atoms = (ethanol, oxide, diamond)[number % 3]()
+        atoms.rattle(0.05, seed=number)
+        atoms.calc = Calculator(MODEL)
+        error = random.normal(scale=noise, size=1 + 3 * len(atoms))
+        results = {"energy": atoms.get_potential_energy() - error[0]}
+        if number < count - 1:
+            results["forces"] = atoms.get_forces() - error[1:].reshape(-1, 3)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        structures.append((f"frame {number}", atoms))
+        errors.append(error)
+    return structures, errors
+
+
+def frames_of(structures):
+    return frames_from(structures, [Label(TABLE[name], required=False) for name in ("energy", "forces", "stress")])
+
+
+@pytest.mark.parametrize("max_atoms", [1, 20, 1000])
+def test_statistics_are_those_of_the_known_errors(max_atoms):
+    structures, errors = labelled()
+    sizes = np.array([len(atoms) for _, atoms in structures])
+    evaluation = evaluate(MODEL, frames_of(structures), max_atoms=max_atoms)
+    assert (evaluation.n_structures, evaluation.n_atoms) == (6, sizes.sum())
+    assert set(evaluation.comparisons) == {"energy", "forces"}
+
+    energy = 1000 * np.array([error[0] for error in errors])
+    found = evaluation.comparisons["energy"].total()
+    assert (found.unit, found.count) == ("meV", 6)
+    assert found.rmse == pytest.approx(np.sqrt(np.mean(energy**2)))
+    assert found.mae == pytest.approx(np.mean(np.abs(energy)))
+    assert found.max == pytest.approx(np.max(np.abs(energy)))
+    assert found.bias == pytest.approx(np.mean(energy))
+    per_atom = evaluation.comparisons["energy"].per_atom()
+    assert per_atom.unit == "meV/atom"
+    assert per_atom.rmse == pytest.approx(np.sqrt(np.mean((energy / sizes) ** 2)))
+
+    forces = 1000 * np.concatenate([error[1:] for error in errors[:-1]])
+    found = evaluation.comparisons["forces"].total()
+    assert (found.unit, found.count) == ("meV/Angstrom", len(forces))
+    assert found.rmse == pytest.approx(np.sqrt(np.mean(forces**2)))
+    numbers = np.repeat(np.concatenate([atoms.numbers for _, atoms in structures[:-1]]), 3)
+    elements = evaluation.comparisons["forces"].elements()
+    assert set(elements) == {"H", "C", "O"}
+    assert elements["O"].rmse == pytest.approx(np.sqrt(np.mean(forces[numbers == 8] ** 2)))
+    assert evaluation.comparisons["energy"].elements() == {}
+
+
+def test_the_hardest_structure_is_found():
+    structures, _ = labelled(noise=0.01)
+    structures[4][1].calc.results["forces"][0, 0] += 3.0
+    structures[1][1].calc.results["energy"] += 2.0
+    hardest = evaluate(MODEL, frames_of(structures)).hardest(2)
+    assert set(hardest) == {1, 4}
+
+
+def test_the_summary_is_json_with_units():
+    structures, _ = labelled()
+    summary = json.loads(json.dumps(evaluate(MODEL, frames_of(structures)).summary()))
+    assert summary["structures"] == 6
+    forces = summary["properties"]["forces"]
+    assert forces["unit"] == "meV/Angstrom"
+    assert forces["elements"]["H"]["rmse"] > 0
+    assert summary["properties"]["energy"]["per_atom"]["unit"] == "meV/atom"
+
+
+def test_only_the_properties_asked_for_are_compared():
+    structures, _ = labelled()
+    assert set(evaluate(MODEL, frames_of(structures), ["energy"]).comparisons) == {"energy"}
+    with pytest.raises(DataError, match="does not predict charges; it predicts energies, energy, forces, dipole"):
+        evaluate(MODEL, frames_of(structures), ["charges"])
+
+
+def test_data_without_labels_are_an_error():
+    with pytest.raises(DataError, match="none of 1 structures carries a label of energies, energy, forces"):
+        evaluate(MODEL, frames_of([("frame 0", ethanol())]))
+
+
+def test_unknown_elements_are_named_with_their_place():
+    atoms = ethanol()
+    atoms.numbers[2] = 9
+    with pytest.raises(ModelError, match=r"frame 3: the model does not know F \(atom 2\), it knows H, C, O"):
+        evaluate(MODEL, frames_from([("frame 3", atoms)]))
+
+
+def test_spread_is_the_error_of_the_mean():
+    reference = np.random.default_rng(0).normal(loc=(1.0, 2.0, 3.0), size=(50, 3))
+    mean = np.broadcast_to(reference.mean(axis=0), reference.shape)
+    found = Statistics.of(reference, mean, "eV")
+    assert found.spread == pytest.approx(found.rmse)

@@ -1,0 +1,164 @@
+"""Molecular dynamics: conservation, temperature, restart, files."""
+
+import csv
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from carten.errors import DataError, ModelError
+from carten.interfaces.ase import Calculator
+from carten.workflows.md import COLUMNS, Settings, run
+from small import diamond, ethanol, small_model
+
+MODEL = small_model()
+
+
+def with_calculator(atoms: Atoms) -> Atoms:
+    atoms.calc = Calculator(MODEL)
+    return atoms
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_nve_conserves_the_energy(tmp_path):
+    atoms = with_calculator(ethanol())
+    summary = run(atoms, Settings(steps=200, timestep=0.25, interval=10), tmp_path / "md.extxyz")
+    energies = [float(row["conserved_eV"]) for row in lines(tmp_path / "md.csv")]
+    kinetic = [float(row["kinetic_eV"]) for row in lines(tmp_path / "md.csv")]
+    assert np.ptp(energies) < 1e-2 * np.ptp(kinetic)
+    assert summary.fluctuation < 1.0
+    assert summary.steps == 200
+    assert summary.ns_per_day == pytest.approx(summary.steps_per_second * 0.25 * 86400e-6)
+
+
+def test_the_drift_is_the_slope_of_a_fit(tmp_path):
+    atoms = with_calculator(ethanol())
+    summary = run(atoms, Settings(steps=50, interval=5), tmp_path / "md.extxyz")
+    rows = lines(tmp_path / "md.csv")
+    time = [float(row["time_ps"]) for row in rows]
+    energy = [float(row["conserved_eV"]) * 1000 / len(atoms) for row in rows]
+    assert time[-1] == pytest.approx(0.025)
+    assert summary.drift == pytest.approx(np.polynomial.Polynomial.fit(time, energy, 1).convert().coef[1], rel=1e-6)
+
+
+def test_frames_carry_velocities_energies_and_forces(tmp_path):
+    atoms = with_calculator(ethanol())
+    run(atoms, Settings(steps=25, interval=10), tmp_path / "md.extxyz")
+    frames = ase.io.read(tmp_path / "md.extxyz", ":")
+    assert [frame.info["step"] for frame in frames] == [0, 10, 20, 25]
+    last = frames[-1]
+    np.testing.assert_allclose(last.positions, atoms.positions, atol=1e-8)
+    np.testing.assert_allclose(last.get_velocities(), atoms.get_velocities(), atol=1e-7)
+    np.testing.assert_allclose(last.get_forces(), atoms.get_forces(apply_constraint=False), atol=1e-8)
+    rows = lines(tmp_path / "md.csv")
+    assert tuple(rows[0]) == COLUMNS
+    assert float(rows[-1]["potential_eV"]) == pytest.approx(last.get_potential_energy())
+    assert float(rows[-1]["temperature_K"]) == pytest.approx(
+        last.get_kinetic_energy() / (0.5 * (3 * len(atoms) - 3) * units.kB), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("ensemble", ["langevin", "bussi"])
+def test_thermostats_keep_the_temperature(tmp_path, ensemble):
+    """24 vibrations of 0.5 kT: the mean of 40 independent samples scatters by 300 K sqrt(2 / (24 * 40)) = 14 K."""
+    atoms = with_calculator(ethanol())
+    settings = Settings(steps=800, ensemble=ensemble, damping=10.0, interval=20)
+    summary = run(atoms, settings, tmp_path / "md.extxyz")
+    assert summary.temperature == pytest.approx(300.0, abs=70.0)
+    assert (summary.drift is None) == (ensemble == "langevin")
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "bussi"])
+def test_a_continued_run_equals_an_uninterrupted_one(tmp_path, ensemble):
+    settings = {"ensemble": ensemble, "interval": 4, "seed": 5}
+    whole = with_calculator(diamond())
+    run(whole, Settings(steps=16, **settings), tmp_path / "whole.extxyz")
+    run(with_calculator(diamond()), Settings(steps=8, **settings), tmp_path / "parts.extxyz")
+    interrupted(tmp_path / "parts.extxyz")
+    parts = with_calculator(diamond())
+    run(parts, Settings(steps=16, **settings), tmp_path / "parts.extxyz", restart=True)
+    np.testing.assert_array_equal(parts.positions, whole.positions)
+    np.testing.assert_array_equal(parts.get_momenta(), whole.get_momenta())
+    for suffix in (".extxyz", ".csv"):
+        assert (tmp_path / f"parts{suffix}").read_text() == (tmp_path / f"whole{suffix}").read_text()
+
+
+def interrupted(trajectory):
+    """As after a crash while a frame was being written."""
+    with trajectory.open("a") as file:
+        file.write("64\nLattice=")
+    with trajectory.with_suffix(".csv").open("a") as file:
+        file.write("12,0.0")
+
+
+def test_seeds_choose_velocities(tmp_path):
+    runs = [with_calculator(ethanol()) for _ in range(3)]
+    for number, (atoms, seed) in enumerate(zip(runs, (1, 1, 2), strict=True)):
+        run(atoms, Settings(steps=3, seed=seed), tmp_path / f"{number}.extxyz")
+    np.testing.assert_array_equal(runs[0].positions, runs[1].positions)
+    assert np.abs(runs[0].positions - runs[2].positions).max() > 1e-3
+
+
+def test_velocities_of_the_structure_are_kept(tmp_path):
+    atoms = with_calculator(ethanol())
+    momenta = np.zeros((9, 3))
+    momenta[0, 0], momenta[1, 0] = 1.0, -1.0
+    atoms.set_momenta(momenta)
+    run(atoms, Settings(steps=1, timestep=1e-6), tmp_path / "md.extxyz")
+    np.testing.assert_allclose(atoms.get_momenta(), momenta, atol=1e-4)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    path = tmp_path / "md.extxyz"
+    run(with_calculator(ethanol()), Settings(steps=1), path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"md\.extxyz exists already: continue that run with --restart"):
+        run(with_calculator(ethanol()), Settings(steps=1), path)
+    path.unlink()
+    with pytest.raises(FileExistsError, match=r"md\.csv exists already"):
+        run(with_calculator(ethanol()), Settings(steps=1), path)
+    assert before
+
+
+def test_what_cannot_be_continued_is_refused(tmp_path):
+    path, state = tmp_path / "md.extxyz", tmp_path / "md.restart.json"
+    with pytest.raises(DataError, match=r"nothing to continue: there is no .*md\.restart\.json"):
+        run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+    run(with_calculator(ethanol()), Settings(steps=1), path)
+    with pytest.raises(DataError, match="is of another structure"):
+        run(with_calculator(diamond()), Settings(steps=2), path, restart=True)
+    good = state.read_text()
+    state.write_text(good[: len(good) // 2])
+    with pytest.raises(DataError, match="is damaged"):
+        run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+    state.write_text(good)
+    path.write_text("")
+    with pytest.raises(DataError, match=r"md\.extxyz is missing or shorter"):
+        run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+    assert json.loads(good)["step"] == 1
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"expected a name ending in \.extxyz"):
+        run(with_calculator(ethanol()), Settings(steps=1), tmp_path / "md.traj")
+
+
+def test_an_energy_that_is_no_number_stops_the_run(tmp_path):
+    atoms = ethanol()
+    model = small_model()
+    model.heads["energies"].get_buffer("scale").fill_(float("nan"))
+    atoms.calc = Calculator(model)
+    with pytest.raises(ModelError, match="the energy at step 0 is not finite"):
+        run(atoms, Settings(steps=1), tmp_path / "md.extxyz")
+
+
+def test_progress_is_reported(tmp_path):
+    seen = []
+    run(with_calculator(ethanol()), Settings(steps=25, interval=10), tmp_path / "md.extxyz", advance=seen.append)
+    assert seen == [0, 10, 20, 25]
