@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _STRUCTURE = ("numbers", "positions", "tags", "masses", "momenta")
+MAX_NUMBER = 118
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx, yy, zz, yz, xz, xy
 
 
@@ -117,14 +118,18 @@ def frames_from(
     for label in (*labels, *inputs):
         if label.required:
             _require_carried(structures, label)
-    return [frame(atoms, labels, inputs, where) for where, atoms in structures]
+    return [frame_from(atoms, labels, inputs, where) for where, atoms in structures]
 
 
-def frame(atoms: Atoms, labels: Sequence[Label], inputs: Sequence[Label], where: str = "structure") -> Frame:
+def frame_from(
+    atoms: Atoms, labels: Sequence[Label] = (), inputs: Sequence[Label] = (), where: str = "structure"
+) -> Frame:
     """Frame of one structure; arguments and errors as :func:`read_frames`."""
     n_atoms = len(atoms)
     if n_atoms == 0:
         raise DataError(f"{where}: has no atoms; remove it")
+    if not ((atoms.numbers >= 1) & (atoms.numbers <= MAX_NUMBER)).all():
+        raise DataError(f"{where}: has an atom that is no element (atomic number 1 to {MAX_NUMBER}); remove the dummy")
     values = {label.name: _value(atoms, label, where) for label in labels}
     return Frame(
         numbers=np.array(atoms.numbers, dtype=np.int64),

@@ -78,8 +78,8 @@ def isolated_atoms(frames: Sequence[Frame]) -> dict[int, float]:
         number, energy = int(frame.numbers[0]), float(frame.labels["energy"])
         if number in found and abs(found[number][0] - energy) > 1e-6:
             raise DataError(
-                f"isolated {chemical_symbols[number]} has {found[number][0]} eV in {found[number][1]} but {energy} eV in "
-                f"{frame.where}; remove one, or give reference_energies in the configuration"
+                f"isolated {chemical_symbols[number]} has {found[number][0]} eV in {found[number][1]} "
+                f"but {energy} eV in {frame.where}; remove one, or give reference_energies in the configuration"
             )
         found.setdefault(number, (energy, frame.where))
     return {number: energy for number, (energy, _) in sorted(found.items())}
@@ -135,14 +135,14 @@ def _fit(
     concerned = fitted > 0
     if not concerned.any():
         raise DataError(f"no structure with an energy contains {', '.join(chemical_symbols[z] for z in unknown)}")
-    matrix = (counts / sizes[:, None])[concerned]
-    target = ((energies - known) / sizes)[concerned]
+    padding = len(unknown)  # rows of zeros: the null space is wanted too
+    matrix = np.pad((counts / sizes[:, None])[concerned], ((0, padding), (0, 0)))
+    target = np.pad(((energies - known) / sizes)[concerned], (0, padding))
     mean = float(np.sum(target) / np.sum(matrix))
-    u, singular, vh = np.linalg.svd(matrix)
+    u, singular, vh = np.linalg.svd(matrix, full_matrices=False)
     ridge = 1e-3 * _RANK * singular[0]
     inverse = np.where(singular > _RANK * singular[0], singular / (singular**2 + ridge**2), 0.0)
-    components = u[:, : len(singular)].T @ (target - mean * matrix.sum(axis=1))
-    solution = mean + vh[: len(singular)].T @ (inverse * components)
+    solution = mean + vh.T @ (inverse * (u.T @ (target - mean * matrix.sum(axis=1))))
     rank = int(np.count_nonzero(inverse))
     loose = np.linalg.norm(vh[rank:], axis=0) > 1e-3
     undetermined = tuple(number for number, free in zip(unknown, loose, strict=True) if free)

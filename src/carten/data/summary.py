@@ -1,0 +1,116 @@
+"""The report of ``carten check`` as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ase.data import chemical_symbols
+
+from carten.data.check import ASYMMETRY, OUTLIER, Duplicates, LabelReport, Report
+from carten.data.geometry import Contact
+
+_KINDS = ("not periodic", "periodic in 1 direction", "periodic in 2 directions", "periodic in 3 directions")
+_SHOWN = 10
+_SPREAD = 1e-3  # eV
+_TOUCHING = 0.7  # of the sum of covalent radii
+
+
+def lines(report: Report) -> list[str]:
+    """All of a report, one item per line, headings flush left."""
+    return [
+        *_structures(report),
+        *_labels(report),
+        *_references(report),
+        *_geometry(report),
+        *_problems(report),
+    ]
+
+
+def _structures(report: Report) -> Iterator[str]:
+    low, mean, high = report.atoms
+    kinds = ", ".join(f"{count} {_KINDS[directions]}" for directions, count in report.periodic.items())
+    yield f"{report.n_structures} structures of {low} to {high} atoms (mean {mean:.1f}): {kinds}"
+    names = [f"{chemical_symbols[number]} {count}" for number, count in report.elements.items()]
+    yield f"{len(names)} elements, in how many structures: {', '.join(names)}"
+    yield f"{report.neighbours:.1f} neighbours of an atom within {report.cutoff:g} Å on average"
+
+
+def _labels(report: Report) -> Iterator[str]:
+    yield "Labels"
+    if not report.labels:
+        yield "  none of the properties asked for, or known, is in the data"
+    for label in report.labels:
+        key = f' (key "{label.key}")' if label.key != label.name else ""
+        yield (
+            f"  {label.name}{key}: {label.carried} of {report.n_structures} structures; {label.lowest:.8g} to "
+            f"{label.highest:.8g}, mean {label.mean:.6g}, rms {label.rms:.6g} {label.unit}"
+        )
+        yield from _suspicions(label)
+    if report.net_force is not None:
+        rms, largest, where = report.net_force
+        yield f"  sum of forces on a structure: rms {rms:.2g}, largest {largest:.2g} eV/Angstrom ({where})"
+    if report.stress is not None:
+        yield f"  stress sign and unit: {report.stress.verdict}; {report.stress.reason}"
+    for name, shape, count in report.unused:
+        yield f"  not used: {name} {list(shape) if shape else 'number'}, {count} structures"
+
+
+def _suspicions(label: LabelReport) -> Iterator[str]:
+    if label.n_outliers:
+        named = ":" if label.outliers else ": too many to stand out, the distribution is broad"
+        yield f"    {label.n_outliers} outliers beyond {OUTLIER:g} robust standard deviations of the {label.compared}{named}"
+    for outlier in label.outliers:
+        yield f"      {outlier.where}: {outlier.value:.6g} ({outlier.score:.1f} standard deviations)"
+    if label.asymmetry is not None and label.asymmetry > ASYMMETRY:
+        percent = 100 * label.asymmetry
+        yield f"    violates its index symmetry by {percent:.2g} % ({label.asymmetric}); predictions will obey it"
+
+
+def _references(report: Report) -> Iterator[str]:
+    if report.references is None:
+        return
+    yield "Reference energies in eV"
+    for number, value in report.references.values.items():
+        yield f"  {chemical_symbols[number]}: {value:.6f} ({report.references.origin[number]})"
+    if report.references.undetermined:
+        names = ", ".join(chemical_symbols[number] for number in report.references.undetermined)
+        yield f"  the compositions do not determine {names} individually: those nearest to the mean are taken"
+    if report.references.residual is not None:
+        yield f"  what remains: rms {report.references.residual:.4g} eV/atom"
+
+
+def _geometry(report: Report) -> Iterator[str]:
+    yield "Geometry"
+    yield from _first([_contact(contact) for contact in report.contacts])
+    if report.duplicates:
+        surplus = sum(len(group.where) - 1 for group in report.duplicates)
+        yield f"  {surplus} duplicates in {len(report.duplicates)} groups of equal geometry:"
+    yield from _first([_group(group) for group in report.duplicates])
+    if any(group.spread is not None and group.spread > _SPREAD for group in report.duplicates):
+        yield "    equal geometries differ in energy: what distinguishes them (charge, spin, field) should be an input"
+
+
+def _contact(contact: Contact) -> str:
+    pair = "-".join(chemical_symbols[number] for number in contact.elements)
+    i, j = contact.atoms
+    close = " (!)" if contact.ratio < _TOUCHING else ""
+    return (
+        f"  closest {pair}: {contact.distance:.3f} Å, {contact.ratio:.2f} of the covalent radii{close}, "
+        f"atoms {i} and {j} of {contact.where}"
+    )
+
+
+def _group(group: Duplicates) -> str:
+    names = " = ".join(group.where[:3]) + (f" = ... ({len(group.where)} in all)" if len(group.where) > 3 else "")
+    energies = f", energies within {group.spread:.2g} eV" if group.spread is not None else ""
+    return f"    {names}{energies}"
+
+
+def _problems(report: Report) -> Iterator[str]:
+    yield f"Problems: {len(report.problems) or 'none'}"
+    yield from _first([f"  {problem}" for problem in report.problems])
+
+
+def _first(items: Sequence[str]) -> list[str]:
+    more = len(items) - _SHOWN
+    return [*items[:_SHOWN], f"  ... and {more} more"] if more > 0 else list(items)
