@@ -23,13 +23,16 @@ html_theme = "furo"
 html_title = f"carten {version}"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "linkify"]
 myst_heading_anchors = 3
+suppress_warnings = ["ref.python"]  # a name such as Tensor stands for several classes
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 copybutton_prompt_text = "$ "
 
+ROLE = re.compile(r":\w+:(?=`)")
 LITERAL = re.compile(r"(``.+?``|`[^`]+`)")
 SPECIAL = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 
@@ -37,7 +40,7 @@ SPECIAL = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 def as_plain_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Docstrings are plain text with code between backquotes: escape what reStructuredText would read as markup."""
     for number, line in enumerate(lines):
-        parts = LITERAL.split(line)
+        parts = LITERAL.split(ROLE.sub("", line))
         parts[0::2] = [SPECIAL.sub(r"\\\1", part) for part in parts[0::2]]
         parts[1::2] = [f"``{part.strip('`')}``" for part in parts[1::2]]
         lines[number] = "".join(parts)

@@ -1,11 +1,13 @@
 """Pages made from the code: the property and input tables, the configuration reference, the list of modules."""
 
 import pkgutil
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import carten
 from carten.properties.spec import INPUTS, PROPERTIES, AtomicVirial, Derivative, Input, Property, Readout, Route, Sum
+from carten.train.config import Config
+from configuration_tables import tables_of
+from markdown_table import markdown_table
 
 PACKAGES = {
     "math": "Mathematics: pure functions on tables and tensors",
@@ -18,12 +20,6 @@ PACKAGES = {
     "workflows": "Jobs",
     "report": "Evaluation and its report",
 }
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; `|` inside cells is escaped."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 def describe(route: Route) -> str:
@@ -88,7 +84,12 @@ def modules() -> str:
 def write(folder: Path) -> None:
     """Write every generated page into a folder, leaving unchanged files alone."""
     folder.mkdir(exist_ok=True)
-    pages = {"properties.md": properties(), "inputs.md": inputs(), "modules.md": modules()}
+    pages = {
+        "properties.md": properties(),
+        "inputs.md": inputs(),
+        "modules.md": modules(),
+        "configuration.md": tables_of(Config),
+    }
     for name, text in pages.items():
         path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
