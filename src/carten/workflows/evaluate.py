@@ -13,7 +13,7 @@ import torch
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Frame
-from carten.errors import DataError
+from carten.errors import DataError, ModelError
 from carten.interfaces.ase import require_known
 from carten.properties.potential import Potential
 from carten.properties.spec import Property
@@ -72,7 +72,7 @@ def evaluate(
 
     Raises:
         DataError: no structure carries a label of the properties.
-        ModelError: a structure has an element the model does not know.
+        ModelError: a structure has an element the model does not know, or a prediction is not finite.
     """
     rows = _rows(model, properties)
     for frame in frames:
@@ -91,6 +91,8 @@ def evaluate(
         if advance is not None:
             advance(batch.graph.n_structures)
     comparisons = {name: _joined(found) for name, found in parts.items() if found}
+    for comparison in comparisons.values():
+        _require_finite(comparison, frames)
     if not comparisons:
         raise DataError(
             f"none of {len(frames)} structures carries a label of {', '.join(rows)}: say what the labels are called in "
@@ -147,6 +149,13 @@ def _joined(parts: Sequence[Comparison]) -> Comparison:
         numbers=np.concatenate([part.numbers for part in parts]),
         sizes=np.concatenate([part.sizes for part in parts]),
     )
+
+
+def _require_finite(comparison: Comparison, frames: Sequence[Frame]) -> None:
+    bad = np.flatnonzero(~np.isfinite(comparison.predicted).all(axis=1))
+    if len(bad):
+        where = frames[int(comparison.structure[bad[0]])].where
+        raise ModelError(f"{where}: the predicted {comparison.row.name} is not finite; look at this structure")
 
 
 def _summary(comparison: Comparison) -> dict[str, Any]:
