@@ -53,7 +53,7 @@ class RadialNetwork(nn.Module):
 
 
 class Interaction(nn.Module):
-    """``A_i = 1/n sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
+    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
 
     def __init__(
         self, config: NetworkConfig, features: Space, n_elements: int, neighbours: float, generator: torch.Generator
@@ -66,7 +66,7 @@ class Interaction(nn.Module):
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)
-        self.radial = RadialNetwork(config, len(paths) * n, 1 / neighbours, n_elements, generator)
+        self.radial = RadialNetwork(config, len(paths) * n, neighbours**-0.5, n_elements, generator)
         copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
         self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
 

@@ -221,3 +221,19 @@ def powers(space: Space, target: Space, order: int, symmetric: bool = True, betw
             steps.append(Step(f"m{part.name}", source, "", tuple(sorted(terms))))
     inputs = tuple(Array(f"A{part.name}", part.size) for part in space.parts)
     return Plan(inputs, tuple(products.locals), tuple(outputs), tuple(steps))
+
+
+@cache
+def tabulated_interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
+    """As :func:`interaction`, with radial functions from a cubic Hermite table instead of one value per edge.
+
+    Inputs as before, but for ``radial``: ``hermite`` (edges, 4), the weights of value and slope at both ends of the
+    interval an edge's length falls in, and ``table`` (intervals, 4 paths, channels) gathered at ``interval``.
+    """
+    plan = interaction(features, l_max_edges, target)
+    radial = plan.arrays["radial"]
+    terms = [(p, k * radial.size + p, k, 1.0) for p in range(radial.size) for k in range(4)]
+    inputs = [array for array in plan.inputs if array != radial]
+    inputs += [Array("hermite", 4, channels=False), Array("table", 4 * radial.size, index="interval")]
+    steps = (Step("radial", "table", "hermite", tuple(terms)), *plan.steps)
+    return Plan(tuple(inputs), (radial, *plan.locals), plan.outputs, steps)
