@@ -178,6 +178,30 @@ def test_isotropic_elasticity_has_two_scalars_only() -> None:
     assert max(np.abs(parts[2]).max(), np.abs(parts[4]).max()) < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("formula", "counts"),
+    [
+        ("ij=ji; ii=0", {2: 1}),
+        ("ij; ii=0", {1: 1, 2: 1}),
+        ("ijk=jik=ikj; iik=0", {3: 1}),
+        ("ijk=jik; iik=0", {1: 1, 2: 1, 3: 1}),
+        ("ijk; iik=0; ijj=0; iji=0", {0: 1, 2: 2, 3: 1}),
+        ("ijkl=jikl=ijlk=klij; iikl=0", {0: 1, 2: 1, 4: 1}),
+    ],
+)
+def test_traces_vanish_and_nothing_else_is_lost(formula: str, counts: dict[int, int]) -> None:
+    decomposition = decompose(formula)
+    assert dict(decomposition.parts) == counts
+    whole = decompose(formula.split(";")[0])
+    tensor = whole.project(random_tensors(whole, 1)[0])
+    inside = decomposition.project(tensor)
+    assert decomposition.is_symmetric(inside)
+    assert not decomposition.is_symmetric(tensor)
+    for a, b in decomposition.symmetry.traces:
+        assert np.abs(np.trace(inside, axis1=a, axis2=b)).max() < TOLERANCE
+    np.testing.assert_allclose(decomposition.project(inside), inside, atol=TOLERANCE)
+
+
 def test_decompositions_are_cached_and_read_only() -> None:
     assert decompose("ij=ji") is decompose("ij=ji")
     with pytest.raises(ValueError, match="read-only"):
@@ -200,6 +224,9 @@ def test_decompositions_are_cached_and_read_only() -> None:
         ("i=-i", "found a contradiction"),
         ("ijk=jki=-kij", "found a contradiction"),
         ("ijkl=-jikl=-ikjl=-ijlk", "too many antisymmetric indices"),
+        ("ij=ji; ij=0", "expected a trace of 'ij' such as 'ii=0' after each semicolon, found 'ij=0'"),
+        ("ij=ji; ii", "found 'ii'"),
+        ("ijk; jjk=0", "found 'jjk=0'"),
     ],
 )
 def test_bad_formulas_are_explained(formula: str, message: str) -> None:

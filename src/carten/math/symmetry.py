@@ -1,13 +1,14 @@
 """Cartesian tensors of any index symmetry, and their exact decomposition into irreducible (STF) parts.
 
 A formula such as ``"ij=ji"``, ``"ij=-ji"`` or ``"ijkl=jikl=ijlk=klij"`` names one index per axis, then the signed
-permutations of them that leave the tensor unchanged. The decomposition follows from the formula alone:
+permutations of them that leave the tensor unchanged; ``"ij=ji; ii=0"`` adds that a trace vanishes. The decomposition
+follows from the formula alone:
 
 1. coupling one vector index at a time, ((1 x 1 -> j2) x 1 -> j3) .., embeds the STF tensors of rank l in the tensors of
    rank n in as many mutually orthogonal ways as there are paths j1, j2, .., jn = l;
 2. the projector on the symmetry commutes with rotations, so it only mixes the paths to one l (Schur's lemma);
 3. the columns of the pivoted Cholesky factor of this small matrix, itself a projector, are an orthonormal basis of its
-   range, each mixing few paths.
+   range, each mixing few paths; vanishing traces leave out the part of the range that has them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,8 @@ class Symmetry:
     formula: str
     rank: int
     generators: tuple[tuple[Permutation, int], ...]
+    traces: tuple[tuple[int, int], ...] = ()
+    """Pairs of axes whose trace vanishes."""
 
     def group(self) -> dict[Permutation, int]:
         """Every permutation that follows from the generators, with its sign.
@@ -61,10 +64,14 @@ class Symmetry:
 def parse(formula: str) -> Symmetry:
     """Index symmetry written as equal terms, e.g. ``"ij"`` (none), ``"ij=ji"``, ``"ij=-ji"``, ``""`` (a scalar).
 
+    Traces that vanish follow after semicolons: ``"ij=ji; ii=0"``, ``"ijk=ikj; ijj=0"``.
+
     Raises ValueError, saying what was expected and found, unless the first term is at most 6 different letters and
-    every other term a permutation of it, with or without a minus sign.
+    every other term a permutation of it, with or without a minus sign, and every trace the first term with one letter
+    in the place of another.
     """
-    first, *others = (term.strip() for term in formula.split("="))
+    equal, *traces = formula.split(";")
+    first, *others = (term.strip() for term in equal.split("="))
     if not (first.isascii() and first.isalpha()) and formula.strip():
         raise _bad_formula(formula, "one letter for each index as the first term", repr(first))
     if len(set(first)) < len(first):
@@ -77,7 +84,17 @@ def parse(formula: str) -> Symmetry:
         if sorted(letters) != sorted(first):
             raise _bad_formula(formula, f"a permutation of {first!r}", repr(term))
         generators.append((tuple(first.index(letter) for letter in letters), -1 if term.startswith("-") else 1))
-    return Symmetry(formula, len(first), tuple(generators))
+    return Symmetry(formula, len(first), tuple(generators), tuple(_trace(formula, first, trace) for trace in traces))
+
+
+def _trace(formula: str, first: str, trace: str) -> tuple[int, int]:
+    """The pair of axes of a term such as ``"iik=0"``."""
+    letters, _, zero = (part.strip() for part in trace.partition("="))
+    for one in range(len(first)):
+        for other in range(one + 1, len(first)):
+            if zero == "0" and letters == first[:other] + first[one] + first[other + 1 :]:
+                return one, other
+    raise _bad_formula(formula, f"a trace of {first!r} such as 'ii=0' after each semicolon", repr(trace.strip()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +167,10 @@ class Decomposition:
         values = self._tensors(tensor)
         scale = np.abs(values).max(initial=0.0)
         images = _images(values, dict(self.symmetry.generators))
-        return all(bool(np.abs(values - image).max(initial=0.0) <= tol * scale) for image in images)
+        lead = values.ndim - self.rank
+        traces = (np.trace(values, axis1=lead + a, axis2=lead + b) for a, b in self.symmetry.traces)
+        defects = (*(values - image for image in images), *traces)
+        return all(bool(np.abs(defect).max(initial=0.0) <= tol * scale) for defect in defects)
 
     def _tensors(self, tensor: ArrayLike) -> Array:
         values = np.asarray(tensor, dtype=np.float64)
@@ -196,6 +216,17 @@ def _orthonormal_range(projector: Array) -> Array:
     return columns
 
 
+def _without_traces(columns: Array, one: Array, traces: tuple[tuple[int, int], ...]) -> Array:
+    """The combinations of orthonormal columns, (paths, r), without traces; ``one`` is one component of every path."""
+    if not traces or not columns.shape[1]:
+        return columns
+    tensors = np.tensordot(columns.T, one, axes=1)
+    found = [np.trace(tensors, axis1=a + 1, axis2=b + 1).reshape(len(tensors), -1) for a, b in traces]
+    vectors, singular, _ = np.linalg.svd(np.concatenate(found, axis=1), full_matrices=False)
+    traced = vectors[:, singular > ROUND_OFF]
+    return columns @ _orthonormal_range(np.eye(len(tensors)) - traced @ traced.T)
+
+
 @cache
 def decompose(indices: str) -> Decomposition:
     """Decomposition of the tensors of an index symmetry, e.g. ``"ij=ji"`` into l = 0 and l = 2, up to rank 6.
@@ -211,11 +242,12 @@ def decompose(indices: str) -> Decomposition:
         one = embeddings[:, -1]  # Schur: any component m gives the same matrix
         average = sum(_images(one, signs), np.zeros_like(one)) / len(signs)
         projector = np.tensordot(one.reshape(len(one), -1), average.reshape(len(one), -1), axes=(1, 1))
-        basis = np.tensordot(_orthonormal_range(projector).T, embeddings, axes=1)
+        kept = _without_traces(_orthonormal_range(projector), one, symmetry.traces)
+        basis = np.tensordot(kept.T, embeddings, axes=1)
         basis[np.abs(basis) < ROUND_OFF] = 0.0
         basis.setflags(write=False)
         if len(basis):
             bases[ell] = basis
     if not bases:
-        raise _bad_formula(indices, "a symmetry of tensors other than zero", "too many antisymmetric indices")
+        raise _bad_formula(indices, "a symmetry of tensors other than zero", "too many antisymmetric indices or traces")
     return Decomposition(symmetry, bases)
