@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from carten.data.neighbours import edges
 
 Array = npt.NDArray[Any]
 
-_SAME = 1e-4  # Å, largest difference of corresponding distances in duplicates
-_ALIKE = 1e-4  # relative difference of fingerprints within which structures are compared in full
-_LARGE = 2000  # atoms; beyond, all distances of a structure are too many
+_SAME = 1e-3  # Å, largest difference of corresponding positions or distances in duplicates
+_ALIKE = 3e-4  # largest difference of fingerprints of duplicates, relative to their largest entry
+_LARGE = 2000  # atoms; larger structures are not compared atom by atom
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class Surroundings:
     Args:
         n_edges: number of edges within the cutoff.
         closest: distance and atoms of the closest contact by pair of elements.
-        fingerprint: a number that depends on the geometry, not on its orientation, origin or order of atoms.
+        fingerprint: (N, 3) invariants of the environments of the atoms, each column sorted: they depend on the geometry
+            within the cutoff, not on its orientation, origin or order of atoms.
     """
 
     n_edges: int
     closest: Mapping[tuple[int, int], tuple[float, int, int]]
-    fingerprint: float
+    fingerprint: Array
 
 
 def surroundings(frame: Frame, cutoff: float) -> Surroundings:
@@ -68,8 +70,23 @@ def surroundings(frame: Frame, cutoff: float) -> Surroundings:
     closest = {}
     for pair, edge in zip(pairs.tolist(), order[first].tolist(), strict=True):
         closest[(pair // 1000, pair % 1000)] = (float(distance[edge]), int(centre[edge]), int(neighbour[edge]))
-    fingerprint = float(np.sum((low + 1.7 * high) * np.exp(-distance)))
+    smooth = np.exp(-distance) * (1.0 - distance / cutoff) ** 2
+    fingerprint = _fingerprint(frame.numbers, centre, neighbour, vectors / distance[:, None], smooth)
     return Surroundings(n_edges=len(distance), closest=closest, fingerprint=fingerprint)
+
+
+def _fingerprint(numbers: Array, centre: Array, neighbour: Array, unit: Array, smooth: Array) -> Array:
+    """Norms of the monopole, dipole and quadrupole of neighbours about each atom, passed on to neighbours once."""
+    weight = numbers.astype(np.float64)
+    invariants = np.zeros((len(numbers), 3))
+    for _ in range(2):
+        amplitude = weight[neighbour] * smooth
+        moments = [amplitude, *(amplitude * unit.T)]
+        moments += [amplitude * (unit[:, a] * unit[:, b] - (a == b) / 3.0) for a in range(3) for b in range(3)]
+        sums = np.stack([np.bincount(centre, moment, minlength=len(numbers)) for moment in moments], axis=1)
+        invariants = np.stack([np.linalg.norm(part, axis=1) for part in np.split(sums, (1, 4), axis=1)], axis=1)
+        weight = numbers + invariants @ (1.0, 0.7, 0.4)
+    return np.sort(invariants, axis=0)
 
 
 def closest_contacts(frames: Sequence[Frame], found: Sequence[Surroundings]) -> tuple[Contact, ...]:
@@ -89,44 +106,81 @@ def closest_contacts(frames: Sequence[Frame], found: Sequence[Surroundings]) -> 
 def duplicates(frames: Sequence[Frame], found: Sequence[Surroundings]) -> tuple[tuple[int, ...], ...]:
     """Groups of indices of structures with the same geometry.
 
-    Same means: the same elements and periodic directions, and all interatomic distances (of nearest images) equal
-    within 1e-4 Å, whatever the orientation, mirror image, origin or order of atoms.
+    Same means within 1e-3 Å, whatever the orientation, mirror image, origin and order of atoms: crystals can be
+    superposed (cell vectors exchanged or reversed, but not another choice of cell), others have equal environments of
+    atoms and equal distances between nearest images.
     """
     alike: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
     for index, frame in enumerate(frames):
         alike[(np.sort(frame.numbers).tobytes(), frame.pbc.tobytes())].append(index)
     groups: list[tuple[int, ...]] = []
     for indices in alike.values():
-        groups += _groups(frames, sorted(indices, key=lambda index: found[index].fingerprint), found)
+        groups += _groups(frames, indices, [found[index].fingerprint for index in indices])
     return tuple(sorted(groups))
 
 
-def _groups(frames: Sequence[Frame], ordered: list[int], found: Sequence[Surroundings]) -> list[tuple[int, ...]]:
-    """Groups among structures of the same elements, in the order of their fingerprints."""
+def _groups(frames: Sequence[Frame], indices: Sequence[int], fingerprints: Sequence[Array]) -> list[tuple[int, ...]]:
+    """Groups among structures of the same elements."""
 
-    @lru_cache(maxsize=64)
-    def all_distances(index: int) -> Array:
-        return _distances(frames[index])
+    def equal(one: int, other: int) -> bool:
+        tolerance = _ALIKE * float(np.abs(fingerprints[one]).max(initial=1.0))
+        alike = np.abs(fingerprints[one] - fingerprints[other]).max() <= tolerance
+        return bool(alike) and _same(frames[indices[one]], frames[indices[other]])
 
+    totals = np.array([float(fingerprint[:, 0].mean()) for fingerprint in fingerprints])
+    order = np.argsort(totals, kind="stable").tolist()
     groups: dict[int, list[int]] = {}
-    leader: dict[int, int] = {}
-    for position, index in enumerate(ordered):
-        value = found[index].fingerprint
-        for other in reversed(ordered[:position]):
-            if value - found[other].fingerprint > _ALIKE * (1.0 + abs(value)):
+    joined: set[int] = set()
+    for position, item in enumerate(order):
+        for other in reversed(order[:position]):
+            if totals[item] - totals[other] > 10.0 * _ALIKE * (1.0 + totals[item]):
                 break
-            if other in leader or not np.allclose(all_distances(index), all_distances(other), rtol=0.0, atol=_SAME):
-                continue
-            leader[index] = other
-            groups.setdefault(other, [other]).append(index)
-            break
-    return [tuple(sorted(group)) for group in groups.values()]
+            if other not in joined and equal(item, other):
+                joined.add(item)
+                groups.setdefault(other, [other]).append(item)
+                break
+    return [tuple(sorted(indices[item] for item in group)) for group in groups.values()]
+
+
+def _same(one: Frame, other: Frame) -> bool:
+    if len(one) > _LARGE:  # the environments must do
+        return True
+    if one.pbc.all():
+        return any(_superposed(one, other, operation) for operation in _signed_permutations())
+    return np.allclose(_distances(one), _distances(other), rtol=0.0, atol=_SAME)
+
+
+@lru_cache(maxsize=1)
+def _signed_permutations() -> tuple[Array, ...]:
+    """The 48 ways of exchanging and reversing three cell vectors, the identity first."""
+    return tuple(
+        np.diag(signs) @ np.eye(3)[list(order)]
+        for order in permutations(range(3))
+        for signs in product((1, -1), repeat=3)
+    )
+
+
+def _superposed(one: Frame, other: Frame, operation: Array) -> bool:
+    """Whether some translation brings one crystal, with its cell vectors exchanged, upon the other."""
+    cell = operation @ one.cell
+    if np.abs(cell @ cell.T - other.cell @ other.cell.T).max() > 2.0 * _SAME * np.abs(other.cell).max():
+        return False
+    moving = one.positions @ np.linalg.inv(cell)
+    fixed = other.positions @ np.linalg.inv(other.cell)
+    rarest = min(np.unique(one.numbers).tolist(), key=lambda number: np.count_nonzero(one.numbers == number))
+    shifts = fixed[other.numbers == rarest] - moving[np.argmax(one.numbers == rarest)]
+    for position, number in zip(moving, one.numbers, strict=True):
+        difference = position + shifts[:, None] - fixed[other.numbers == number]
+        distance = np.linalg.norm((difference - np.round(difference)) @ other.cell, axis=2)
+        shifts = shifts[distance.min(axis=1) < _SAME]
+        if not len(shifts):
+            return False
+    return True
 
 
 def _distances(frame: Frame) -> Array:
     """All distances between nearest images, sorted within each pair of elements, and the lengths of the cell."""
-    n_atoms = len(frame)
-    i, j = np.triu_indices(n_atoms, 1) if n_atoms <= _LARGE else (np.arange(n_atoms - 1), np.arange(1, n_atoms))
+    i, j = np.triu_indices(len(frame), 1)
     vectors = frame.positions[j] - frame.positions[i]
     cell = frame.cell[frame.pbc]
     if len(cell):

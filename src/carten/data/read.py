@@ -83,7 +83,7 @@ def _read_file(path: Path) -> list[Atoms]:
 def _read_database(path: Path) -> list[Atoms]:
     import ase.db
 
-    options = {"db_kwargs": {"readonly": True}} if path.suffix == ".aselmdb" else {}
+    options = {"readonly": True} if path.suffix == ".aselmdb" else {}
     if path.suffix == ".aselmdb":
         _require_whole_lmdb(path)
     connect: Callable[..., Any] = ase.db.connect

@@ -57,8 +57,8 @@ def _labels(report: Report) -> Iterator[str]:
 
 def _suspicions(label: LabelReport) -> Iterator[str]:
     if label.n_outliers:
-        named = ":" if label.outliers else ": too many to stand out, the distribution is broad"
-        yield f"    {label.n_outliers} outliers beyond {OUTLIER:g} robust standard deviations of the {label.compared}{named}"
+        many = "" if label.outliers else " (too many to stand out: a broad distribution)"
+        yield f"    {label.n_outliers} beyond {OUTLIER:g} robust standard deviations of the {label.compared}{many}"
     for outlier in label.outliers:
         yield f"      {outlier.where}: {outlier.value:.6g} ({outlier.score:.1f} standard deviations)"
     if label.asymmetry is not None and label.asymmetry > ASYMMETRY:
@@ -87,7 +87,7 @@ def _geometry(report: Report) -> Iterator[str]:
         yield f"  {surplus} duplicates in {len(report.duplicates)} groups of equal geometry:"
     yield from _first([_group(group) for group in report.duplicates])
     if any(group.spread is not None and group.spread > _SPREAD for group in report.duplicates):
-        yield "    equal geometries differ in energy: what distinguishes them (charge, spin, field) should be an input"
+        yield "    equal geometries differ in energy: make what distinguishes them (charge, field) an input, or drop"
 
 
 def _contact(contact: Contact) -> str:
