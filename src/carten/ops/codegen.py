@@ -14,6 +14,9 @@ from carten.ops.schedule import Operation
 MAX_SCALARS = 150
 """Scalars that one function computes."""
 
+FORGET = 12
+"""Operations after which scalars are read again."""
+
 
 def source(plan: Plan, scalar: str, channels: int) -> str:
     """C++ source with one function ``run(const int64_t* arguments, Team team)``.
@@ -75,7 +78,11 @@ class _Site:
         text = "\n  ".join(lines)
         name = f"f{len(self.functions)}"
         known = [*self.layout.names.values(), "k", "w", "b"]
-        used = [n for n in known if f" {n}[" in text or f"({n}[" in text or f"({n} +" in text]
+        used = [
+            n
+            for n in known
+            if f" {n}[" in text or f"({n}[" in text or f"({n} +" in text or f"({n}," in text or f" {n} +" in text
+        ]
         declared = [f"{'const ' if n[0] == 'i' else ''}S* __restrict {n}" for n in used]
         head = "template <int N> " if block else ""
         if block:
@@ -113,9 +120,18 @@ class _Site:
         left = {operation.target: m for m, operation in enumerate(operations)}
         for m, operation in enumerate(operations):
             self._accumulate(operation, stage, n, read, local, lines)
+            if m % FORGET == FORGET - 1:
+                lines += self._forget(operations)
             if left[operation.target] == m:
                 lines += self._leave(operation.target, stage, n)
         return self._function(lines, block=True)
+
+    def _forget(self, operations: Sequence[Operation]) -> Iterable[str]:
+        values = {v for o in operations for v in (o.left, o.right) if v != NONE and not self.program.wide(v)}
+        if values & self.layout.slots.keys():
+            yield "FORGET(k, n_slots)"
+        arrays = {self.program.owner[v][0] for v in values - self.layout.slots.keys()}
+        yield from (f"FORGET({self.layout.names[a.name]}, {a.size})" for a in sorted(arrays, key=lambda a: a.name))
 
     def _accumulate(
         self,
@@ -158,19 +174,26 @@ class _Site:
 
     def _sums(self, group: Sequence[int], stage: int) -> str:
         """One loop over channel blocks that adds up products over channels."""
-        values = dict.fromkeys(v for s in group for v in operands(self.program.sums[s]))
-        loads = [f"const V v{v} = load<N>({self.layout.vector(v, stage, len(self.layout.stages[stage][0]))});" for v in values if self.program.wide(v)]
+        loads: dict[int, str] = {}
 
         def read(value: int) -> str:
-            return f"v{value}" if self.program.wide(value) else self.layout.scalar(value)
+            if not self.program.wide(value):
+                return self.layout.scalar(value)
+            if value not in loads:
+                again = value not in self.layout.rows and value in self.program.stage
+                place = (
+                    "" if again else f"load<N>({self.layout.vector(value, stage, len(self.layout.stages[stage][0]))})"
+                )
+                total = self._sum(self.program.terms[value], read) if again else place
+                loads[value] = f"const V v{value} = {total};"
+            return f"v{value}"
 
-        body = [f"a[{n}] += keep<N>({self._sum(self.program.sums[s], read)});" for n, s in enumerate(group)]
-        lines = [f"V a[{len(group)}] = {{}};", f"S r[{len(group)}];"]
-        for condition, lanes in (("for (int64_t c = 0; c + W <= C; c += W)", "W"), ("if (C % W)", "C % W")):
-            start = [] if lanes == "W" else ["const int64_t c = C / W * W;"]
-            lines.append(f"{condition} {{ constexpr int N = {lanes}; {' '.join([*start, *loads, *body])} }}")
-        lines.append("reduce(a, r);")
-        lines += [f" k[{self.layout.slots[s]}] = r[{n}];" for n, s in enumerate(group)]
+        sums = [f"a[{n}] += keep<N>({self._sum(self.program.sums[s], read)});" for n, s in enumerate(group)]
+        body = " ".join([*loads.values(), *sums])
+        lines = [f"V a[{len(group)}] = {{}};"]
+        lines.append(f"for (int64_t c = 0; c + W <= C; c += W) {{ constexpr int N = W; {body} }}")
+        lines.append(f"if (C % W) {{ constexpr int N = C % W; const int64_t c = C / W * W; {body} }}")
+        lines.append(f" reduce(a, k + {self.layout.slots[group[0]]});")
         return self._function(lines, block=False)
 
     def _sum(self, terms: Sequence[Product], read: Callable[[int], str]) -> str:
@@ -219,7 +242,9 @@ def _driver(plan: Plan, channels: int, site: Sequence[str]) -> Iterable[str]:
     yield from (f"    ::clear(out{n}, begin, end, {width});" for n, width in scattered)
     yield "  }"
     yield "  void merge(int64_t row, const S* head) const {"
-    yield from (f"    ::merge(out{n} + row * {w}, head + {h}, {w});" for (n, w), h in zip(scattered, heads, strict=True))
+    yield from (
+        f"    ::merge(out{n} + row * {w}, head + {h}, {w});" for (n, w), h in zip(scattered, heads, strict=True)
+    )
     yield "  }"
     yield "  void operator()(const int64_t begin, const int64_t end, S* head, int64_t& head_row) const {"
     yield "    alignas(64) S k[n_slots]; alignas(64) S b[n_blocks * W]; S* const w = scratch();"
@@ -239,6 +264,17 @@ def _driver(plan: Plan, channels: int, site: Sequence[str]) -> Iterable[str]:
     for n, width, index in inputs:
         yield f"      const S* const i{n} = in{n} + {f'index{n}[site]' if index else 'site'} * {width};"
     yield from (f"      S* const o{n} = out{n} + site * {width};" for n, width, index in outputs if not index)
+    yield "      if (p + 1 < end) {"
+    yield "        const int64_t ahead = order ? order[p + 1] : p + 1;"
+    for n, width, index in inputs:
+        if width > 64:
+            yield f"        prefetch(in{n} + {f'index{n}[ahead]' if index else 'ahead'} * {width}, {width});"
+    yield from (
+        f"        prefetch(out{n} + ahead * {width}, {width});"
+        for n, width, index in outputs
+        if not index and width > 64
+    )
+    yield "      }"
     yield from (f"      {line}" for line in site)
     yield "    }"
     yield "    if (n_head && begin < end && end == n) clear(row + 1, rows);"

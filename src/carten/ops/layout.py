@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from carten.ops.program import Program, operands
 from carten.ops.schedule import Operation, chunks, sum_groups, vector_operations
 
+MAX_AGAIN = 2
+"""Terms of a vector that is computed again."""
+
 Stage = tuple[list[list[Operation]], list[list[int]]]
 """Pieces of the loop over channel blocks, and groups of sums over channels."""
 
@@ -20,7 +23,7 @@ class Layout:
         stages: what every stage runs, after its scalars.
         names: C++ name of the row of every input and output.
         outputs: names of the outputs.
-        slots: position of every scalar.
+        slots: position of every scalar; sums of one group are neighbours.
         rows: position of the vectors that outlive the loop over channel blocks which computes them.
         blocks: for each stage, position of the vectors that pass from one piece of the loop to another.
         spans: for each stage, the pieces in which a vector begins and is complete.
@@ -41,9 +44,12 @@ class Layout:
         plan = program.plan
         numbers = range(program.n_stages)
         stages = [(chunks(vector_operations(program, n)), sum_groups(program, n)) for n in numbers]
-        names = {a.name: f"i{n}" for n, a in enumerate(plan.inputs)} | {a.name: f"o{n}" for n, a in enumerate(plan.outputs)}
+        names = {a.name: f"i{n}" for n, a in enumerate(plan.inputs)} | {
+            a.name: f"o{n}" for n, a in enumerate(plan.outputs)
+        }
         outputs = frozenset(array.name for array in plan.outputs)
-        narrow = [v for v in program.order if not program.wide(v)]
+        summed = [v for _, groups in stages for group in groups for v in group]
+        narrow = dict.fromkeys([*summed, *(v for v in program.order if not program.wide(v))])
         rows = _outliving(program, stages)
         spans = [_spans(pieces) for pieces, _ in stages]
         blocks = [_blocks(pieces, span) for (pieces, _), span in zip(stages, spans, strict=True)]
@@ -78,6 +84,13 @@ class Layout:
         return f"{self.names[array.name]} + {component} * C + c"
 
 
+def is_cheap(program: Program, value: int) -> bool:
+    """Whether a vector is computed again, from inputs, rather than stored for a sum over channels."""
+    terms = program.terms.get(value, [])
+    inputs = not any(v in program.stage for v in operands(terms))
+    return inputs and len(terms) <= MAX_AGAIN and all(program.wide(left) for left, _, _ in terms)
+
+
 def _outliving(program: Program, stages: list[Stage]) -> dict[int, int]:
     computed = {o.target: n for n, (pieces, _) in enumerate(stages) for piece in pieces for o in piece}
     rows: dict[int, int] = {}
@@ -87,7 +100,7 @@ def _outliving(program: Program, stages: list[Stage]) -> dict[int, int]:
                 if computed.get(value, n) < n:
                     rows.setdefault(value, len(rows))
         for value in operands(term for group in groups for s in group for term in program.sums[s]):
-            if value in computed:
+            if value in computed and not is_cheap(program, value):
                 rows.setdefault(value, len(rows))
     return rows
 

@@ -1,8 +1,15 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
+#define INLINE inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
+
+/// Tells the compiler that scalars in memory may have changed: reading one again, in the instruction that uses it, is
+/// cheaper than keeping it in a vector register, which spills others.
+#define FORGET(p, size) __asm__("" : "+m"(*(S(*)[size])(p)));
 
 #if defined(__AVX512F__)
 constexpr int64_t register_bytes = 64;
@@ -46,16 +53,42 @@ template <int N> static inline V keep(V v) {
   return kept;
 }
 
-static inline S total(V v) {
-  S sum = 0;
-  for (int i = 0; i < W; ++i) sum += v[i];
-  return sum;
+typedef std::conditional_t<sizeof(S) == 8, int64_t, int32_t> Lane;
+typedef Lane Lanes __attribute__((vector_size(W * sizeof(S))));
+
+#if defined(__clang__)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, Lanes{__VA_ARGS__})
+#endif
+
+/// Halves runs of L lanes: the sums of the two halves of every run of x, then those of y.
+template <int L, size_t... I> static INLINE V fold(V x, V y, std::index_sequence<I...>) {
+  constexpr size_t h = L / 2;
+  return SHUFFLE(x, y, Lane(I / h * L + I % h)...) + SHUFFLE(x, y, Lane(I / h * L + I % h + h)...);
 }
 
-template <int M> static inline void reduce(const V (&a)[M], S* sums) {
-  for (int i = 0; i < M; ++i) sums[i] = total(a[i]);
+/// Sums over the lanes of `Count` vectors from `First` on, each spread over W / Count lanes.
+template <int Count, int First, int M> static INLINE V totals(const V (&a)[M]) {
+  if constexpr (First >= M) return V{};
+  else if constexpr (Count == 1) return a[First];
+  else
+    return fold<2 * W / Count>(totals<Count / 2, First>(a), totals<Count / 2, First + Count / 2>(a),
+                               std::make_index_sequence<W>());
 }
 
+/// Sums over the lanes of M vectors.
+template <int First = 0, int M> static INLINE void reduce(const V (&a)[M], S* sums) {
+  store<(M - First < W ? M - First : W)>(sums, totals<W, First>(a));
+  if constexpr (M - First > W) reduce<First + W>(a, sums + W);
+}
+
+static inline void prefetch(const S* p, int64_t size) {
+  for (int64_t i = 0; i < size; i += 64 / static_cast<int64_t>(sizeof(S))) __builtin_prefetch(p + i, 0, 2);
+}
+static inline void prefetch(S* p, int64_t size) {
+  for (int64_t i = 0; i < size; i += 64 / static_cast<int64_t>(sizeof(S))) __builtin_prefetch(p + i, 1, 2);
+}
 static inline void zero(S* p, int64_t size) { std::memset(p, 0, size * sizeof(S)); }
 static inline void clear(S* p, int64_t begin, int64_t end, int64_t width) {
   if (end > begin) zero(p + begin * width, (end - begin) * width);
@@ -67,7 +100,9 @@ static inline void merge(S* p, const S* q, int64_t width) {
 /// Memory of a thread for vectors that one function leaves to another.
 static inline S* scratch() {
   alignas(64) static thread_local S memory[n_rows * P];
-  return memory;
+  S* address = memory;
+  __asm__("" : "+r"(address));  // else the compiler looks the address up again and again
+  return address;
 }
 
 /// What is the same for all plans: which sites to run, in which order, and where scattered outputs change rows.

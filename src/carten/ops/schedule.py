@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from carten.ops.program import NONE, Program, operands
 
 REGISTERS = 24
-MAX_OPERATIONS = 400
+MAX_OPERATIONS = 300
 MAX_SUMS = 16
-OPEN, REOPEN, LOAD, FINISH = 1.2, 2.5, 1.0, 0.3
+OPEN, REOPEN, LOAD, FINISH = 2.3, 2.5, 1.0, 0.3
 """Costs that guide the order: starting a sum, returning to one, loading an operand; and the gain of freeing a register."""
 
 
