@@ -13,7 +13,7 @@ import numpy.typing as npt
 from carten.data.geometry import Contact, Surroundings, closest_contacts, duplicates, surroundings
 from carten.data.labels import Frame, Label, carried, frame_from, label_names
 from carten.data.read import Paths, read_structures
-from carten.data.statistics import ReferenceEnergies, reference_energies
+from carten.data.statistics import ReferenceEnergies, energies_per_atom, reference_energies
 from carten.data.stress import StressCheck, check_stress
 from carten.errors import DataError
 from carten.math.symmetry import decompose
@@ -277,11 +277,7 @@ def _compared(row: Any, frames: Sequence[Frame], references: ReferenceEnergies |
     """The number per structure of which outliers are sought, in words and values."""
     labels = [frame.labels[row.name] for frame in frames]
     if row.name == "energy" and references is not None:
-        energies = [
-            (float(frame.labels["energy"]) - sum(references.values[int(z)] for z in frame.numbers)) / len(frame)
-            for frame in frames
-        ]
-        return "energy per atom above the reference energies", np.array(energies)
+        return "energy per atom above the reference energies", energies_per_atom(frames, references.values)
     if row.scope == "atom":
         norms = [np.linalg.norm(label.reshape(len(label), -1), axis=1).max() for label in labels]
         return "largest value of an atom" if row.rank == 0 else "largest norm of an atom", np.array(norms)

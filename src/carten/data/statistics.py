@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ase.data import chemical_symbols
 
 from carten.data.dataset import Dataset
-from carten.data.labels import Frame
+from carten.data.labels import MAX_NUMBER, Frame
 from carten.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -127,9 +127,10 @@ def _fit(
     """E0 of the unknown elements and those of them that are not determined individually."""
     if not unknown:
         return {}, ()
-    counts = np.array([[np.count_nonzero(frame.numbers == number) for number in unknown] for frame in frames], float)
-    sizes = np.array([len(frame) for frame in frames], float)
-    known = np.array([sum(fixed.get(int(number), 0.0) for number in frame.numbers) for frame in frames])
+    everything = compositions(frames)
+    counts = everything[:, unknown]
+    sizes = everything.sum(axis=1)
+    known = everything[:, list(fixed)] @ np.array(list(fixed.values()), dtype=np.float64)
     energies = np.array([float(frame.labels["energy"]) for frame in frames])
     fitted = counts.sum(axis=1)
     concerned = fitted > 0
@@ -149,15 +150,27 @@ def _fit(
     return dict(zip(unknown, solution.tolist(), strict=True)), undetermined
 
 
+def compositions(frames: Sequence[Frame]) -> Array:
+    """Number of atoms of each element in each structure, (structures, 119), by atomic number."""
+    rows = [np.bincount(frame.numbers, minlength=MAX_NUMBER + 1) for frame in frames]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), MAX_NUMBER + 1)
+
+
+def energies_per_atom(frames: Sequence[Frame], references: Mapping[int, float]) -> Array:
+    """``(E - sum_i E0[z_i]) / N`` in eV/atom of structures that all have an energy."""
+    counts = compositions(frames)
+    table = np.full(MAX_NUMBER + 1, np.nan)
+    table[list(references)] = list(references.values())
+    present = counts.any(axis=0)
+    energies = np.array([float(frame.labels["energy"]) for frame in frames])
+    per_atom: Array = (energies - counts[:, present] @ table[present]) / counts.sum(axis=1)
+    return per_atom
+
+
 def interaction_energies(frames: Sequence[Frame], references: Mapping[int, float]) -> Array:
     """``(E - sum_i E0[z_i]) / N`` in eV/atom of the frames with an energy that are not isolated atoms."""
-    return np.array(
-        [
-            (float(frame.labels["energy"]) - sum(references[int(number)] for number in frame.numbers)) / len(frame)
-            for frame in frames
-            if "energy" in frame.labels and not frame.is_isolated_atom
-        ]
-    )
+    used = [frame for frame in frames if "energy" in frame.labels and not frame.is_isolated_atom]
+    return energies_per_atom(used, references)
 
 
 def statistics(dataset: Dataset, references: Mapping[int, float]) -> Statistics:
