@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,9 @@ from carten.ops.plan import Array, Plan, Step, Term, merge
 from carten.ops.space import Part, Space
 
 Path = tuple[Part, Part, Part]
+
+VANISHING = 1e-10
+"""Products of random numbers of order one that stay below this are zero."""
 
 
 def couples(left: Part, right: Part, target: Part) -> bool:
@@ -113,7 +117,7 @@ class _Products:
         """``B^1 = A``."""
         return {part: (f"A{part.name}", 1) for part in self.space.parts}
 
-    def paths(self, power: Power, order: int, target: Part) -> list[tuple[Part, Part]]:
+    def paths(self, power: Iterable[Part], order: int, target: Part) -> list[tuple[Part, Part]]:
         """Pairs (x, y) of ``B^(order-1) x A -> target``; an odd product of A with itself vanishes."""
         parts = self.space.parts
         pairs = [(x, y) for x in power for y in parts if couples(x, y, target)]
@@ -149,13 +153,25 @@ class _Products:
 
 @cache
 def reachable(space: Space, target: Space, order: int, between: Space | None = None) -> Space:
-    """The parts of ``target`` that a product basis over ``space`` makes; arguments as in :func:`product`."""
+    """The parts of ``target`` that a product basis over ``space`` makes; arguments as in :func:`product`.
+
+    Some paths exist and yet vanish for every A, such as the pseudovector ``(a v) x v`` of a scalar and a vector: each
+    part is tried on random features, with random weights of the paths.
+    """
     products = _Products(space, between or space, symmetric=True)
-    power = products.first()
-    found = set(power)
+    generator = np.random.default_rng(0)
+    first = {part: generator.normal(size=part.size) for part in space.parts}
+    power, found = first, set(first)
     for q in range(2, order + 1):
-        targets = target if q == order else products.between
-        power = {part: ("", 1) for part in targets.parts if products.paths(power, q, part)}
+        following = {}
+        for part in (target if q == order else products.between).parts:
+            total = np.zeros(part.size)
+            for x, y in products.paths(power, q, part):
+                table = coupling(x.l, y.l, part.l)
+                total += generator.normal() * np.einsum("abc,a,b->c", table, power[x], first[y])
+            if np.abs(total).max() > VANISHING:
+                following[part] = total
+        power = following
         found.update(power)
     return Space(tuple(part for part in target.parts if part in found))
 
