@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index
     return _kernel(plan, operands[0].dtype, channels)(operands, indices, n_sites)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kernel(plan: Plan, dtype: torch.dtype, channels: int) -> _Kernel:
     return _Kernel(plan, dtype, channels)
 
@@ -48,34 +48,37 @@ class _Kernel:
     """A plan compiled for one data type and number of channels; one pass over the sites for every scatter index."""
 
     def __init__(self, plan: Plan, dtype: torch.dtype, channels: int) -> None:
-        self.plan = plan
         self.dtype = dtype
-        self.channels = channels
-        self.passes = [_Pass(part, dtype, channels) for part in split(plan)]
-        self.shapes = [_shape(array, channels) for array in plan.inputs]
+        self.inputs = [(a.name, a.index, _shape(a, channels)) for a in plan.inputs]
+        self.outputs = [(a.index, _shape(a, channels)) for a in plan.outputs]
+        self.indices = plan.indices
+        names = [a.name for a in plan.outputs]
+        self.passes = [_Pass(part, dtype, channels, names) for part in split(plan)]
 
     def __call__(self, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
-        inputs = [x if x.is_contiguous() else x.contiguous() for x in operands]
-        for array, shape, x in zip(self.plan.inputs, self.shapes, inputs, strict=True):
-            rows = indices[array.index].rows if array.index else n_sites
-            if x.shape != (rows, *shape) or x.dtype != self.dtype:
-                raise ValueError(
-                    f"operand {array.name!r} has to be {self.dtype} of shape {(rows, *shape)}, found {x.dtype} of {tuple(x.shape)}"
-                )
-        addresses = {name: index.address(n_sites) for name, index in indices.items() if name in self.plan.indices}
-        results: dict[str, Tensor] = {}
+        rows = {name: indices[name].rows for name in self.indices}
+        rows[""] = n_sites
+        kept = list(operands)
+        for n, (name, index, shape) in enumerate(self.inputs):
+            x = kept[n]
+            if x.shape != (rows[index], *shape) or x.dtype != self.dtype:
+                expected, found = f"{self.dtype} of shape {(rows[index], *shape)}", f"{x.dtype} of {tuple(x.shape)}"
+                raise ValueError(f"operand {name!r} has to be {expected}, found {found}")
+            if not x.is_contiguous():
+                kept[n] = x.contiguous()
+        results = [torch.empty((rows[index], *shape), dtype=self.dtype) for index, shape in self.outputs]
+        addresses = {name: indices[name].address(n_sites) for name in self.indices}
+        inputs = [x.data_ptr() for x in kept]
         for part in self.passes:
-            results.update(part(inputs, indices, addresses, n_sites))
-        return tuple(results[array.name] for array in self.plan.outputs)
+            part(inputs, [results[n].data_ptr() for n in part.positions], addresses, indices, n_sites)
+        return tuple(results)
 
 
 class _Pass:
     """One compiled function."""
 
-    def __init__(self, plan: Plan, dtype: torch.dtype, channels: int) -> None:
-        self.plan = plan
-        self.dtype = dtype
-        self.outputs = [(a.name, a.index, _shape(a, channels)) for a in plan.outputs]
+    def __init__(self, plan: Plan, dtype: torch.dtype, channels: int, names: Sequence[str]) -> None:
+        self.positions = [names.index(a.name) for a in plan.outputs]
         self.gathered = [a.index for a in plan.inputs if a.index]
         self.scattered = next((a.index for a in plan.outputs if a.index), "")
         key = "\n".join((plan.digest, SCALARS[dtype], str(channels), _generator()))
@@ -86,25 +89,21 @@ class _Pass:
         self.pack: Any = ctypes.c_int64 * (len(plan.inputs) + len(plan.outputs) + len(self.gathered) + 5)
 
     def __call__(
-        self, inputs: Sequence[Tensor], indices: Mapping[str, Index], addresses: Mapping[str, int], n_sites: int
-    ) -> dict[str, Tensor]:
-        results: dict[str, Tensor] = {}
-        pointers = [x.data_ptr() for x in inputs]
-        for name, index, shape in self.outputs:
-            result = torch.empty((indices[index].rows if index else n_sites, *shape), dtype=self.dtype)
-            results[name] = result
-            pointers.append(result.data_ptr())
-        pointers += [addresses[index] for index in self.gathered]
-        rows = 0
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        addresses: Mapping[str, int],
+        indices: Mapping[str, Index],
+        n_sites: int,
+    ) -> None:
+        key = order = rows = 0
         if self.scattered:
-            target = indices[self.scattered]
-            order = target.order
-            rows = target.rows
-            pointers += (addresses[self.scattered], 0 if order is None else order.data_ptr())
-        else:
-            pointers += (0, 0)
-        self.function(self.pack(*pointers, n_sites, rows, torch.get_num_threads()), team())
-        return results
+            index = indices[self.scattered]
+            key, rows = addresses[self.scattered], index.rows
+            order = 0 if index.order is None else index.order.data_ptr()
+        gathered = [addresses[name] for name in self.gathered]
+        threads = torch.get_num_threads()
+        self.function(self.pack(*inputs, *outputs, *gathered, key, order, n_sites, rows, threads), team())
 
 
 def split(plan: Plan) -> list[Plan]:
