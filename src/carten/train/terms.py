@@ -47,17 +47,24 @@ def property_row(name: str, config: PropertyConfig) -> Property:
 
 
 def derived(rows: Sequence[Property]) -> tuple[Property, ...]:
-    """The rows, and every built-in row that follows from them by summing and differentiating without an input.
+    """The rows, and every built-in row that follows from the energy and costs one derivative in space.
 
     A model trained on energies delivers forces, stress and virials, trained on or not.
     """
     found = {row.name: row for row in rows}
-    for row in property_table().values():
-        route = row.routes[0]
-        by_geometry = not isinstance(route, Derivative) or route.wrt in ("positions", "strain")
-        if row.name not in found and not isinstance(route, Readout) and route.of in found and by_geometry:
-            found[row.name] = row
+    if "energy" in found:
+        cheap = {row.name: row for row in property_table().values() if _from_energy(row.routes[0])}
+        found = {**cheap, **found}
     return tuple(found.values())
+
+
+def _from_energy(route: Route) -> bool:
+    match route:
+        case Derivative(of="energy", wrt=("positions",) | ("strain",) | "positions" | "strain"):
+            return True
+        case AtomicVirial(of="energy"):
+            return True
+    return False
 
 
 def _known(row: Property, config: PropertyConfig) -> Property:

@@ -52,13 +52,11 @@ class Watch:
 
 
 def _suspects(predictions: Predictions, batch: Batch) -> Tensor:
-    """Structures with a prediction that is not finite, (S,) bool; all of them when every prediction is finite."""
-    n_structures, structure = batch.graph.n_structures, batch.graph.structure
-    suspect = torch.zeros(n_structures, dtype=torch.bool, device=structure.device)
-    for value in predictions.values():
-        bad = ~value.detach().isfinite().reshape(len(value), -1).all(-1)
-        if len(bad) == len(structure):
-            suspect[structure[bad]] = True
-        else:
-            suspect |= bad
+    """Structures with a squared error that is not finite, (S,) bool; all of them when every one is finite."""
+    structure = batch.graph.structure
+    suspect = torch.zeros(batch.graph.n_structures, dtype=torch.bool, device=structure.device)
+    for name, target in batch.targets.items():
+        squared = (predictions[name].detach() - target).square()
+        bad = (~squared.isfinite() & ~target.isnan()).reshape(len(target), -1).any(-1)
+        suspect[structure[bad] if len(bad) == len(structure) else bad] = True
     return (suspect if bool(suspect.any()) else ~suspect).to(batch.index.device)

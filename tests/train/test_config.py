@@ -1,0 +1,127 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carten.errors import ConfigError
+from carten.train.config import Config
+from carten.train.terms import derived, terms
+
+MINIMAL: dict[str, Any] = {"data": {"train": "train.extxyz"}}
+
+
+def message(document: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(document)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"training": {"epoch": 3}}, ["training.epoch", 'did you mean "epochs"?', "max_minutes"]),
+        ({"modell": {}}, ["modell", 'did you mean "model"?']),
+        ({"model": {"radial": {"n_bases": 8}}}, ["model.radial.n_bases", 'did you mean "n_basis"?']),
+        ({"properties": {"forces": {"wieght": 1}}}, ["properties.forces.wieght", 'did you mean "weight"?']),
+        ({"properties": {"forces": {"loss": "square"}}}, ["properties.forces.loss", "'absolute'", '"squared"?']),
+        ({"schedule": {"name": "cosin"}}, ["schedule.name", "'plateau'", "found 'cosin'", '"cosine"?']),
+        ({"training": {"ema": 1.5}}, ["training.ema", "less than 1", "found 1.5"]),
+        ({"optimizer": {"lr": "fast"}}, ["optimizer.lr", "number", "found 'fast'"]),
+        ({"optimizer": {"lr": float("nan")}}, ["optimizer.lr", "finite"]),
+        ({"reference_energies": "fit"}, ["reference_energies", "'fitted'", "found 'fit'"]),
+        ({"data": {"train": "a", "batch": {}}}, ["data.batch", "structures, atoms, edges"]),
+        ({"data": {"train": "a", "validation": 1.5}}, ["data.validation", "below 1", "found 1.5"]),
+        ({"data": {"train": "a", "validation": 0}}, ["data.validation", "fraction between 0 and 1"]),
+        ({"data": {}}, ["data.train", "required"]),
+        ({"properties": {}}, ["properties", "at least 1"]),
+        ({"schedule": {"name": "wsd", "warmup": 0.5, "decay": 0.7}}, ["schedule", "at most 1"]),
+    ],
+)
+def test_mistakes_name_the_key_and_what_is_allowed(change: dict[str, Any], expected: list[str]) -> None:
+    found = message({**MINIMAL, **change})
+    assert all(part in found for part in expected), found
+
+
+def test_every_mistake_is_reported_at_once() -> None:
+    found = message({"data": {"trian": "a"}, "training": {"epoch": 1}, "seed": -1})
+    assert "4 mistakes" in found
+    assert all(key in found for key in ("data.train:", "data.trian:", "training.epoch:", "seed:"))
+
+
+@pytest.mark.parametrize("document", [None, [], "text"])
+def test_not_a_mapping(document: Any) -> None:
+    assert "data" in message(document)
+
+
+def test_file_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load(tmp_path / "absent.yaml")
+    path = tmp_path / "broken.yaml"
+    path.write_text("data: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        Config.load(path)
+
+
+def test_paths_are_relative_to_the_file_and_a_dump_loads_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "data: {train: [a.xyz, b.xyz], validation: v.xyz, test: /t.xyz}\nmodel: {preset: ictp}\noutput: out\n"
+    )
+    config = Config.load(path)
+    assert config.data.train == (tmp_path / "a.xyz", tmp_path / "b.xyz")
+    assert config.data.validation == (tmp_path / "v.xyz",)
+    assert config.data.test == (Path("/t.xyz"),)
+    assert config.output == tmp_path / "out"
+    copy = tmp_path / "elsewhere" / "config.yaml"
+    copy.parent.mkdir()
+    copy.write_text(config.dump())
+    assert Config.load(copy) == config
+
+
+def test_numbers_without_a_point_are_numbers() -> None:
+    """YAML reads 1e-6 as a string."""
+    assert Config.parse({**MINIMAL, "optimizer": {"lr": "1e-3"}}).optimizer.lr == 1e-3
+
+
+def test_terms_take_weight_loss_and_route_from_the_row() -> None:
+    config = Config.parse(
+        {
+            **MINIMAL,
+            "properties": {"energy": {"weight": 0}, "forces": {"weight": 3, "loss": "huber", "route": "readout"}},
+        }
+    )
+    (term,) = terms(config.properties)
+    assert (term.property.name, term.weight, term.kind) == ("forces", 3.0, "huber")
+    assert type(term.property.routes[0]).__name__ == "Readout"
+
+
+def test_energies_bring_forces_stress_and_virials() -> None:
+    rows = [term.property for term in terms(Config.parse({**MINIMAL, "properties": {"energy": {}}}).properties)]
+    assert {"energy", "forces", "stress", "virial", "virials"} <= {row.name for row in derived(rows)}
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"enrgy": {}}, ["properties.enrgy", 'did you mean "energy"?', "scope, indices, parity, unit"]),
+        ({"shielding": {"scope": "atom", "indices": "ij"}}, ["properties.shielding", "missing parity, unit"]),
+        (
+            {"shielding": {"scope": "atom", "indices": "i=j", "parity": 1, "unit": "ppm"}},
+            ["properties.shielding.indices"],
+        ),
+        ({"energy": {"scope": "atom"}}, ["properties.energy.scope", "built in"]),
+        ({"energy": {"route": "readout"}}, ["properties.energy.route", "one of sum", "'readout'"]),
+        ({"energy": {"weight": 0}}, ["at least one weight"]),
+    ],
+)
+def test_wrong_properties(properties: dict[str, Any], expected: list[str]) -> None:
+    config = Config.parse({**MINIMAL, "properties": properties})
+    with pytest.raises(ConfigError) as caught:
+        terms(config.properties)
+    assert all(part in str(caught.value) for part in expected), str(caught.value)
+
+
+def test_a_new_property_is_declared_in_the_configuration() -> None:
+    shielding = {"scope": "atom", "indices": "ij", "parity": 1, "unit": "ppm", "key": "sigma"}
+    (term,) = terms(Config.parse({**MINIMAL, "properties": {"shielding": shielding}}).properties)
+    assert (term.property.scope, term.property.shape, term.property.unit) == ("atom", (3, 3), "ppm")

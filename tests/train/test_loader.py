@@ -1,0 +1,81 @@
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from carten.data.batches import BatchSampler, Bounds
+from carten.data.dataset import Dataset
+from carten.data.labels import read_frames
+from carten.train.loader import Loader, Share
+
+
+@pytest.fixture(scope="module")
+def dataset(alloys: Path) -> Dataset:
+    return Dataset(read_frames(alloys), [], cutoff=3.0)
+
+
+def loader(dataset: Dataset, bounds: Bounds, workers: int = 0) -> Loader:
+    return Loader(dataset, BatchSampler(dataset, bounds, seed=1).batches, workers)
+
+
+def epochs(stream: Loader, count: int) -> list[list[int]]:
+    return [batch.index.tolist() for _ in range(count) for batch in stream]
+
+
+BOUNDS = [Bounds(structures=5), Bounds(edges=140)]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_an_epoch_has_a_fixed_number_of_batches_and_every_pass_every_structure(
+    dataset: Dataset, bounds: Bounds
+) -> None:
+    stream = loader(dataset, bounds)
+    seen = epochs(stream, 6)
+    assert len(seen) == 6 * len(stream)
+    flat = [index for batch in seen for index in batch]
+    for start in range(0, len(flat) - 24 + 1, 24):
+        assert sorted(flat[start : start + 24]) == list(range(24))
+    assert flat[:24] != flat[24:48]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_it_continues_from_any_position(dataset: Dataset, bounds: Bounds, workers: int) -> None:
+    whole = epochs(loader(dataset, bounds), 4)
+    for taken in (0, 1, 4, 5, 9) if not workers else (9,):
+        first = loader(dataset, bounds, workers)
+        begin: list[list[int]] = []
+        state = first.state()
+        while len(begin) < taken:
+            for batch in islice(first, taken - len(begin)):
+                begin.append(batch.index.tolist())
+                state = first.state()
+        again = loader(dataset, bounds, workers)
+        again.restore(state)
+        rest = [batch.index.tolist() for batch in again]
+        assert len(rest) == len(first) - taken % len(first)
+        assert begin + rest == whole[: len(begin) + len(rest)]
+
+
+def test_an_epoch_cut_short_is_over(dataset: Dataset) -> None:
+    stream = loader(dataset, BOUNDS[0])
+    next(iter(stream))
+    stream.end_epoch()
+    assert len(epochs(stream, 1)) == len(stream)
+
+
+def test_processes_share_the_batches(dataset: Dataset) -> None:
+    streams = [loader(dataset, Bounds(structures=5)) for _ in range(2)]
+    for rank, stream in enumerate(streams):
+        stream.divide(Share(rank, 2))
+    seen = [epochs(stream, 1) for stream in streams]
+    assert [len(batches) for batches in seen] == [2, 2]
+    flat = [index for batches in seen for batch in batches for index in batch]
+    assert len(set(flat)) == len(flat)
+
+
+def test_the_global_random_state_is_left_alone(dataset: Dataset) -> None:
+    before = torch.get_rng_state()
+    epochs(loader(dataset, BOUNDS[0]), 1)
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,204 @@
+import csv
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from rich.console import Console
+
+from carten.data.batches import BatchSampler, Bounds
+from carten.data.dataset import Dataset, collate
+from carten.data.labels import Label, read_frames
+from carten.errors import ConfigError, DataError, TrainingError
+from carten.properties.io import header, load
+from carten.properties.spec import property_table
+from carten.train.config import Config
+from carten.train.metrics import PropertyErrors
+from carten.train.module import Fit
+from carten.train.run import BEST, LAST, METRICS, train
+
+Configure = Callable[..., Config]
+QUIET = Console(quiet=True)
+STRESS = {"energy": {"weight": 10}, "forces": {}, "stress": {"weight": 100}}
+
+
+def rows(config: Config) -> list[dict[str, float]]:
+    with (config.output / METRICS).open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_overfits_two_structures(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    two = tmp_path / "two.extxyz"
+    ase.io.write(two, ase.io.read(alloys, ":2"))
+    config = configure(
+        data={"train": str(two), "validation": str(two), "batch": {"structures": 2}},
+        properties=STRESS,
+        training={"epochs": 400, "validate_every": 100},
+        optimizer={"lr": 0.03},
+        dtype="float64",
+    )
+    found = train(config, console=QUIET).validation
+    # energies of these structures differ by electronvolts, forces are up to a few eV/A
+    assert found["energy_per_atom_rmse"] < 1.0
+    assert found["forces_rmse"] < 10.0
+    assert found["stress_rmse"] < 1.0
+
+
+def test_outputs_of_a_run(configure: Configure, alloys: Path) -> None:
+    config = configure(properties=STRESS, data={"test": str(alloys)})
+    text = io.StringIO()
+    result = train(config, console=Console(file=text))
+    assert sorted(os.listdir(config.output)) == [BEST, "config.yaml", LAST, METRICS, "tensorboard"]
+    assert Config.load(config.output / "config.yaml") == config
+    found = rows(config)
+    assert [row["epoch"] for row in found] == [1, 2, 3]
+    assert list(found[0])[:6] == ["epoch", "step", "minutes", "lr", "train_loss", "validation_loss"]
+    assert {"validation_energy_rmse", "validation_energy_per_atom_mae", "validation_stress_max"} <= set(found[0])
+    assert min(row["validation_loss"] for row in found) == pytest.approx(result.validation["loss"], rel=1e-6)
+    facts = header(config.output / BEST)["provenance"]
+    assert facts["validation"]["loss"] == result.validation["loss"]
+    assert Config.parse(facts["config"]) == config
+    assert re.search(r"epoch +loss +energy +energy_per_atom +forces +stress", text.getvalue())
+    assert "meV/Angstrom" in text.getvalue()
+
+
+def test_the_file_holds_the_model_that_was_validated(configure: Configure, alloys: Path) -> None:
+    """Test errors of the run are those of the averaged weights in the file, computed independently."""
+    result = train(configure(data={"test": str(alloys)}, dtype="float64"), console=QUIET)
+    model = load(result.model)
+    table = property_table()
+    names = ("energy", "forces")
+    dataset = Dataset(
+        read_frames(alloys, [Label(table[name]) for name in names]), [table[n] for n in names], 3.5, torch.float64
+    )
+    errors = PropertyErrors([table[name] for name in names])
+    for indices in BatchSampler(dataset, Bounds(structures=7), shuffle=False).batches(0):
+        batch = collate([dataset[index] for index in indices])
+        errors.update(model(batch.graph, names), batch)
+    assert errors.compute() == pytest.approx({name: result.test[name] for name in errors.compute()}, rel=1e-9)
+
+
+def test_two_runs_are_the_same_and_the_global_random_state_is_left_alone(configure: Configure, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    first = train(configure(), console=QUIET)
+    second = train(configure(output=str(tmp_path / "second"), training={"checkpoint_minutes": 1e-6}), console=QUIET)
+    assert first.validation == second.validation
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_workers_change_nothing(configure: Configure, tmp_path: Path) -> None:
+    first = train(configure(training={"epochs": 2}), console=QUIET)
+    second = train(configure(training={"epochs": 2}, data={"workers": 2}, output=str(tmp_path / "w")), console=QUIET)
+    assert first.validation == second.validation
+
+
+def test_a_label_that_is_missing_everywhere_is_an_error_before_training(configure: Configure) -> None:
+    with pytest.raises(DataError, match=r'"dipole".*names in it: .*forces'):
+        train(configure(properties={"energy": {}, "dipole": {}}), console=QUIET)
+
+
+def test_a_label_carried_by_some_structures_is_enough(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    structures = ase.io.read(alloys, ":")
+    for atoms in structures[1:]:
+        atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    path = tmp_path / "some.extxyz"
+    ase.io.write(path, structures)
+    config = configure(data={"train": str(path), "validation": str(alloys)}, training={"epochs": 1})
+    assert np.isfinite(list(train(config, console=QUIET).validation.values())).all()
+
+
+def test_an_infinite_loss_names_the_structure_and_keeps_the_checkpoint(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label is broken in memory after the first epoch."""
+    config = configure(training={"epochs": 3, "checkpoint_minutes": 0})
+    step = Fit.training_step
+
+    def broken(self: Fit, batch):
+        if self.current_epoch == 1 and 5 in batch.index.tolist():
+            batch.targets["energy"][batch.index.tolist().index(5)] = 1e200
+        return step(self, batch)
+
+    monkeypatch.setattr(Fit, "training_step", broken)
+    with pytest.raises(TrainingError, match=r"NaN or infinite at structures \[5\]"):
+        train(config, console=QUIET)
+    monkeypatch.undo()
+    result = train(config, resume=True, console=QUIET)
+    assert (result.epochs, len(rows(config))) == (3, 3)
+    assert np.isfinite(result.validation["loss"])
+
+
+def test_weights_that_blow_up_stop_the_run(configure: Configure) -> None:
+    config = configure(optimizer={"lr": 1e30}, schedule={"warmup": 0.0}, training={"clip": None})
+    with pytest.raises(TrainingError, match=r"NaN or infinite at structures \[\d+"):
+        train(config, console=QUIET)
+
+
+def test_a_time_limit_ends_the_decay_and_validates(configure: Configure) -> None:
+    config = configure(training={"epochs": 100_000, "max_minutes": 0.05, "validate_every": 100_000})
+    result = train(config, console=QUIET)
+    (row,) = rows(config)
+    assert 0.05 <= result.minutes < 0.5
+    assert row["lr"] == pytest.approx(config.optimizer.lr * config.schedule.final, rel=0.05)
+    assert row["step"] == result.steps
+    assert (config.output / LAST).exists()
+    again = train(configure(training={"epochs": 100_000, "max_minutes": 0.1}), resume=True, console=QUIET)
+    assert again.steps > result.steps
+
+
+def test_early_stop(configure: Configure) -> None:
+    config = configure(optimizer={"lr": 1e-12}, training={"epochs": 50, "patience": 3, "ema": 0})
+    result = train(config, console=QUIET)
+    assert result.epochs < 10
+
+
+def test_the_last_epoch_is_validated(configure: Configure) -> None:
+    config = configure(training={"epochs": 5, "validate_every": 3})
+    train(config, console=QUIET)
+    assert [row["epoch"] for row in rows(config)] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"Cu": -1.0}, "no energy for Au"), ({"Cu": 1.0, "Au": 1.0, "Xx": 1.0}, r"reference_energies\.Xx")],
+)
+def test_given_reference_energies_must_fit(configure: Configure, given: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(configure(reference_energies=given), console=QUIET)
+
+
+@pytest.mark.parametrize("energies", ["none", "fitted", {"Cu": -0.1, "Au": -0.2}])
+def test_reference_energies_reach_the_model(configure: Configure, energies: object) -> None:
+    result = train(configure(reference_energies=energies, training={"epochs": 1}), console=QUIET)
+    found = header(result.model)["reference_energies"]
+    expected = {"none": {"29": 0.0, "79": 0.0}}.get(str(energies), {"29": -0.1, "79": -0.2})
+    assert (found == expected) != (energies == "fitted")
+
+
+def test_a_property_of_ones_own(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    """A traceful tensor per atom, declared in the configuration alone: here the outer product of the force."""
+    structures = ase.io.read(alloys, ":")
+    for atoms in structures:
+        forces = atoms.get_forces()
+        atoms.arrays["sigma"] = (np.einsum("ni,nj->nij", forces, forces) + 3.0 * np.eye(3)).reshape(-1, 9)
+        atoms.calc = None
+    path = tmp_path / "tensors.extxyz"
+    ase.io.write(path, structures)
+    sigma = {"scope": "atom", "indices": "ij=ji", "parity": 1, "unit": "ppm", "key": "sigma"}
+    config = configure(
+        data={"train": str(path)},
+        model={"l_max_edges": 2, "l_max_features": 2},
+        properties={"shielding": sigma},
+        training={"epochs": 1},
+        optimizer={"lr": 1e-9},
+    )
+    found = train(config, console=QUIET).validation
+    spread = np.concatenate([atoms.arrays["sigma"] for atoms in structures])
+    # the untrained model starts from the invariant part of the mean: it is closer than zero is
+    assert found["shielding_rmse"] < 0.7 * np.sqrt(np.mean(spread**2))
