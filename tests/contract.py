@@ -2,7 +2,8 @@
 
 Each check takes a model in float64 and structures, looks at all properties of the model, and raises an AssertionError
 that names the property. Structures should have no symmetry and atoms within the cutoff of each other, so that nothing
-vanishes: a check of something that is zero or constant fails instead of passing.
+vanishes: a check of something that is zero or constant fails instead of passing. Inputs of the model are taken from
+``atoms.info`` (of the structure) and ``atoms.arrays`` (of atoms) by name.
 
     check_rotations        rotation, reflection, inversion, with the rank and parity of the row
     check_features         the same for the features of every layer
@@ -32,7 +33,7 @@ from carten.math import stf
 from carten.model.graph import Graph, batch
 from carten.ops.space import Part
 from carten.properties.potential import Potential
-from carten.properties.spec import AtomicVirial, Derivative, Property, Sum
+from carten.properties.spec import AtomicVirial, Derivative, Input, Property, Sum
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
@@ -54,8 +55,14 @@ makes in a quarter of the window: 4^k k! >= 1 where a function is C^(k-1) only, 
 
 def graphs(model: Potential, structures: Sequence[Atoms]) -> Graph:
     """The structures as the model sees them."""
-    merged = batch([graph(atoms, model.cutoff, dtype=model.dtype) for atoms in structures])
+    merged = batch([graph(atoms, model.cutoff, conditions(model, atoms), model.dtype) for atoms in structures])
     return merged.to(device=model.network.embedding.device)
+
+
+def conditions(model: Potential, atoms: Atoms) -> Values:
+    """The inputs of the model that the structure carries, with their leading axis."""
+    carried = {**{name: np.asarray(value)[None] for name, value in atoms.info.items()}, **atoms.arrays}
+    return {name: carried[name] for name in model.inputs if name in carried}
 
 
 def results(model: Potential, *structures: Atoms, names: Sequence[str] | None = None) -> Values:
@@ -76,7 +83,7 @@ def per_volume(row: Property) -> bool:
     return isinstance(route, Derivative) and route.per_volume
 
 
-def transformed(row: Property, values: Array, matrix: Array) -> Array:
+def transformed(row: Property | Input, values: Array, matrix: Array) -> Array:
     """Values (rows, 3, ..) after a rotation or reflection: all indices turn, and the row's parity decides the sign."""
     for axis in range(1, values.ndim):
         values = np.moveaxis(np.tensordot(values, matrix, axes=(axis, 1)), -1, axis)
@@ -84,12 +91,30 @@ def transformed(row: Property, values: Array, matrix: Array) -> Array:
     return values if true_tensor else values * np.linalg.det(matrix)
 
 
-def turned(atoms: Atoms, matrix: Array) -> Atoms:
-    """The structure after a rotation or reflection about the origin."""
+def deformed(atoms: Atoms, matrix: Array) -> Atoms:
+    """The structure after a linear map of space; inputs stay."""
     moved: Atoms = atoms.copy()
     moved.positions = atoms.positions @ matrix.T
     moved.cell = atoms.cell.array @ matrix.T
     return moved
+
+
+def turned(model: Potential, atoms: Atoms, matrix: Array) -> Atoms:
+    """The structure and its inputs after a rotation or reflection about the origin."""
+    moved = deformed(atoms, matrix)
+    for name, values in conditions(model, atoms).items():
+        row = model.inputs[name]
+        if row.rank or row.parity < 0:
+            put(moved, row, transformed(row, values, matrix))
+    return moved
+
+
+def put(atoms: Atoms, row: Input, values: Array) -> None:
+    """Replace an input of a structure."""
+    if row.scope == "atom":
+        atoms.arrays[row.name] = values
+    else:
+        atoms.info[row.name] = values[0]
 
 
 def orthogonal(seed: int) -> dict[str, Array]:
@@ -116,7 +141,7 @@ def require_equal(what: str, found: Values, expected: Values, tolerance: float =
 def check_rotations(model: Potential, atoms: Atoms, tolerance: float = EXACT) -> None:
     """Properties turn with the structure, and do not merely stay what they are."""
     matrices = orthogonal(1)
-    together = results(model, atoms, *(turned(atoms, matrix) for matrix in matrices.values()))
+    together = results(model, atoms, *(turned(model, atoms, matrix) for matrix in matrices.values()))
     before, *after = _unbatched(together, 1 + len(matrices))
     for (what, matrix), found in zip(matrices.items(), after, strict=True):
         expected = {name: transformed(model.properties[name], values, matrix) for name, values in before.items()}
@@ -145,7 +170,7 @@ def check_features(model: Potential, atoms: Atoms, tolerance: float = EXACT) -> 
     """Features transform as their rank and parity say, and none of them vanishes."""
     before = features(model, atoms)
     for what, matrix in orthogonal(2).items():
-        for k, layer in enumerate(features(model, turned(atoms, matrix))):
+        for k, layer in enumerate(features(model, turned(model, atoms, matrix))):
             for part, found in layer.items():
                 sign = 1.0 if part.natural else float(np.linalg.det(matrix))
                 expected = sign * np.einsum("mn,anc->amc", stf.rotation(part.l, matrix), before[k][part])
@@ -306,19 +331,20 @@ def check_derivatives(model: Potential, atoms: Atoms, tolerance: float = DIFFERE
 
 def central_differences(model: Potential, atoms: Atoms, of: str, wrt: str) -> Array:
     """d(of)/d(wrt) by fourth-order central differences: (rows of wrt, components of ``of``.., components of wrt..)."""
-    paths = list(_perturbations(atoms, wrt))
+    paths = list(_perturbations(model, atoms, wrt))
     structures = [move(factor * STEP) for move in paths for factor in (-2, -1, 1, 2)]
     values = results(model, *structures, names=[of])[of]
     assert len(values) == len(structures), f"{of} has to be a property of the structure"
     weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * STEP)
     slopes = np.einsum("k,pk...->p...", weights, values.reshape(len(paths), 4, *values.shape[1:]))
-    rows = (len(atoms), 3) if wrt == "positions" else (1, 3, 3)
+    shapes = {"positions": (len(atoms), 3), "strain": (1, 3, 3)}
+    rows = shapes[wrt] if wrt in shapes else conditions(model, atoms)[wrt].shape
     n = len(rows)
     return np.moveaxis(slopes.reshape(*rows, *values.shape[1:]), range(1, n), range(-n + 1, 0))
 
 
-def _perturbations(atoms: Atoms, wrt: str) -> Iterator[Callable[[float], Atoms]]:
-    """For each component of positions or strain, the structure as a function of its change."""
+def _perturbations(model: Potential, atoms: Atoms, wrt: str) -> Iterator[Callable[[float], Atoms]]:
+    """For each component of positions, strain or an input, the structure as a function of its change."""
     if wrt == "positions":
         for i, axis in product(range(len(atoms)), range(3)):
 
@@ -329,16 +355,32 @@ def _perturbations(atoms: Atoms, wrt: str) -> Iterator[Callable[[float], Atoms]]
 
             yield moved
         return
-    assert wrt == "strain", f"there is no rule for differences with respect to {wrt!r}"
+    if wrt != "strain":
+        yield from _inputs_changed(model, atoms, wrt)
+        return
     for i, j in product(range(3), repeat=2):
 
         def strained(step: float, i: int = i, j: int = j) -> Atoms:
             deformation = np.eye(3)
             deformation[i, j] += step / 2
             deformation[j, i] += step / 2
-            return turned(atoms, deformation)
+            return deformed(atoms, deformation)
 
         yield strained
+
+
+def _inputs_changed(model: Potential, atoms: Atoms, name: str) -> Iterator[Callable[[float], Atoms]]:
+    values = conditions(model, atoms)[name]
+    for component in np.ndindex(values.shape):
+
+        def changed(step: float, component: tuple[int, ...] = component) -> Atoms:
+            copy: Atoms = atoms.copy()
+            moved = values.astype(np.float64)
+            moved[component] += step
+            put(copy, model.inputs[name], moved)
+            return copy
+
+        yield changed
 
 
 def check_same(first: Potential, second: Potential, structures: Sequence[Atoms], tolerance: float = EXACT) -> None:
