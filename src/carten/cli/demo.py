@@ -1,0 +1,65 @@
+"""carten demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TRAIN, TEST = "ethanol_xtb_train", "ethanol_xtb_test"
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="A folder for everything the demo makes.")
+    ] = Path("carten-demo"),
+    minutes: Annotated[float, typer.Option(min=0.01, help="Time to train.")] = 2.0,
+) -> None:
+    """Train a model of ethanol on data that carten ships, evaluate it, run dynamics with it, write a report.
+
+    Three minutes on two cores.
+    """
+    from rich.console import Console
+
+    from carten import datasets
+    from carten.cli import dynamics, model, training
+
+    if output.exists():
+        raise FileExistsError(f"{output} exists already: choose another folder with --output")
+    output.mkdir(parents=True)
+    config, run = output / "config.yaml", output / "run"
+    config.write_text(CONFIG.format(data=datasets.path(TRAIN), minutes=minutes), encoding="utf-8")
+    console = Console()
+    console.rule("carten train config.yaml")
+    training.train(config)
+    best, test = run / "best.carten", datasets.path(TEST)
+    console.rule(f"carten evaluate run/best.carten {TEST} --report report.html")
+    model.evaluate(best, [test], report=output / "report.html", json_file=output / "errors.json")
+    console.rule("carten md run/best.carten --steps 1000")
+    dynamics.md(best, test, steps=1000, output=output / "md.extxyz")
+    console.rule()
+    console.print(f"open [bold]{(output / 'report.html').resolve()}[/]", soft_wrap=True)
+
+
+CONFIG = """# Ethanol from GFN2-xTB molecular dynamics, a small network, as long as the demo lasts.
+data:
+  train: {data}
+  validation: 50
+  batch: {{structures: 10}}
+properties:
+  energy: {{weight: 1.0}}
+  forces: {{weight: 10.0}}
+model:
+  cutoff: 4.5
+  n_layers: 2
+  n_channels: 16
+  l_max_edges: 2
+  l_max_features: 1
+optimizer: {{name: adamw, lr: 0.01}}
+training:
+  epochs: 1000
+  max_minutes: {minutes}
+  validate_every: 2
+output: run
+"""

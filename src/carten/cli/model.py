@@ -1,0 +1,191 @@
+"""carten evaluate, carten predict, carten info."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carten.cli.options import (
+    Backend,
+    DataFiles,
+    Device,
+    Dtype,
+    JsonFile,
+    Labels,
+    ModelFile,
+    Overwrite,
+    load_model,
+    parse_labels,
+    require_new,
+    trained_labels,
+)
+
+if TYPE_CHECKING:
+    from carten.data.labels import Frame
+    from carten.workflows.evaluate import Evaluation
+
+HARDEST = 20
+Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
+
+
+def evaluate(
+    model: ModelFile,
+    data: DataFiles,
+    label: Labels = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report: one HTML file with figures and structures.")
+    ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Learning curves for the report; metrics.csv beside the model by default."),
+    ] = None,
+    json_file: JsonFile = None,
+    max_atoms: Batch = 500,
+    device: Device = None,
+    dtype: Dtype = None,
+    backend: Backend = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Errors of a model on labelled structures, for every property that both have.
+
+    Labels are looked up as they were in training, or as --label says.
+    """
+    from rich.console import Console
+
+    from carten.cli.tables import evaluation_table
+    from carten.data.labels import read_frames
+    from carten.properties.io import header
+    from carten.workflows.evaluate import evaluate as run
+
+    for path in (report, json_file):
+        require_new(path, overwrite)
+    head, potential = header(model), load_model(model, device, dtype, backend)
+    labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
+    frames = read_frames(data, list(labels.values()))
+    evaluation = run(potential, frames, max_atoms=max_atoms)
+    console = Console()
+    console.print(evaluation_table(evaluation))
+    names = ", ".join(path.name for path in data)
+    if json_file is not None:
+        summary = {"model": str(model), "data": [str(path) for path in data], **evaluation.summary()}
+        json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if report is not None:
+        beside = model.parent / "metrics.csv"
+        curves = metrics or (beside if beside.exists() else None)
+        report.write_text(report_page(model.name, names, head, (evaluation, frames), curves), encoding="utf-8")
+        console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
+
+
+def report_page(
+    model: str,
+    data: str,
+    head: Mapping[str, Any],
+    evaluated: tuple[Evaluation, Sequence[Frame]],
+    metrics: Path | None,
+) -> str:
+    """The HTML of a report."""
+    from carten.properties.rows import load_property
+    from carten.report.curves import learning_curves
+    from carten.report.page import Subject, page
+
+    evaluation, frames = evaluated
+    rows = {row["name"]: load_property(row) for row in head["properties"]}
+    speed = 1e6 * evaluation.seconds / max(evaluation.n_atoms, 1)
+    subject = Subject(
+        model=model,
+        data=data,
+        facts={"µs per atom": f"{speed:,.0f}"},
+        header=head,
+        curves="" if metrics is None else learning_curves(metrics, rows),
+        frames={index: frames[index] for index in evaluation.hardest(HARDEST)},
+    )
+    return page(subject, evaluation)
+
+
+def predict(
+    model: ModelFile,
+    data: DataFiles,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Extended XYZ.", show_default=False)],
+    properties: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="What to predict; all the model was made for by default.")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Put before every name: predictions stand beside labels.")] = "",
+    max_atoms: Batch = 500,
+    device: Device = None,
+    dtype: Dtype = None,
+    backend: Backend = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write structures with predicted properties to an extended XYZ file.
+
+    Energy, forces, stress, dipole and charges are what ASE takes them for; other tensors are flattened row-major.
+    """
+    import ase.io
+
+    from carten.data.read import read_structures
+    from carten.errors import DataError
+    from carten.workflows.predict import predict as run
+    from carten.workflows.predict import with_values
+
+    if output.suffix not in (".extxyz", ".xyz"):
+        raise DataError(f"predictions are written as extended XYZ: expected a name ending in .extxyz, found {output}")
+    require_new(output, overwrite)
+    potential = load_model(model, device, dtype, backend)
+    structures = [atoms for _, atoms in read_structures(data)]
+    names = properties.split(",") if properties else None
+    predicted = [
+        with_values(atoms, values, potential.properties, prefix)
+        for atoms, values in zip(structures, run(potential, structures, names, max_atoms), strict=True)
+    ]
+    ase.io.write(output, predicted, format="extxyz")
+    typer.echo(f"{len(predicted)} structures: {output}")
+
+
+def info(
+    model: ModelFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON.")] = False,
+) -> None:
+    """What a model is: elements, properties, network, reference energies, errors, how it was trained."""
+    from carten.properties.io import header, load
+
+    head = header(model)
+    parameters = sum(parameter.numel() for parameter in load(model).parameters())
+    if as_json:
+        typer.echo(json.dumps({**head, "parameters": parameters}, indent=2, ensure_ascii=False))
+        return
+    for name, text in description(head, parameters):
+        typer.echo(f"{name:<14}{text}" if "\n" not in text else f"{name}\n{text}")
+
+
+def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str, str]]:
+    """What a header says, line by line."""
+    import yaml
+    from ase.data import chemical_symbols
+
+    network, provenance = head["network"], head["provenance"]
+    symbols = {str(number): chemical_symbols[number] for number in head["elements"]}
+    yield "format", f"{head['format']}, written by carten {head['version']}"
+    yield "elements", " ".join(symbols.values())
+    yield "predicts", ", ".join(f"{name} ({unit})" for name, unit in head["units"].items())
+    yield (
+        "network",
+        f"{network['preset']}, {network['n_layers']} layers, {network['n_channels']} channels, "
+        f"correlation order {network['correlation_order']}, "
+        f"l_max {network['l_max_edges']} (edges) and {network['l_max_features']} (features)",
+    )
+    yield "cutoff", f"{network['cutoff']:g} Å, {head['neighbours']:.1f} neighbours on average"
+    yield "parameters", f"{parameters:,} in {head['dtype']}"
+    if head["reference_energies"]:
+        energies = (f"{symbols[number]} {energy:.4f}" for number, energy in head["reference_energies"].items())
+        yield "E0 (eV)", ", ".join(energies)
+    if "epoch" in provenance:
+        minutes = f"{provenance['minutes']:.1f} minutes"
+        yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"
+    if "validation" in provenance:
+        yield "validation", ", ".join(f"{name} {value:.4g}" for name, value in provenance["validation"].items())
+    if "config" in provenance:
+        yield "configuration", yaml.safe_dump(provenance["config"], sort_keys=False, allow_unicode=True)

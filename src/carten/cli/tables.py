@@ -1,0 +1,48 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from carten.properties.spec import Property
+from carten.report.text import number, unit
+from carten.workflows.comparison import Statistics
+from carten.workflows.evaluate import Evaluation
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Errors of an evaluation: a line for each property, per atom and by element."""
+    table = _table("", "RMSE", "MAE", "max", "bias", "values")
+    for name, comparison in evaluation.comparisons.items():
+        table.add_row(*_line(name, comparison.total()), style="bold")
+        if (per_atom := comparison.per_atom()) is not None:
+            table.add_row(*_line("  per atom", per_atom))
+        for symbol, statistics in comparison.elements().items():
+            table.add_row(*_line(f"  {symbol}", statistics))
+    return table
+
+
+def _line(name: str, found: Statistics) -> list[str]:
+    values = [number(value) for value in (found.rmse, found.mae, found.max, found.bias)]
+    return [name, unit(found.unit), *values, f"{found.count:,}"]
+
+
+def training_table(sets: Mapping[str, Mapping[str, float]], rows: Mapping[str, Property]) -> Table:
+    """Errors of the best model on several sets, from the metrics of training."""
+    table = _table("", *(f"{kind} {name}" for name in sets for kind in ("RMSE", "MAE")))
+    for name, row in rows.items():
+        for suffix in ("", "_per_atom"):
+            values = [values.get(f"{name}{suffix}_{kind}") for values in sets.values() for kind in ("rmse", "mae")]
+            if any(value is not None for value in values):
+                where = unit(row.report_unit + suffix.replace("_per_", "/"))
+                table.add_row(name, where, *("" if value is None else number(value) for value in values))
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    table = Table(first, "unit", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table

@@ -1,0 +1,30 @@
+"""carten train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see carten init.", show_default=False)],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the output folder, as if it had not stopped.")
+    ] = False,
+) -> None:
+    """Train a model: best.carten, metrics.csv and a checkpoint to resume from go into the output folder."""
+    from rich.console import Console
+
+    from carten.cli.tables import training_table
+    from carten.properties.io import load
+    from carten.train.config import Config
+    from carten.train.run import train as run
+
+    console = Console()
+    result = run(Config.load(config), resume=resume, console=console)
+    sets = {"validation": result.validation, **({"test": result.test} if result.test else {})}
+    console.print(f"\nbest model: [bold]{result.model}[/], {result.steps} steps in {result.minutes:.1f} minutes")
+    console.print(training_table(sets, load(result.model).properties))
+    console.print(f"next: carten evaluate {result.model} DATA --report report.html", style="dim", highlight=False)
