@@ -27,7 +27,8 @@ def set_energy_baseline(model: Potential, references: Mapping[int, float], found
     head = model.heads["energies"]
     if not isinstance(head, Head):
         return
-    head.reference[:, 0] = torch.tensor([references.get(number, 0.0) for number in model.elements])
+    energies = [references.get(number, 0.0) for number in model.elements]
+    head.reference[:, 0] = torch.tensor(energies, dtype=torch.float64)
     head.shift.fill_(found.energy_mean or 0.0)
     head.scale.fill_(found.force_rms or found.energy_rms or 1.0)
 
