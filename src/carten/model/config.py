@@ -47,7 +47,7 @@ class NetworkConfig(_Section):
     """One equivariant message-passing network (TACE arXiv 2509.14961, ICTP arXiv 2405.14253)."""
 
     preset: Literal["tace", "ictp"] = "tace"
-    cutoff: Annotated[float, Field(gt=0)] = 5.0
+    cutoff: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     """Å."""
     n_layers: Positive = 2
     n_channels: Positive = 64

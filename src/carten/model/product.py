@@ -118,10 +118,10 @@ def between(config: NetworkConfig) -> Space:
 
 def reachable(config: NetworkConfig, space: Space, target: Space) -> Space:
     """The parts of ``target`` that products of ``space`` make."""
+    allowed = Space(tuple(part for part in target.parts if part.natural or config.odd_products))
     if config.product.kind == "spatial":
-        highest = config.correlation_order * space.l_max
-        return Space(tuple(part for part in target.parts if part.natural and part.l <= highest))
-    return builders.reachable(space, target, config.correlation_order, between(config))
+        return Space(tuple(part for part in allowed.parts if part.l <= config.correlation_order * space.l_max))
+    return builders.reachable(space, allowed, config.correlation_order, between(config))
 
 
 def build(config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator) -> nn.Module:

@@ -1,0 +1,164 @@
+"""Building blocks: linear maps of features, products, and the size of what a new network returns."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.spatial.transform import Rotation
+
+from carten.math import stf
+from carten.math.quadrature import sphere
+from carten.model import product
+from carten.model.config import NetworkConfig
+from carten.model.interaction import SILU_GAIN
+from carten.model.kinds import Kinds
+from carten.model.parameters import ElementLinear, Linear
+from carten.ops.index import Index
+from carten.ops.space import SCALAR, Part, Space
+
+VECTOR = Part(1, -1)
+CHANNELS = 4
+KINDS = torch.tensor([2, 0, 2, 1, 0, 2])
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def features(space, rows=6):
+    g = generator()
+    return {p: torch.randn(rows, p.size, CHANNELS, generator=g, dtype=torch.float64) for p in space.parts}
+
+
+def kinds(values=KINDS, n=4):
+    return Kinds(Index(values, n))
+
+
+# --- linear maps ------------------------------------------------------------------------------------------------------
+
+
+def test_linear_mixes_channels_within_each_part():
+    space = Space((SCALAR, VECTOR))
+    linear, values = Linear({SCALAR: CHANNELS, VECTOR: CHANNELS}, 3, generator()), features(space)
+    found = linear(values)
+    for part in space.parts:
+        weight = linear.weight[part.name].detach() / CHANNELS**0.5
+        torch.testing.assert_close(found[part].detach(), torch.einsum("nmc,cd->nmd", values[part], weight))
+
+
+def test_element_linear_is_the_map_of_each_atom():
+    """Atoms in any order of kinds, one kind without atoms."""
+    linear, values = ElementLinear({VECTOR: CHANNELS}, 3, 4, generator()), features(Space((VECTOR,)))
+    found = linear(values, kinds())[VECTOR].detach()
+    weight = linear.weight["1-"].detach() / CHANNELS**0.5
+    for n, kind in enumerate(KINDS.tolist()):
+        torch.testing.assert_close(found[n], values[VECTOR][n] @ weight[kind])
+
+
+def test_element_linear_of_no_atoms():
+    linear = ElementLinear({VECTOR: CHANNELS}, 3, 4, generator())
+    none = kinds(torch.zeros(0, dtype=torch.int64))
+    assert linear(features(Space((VECTOR,)), rows=0), none)[VECTOR].shape == (0, 3, 3)
+
+
+def test_one_kind_for_all():
+    assert Kinds.one(kinds()).index.values.tolist() == [0] * len(KINDS)
+    assert Kinds.one(kinds()).index.rows == 1
+
+
+def test_gain_of_the_nonlinearity():
+    """1 / sqrt of the mean of silu(x)^2 over unit normals, by quadrature."""
+
+    def integrand(x):
+        return (x / (1 + np.exp(-x))) ** 2 * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+    assert quad(integrand, -12, 12)[0] ** -0.5 == pytest.approx(SILU_GAIN, rel=1e-10)
+
+
+# --- products ---------------------------------------------------------------------------------------------------------
+
+
+def build(space, target, **options):
+    config = NetworkConfig.model_validate({"n_channels": CHANNELS, "l_max_edges": space.l_max, **options})
+    return product.build(config, space, target, 4, generator(1))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_coupled_products_contain_the_channelwise_ones(order):
+    """Weights that are diagonal in the channels make the same; both have one weight per path, in one order."""
+    space = target = Space.up_to(2)
+    narrow = build(space, target, correlation_order=order, product={"weights": "channelwise"})
+    wide = build(space, target, correlation_order=order, product={"weights": "coupled"})
+    counts = [a.size // p.size for p, a in zip(target.parts, wide.plan.outputs, strict=True)]
+    assert sum(counts) == narrow.weight.shape[1]
+    values, weight = features(space), (narrow.weight * narrow.scale).detach()
+    rows = paths_of(narrow.plan)
+    for part, n in zip(target.parts, counts, strict=True):
+        diagonal = torch.diag_embed(weight[:, rows[f"m{part.name}"]]).reshape(4, n * CHANNELS, CHANNELS)
+        wide.mix.weight[part.name].data = diagonal / wide.mix.scale[part]
+    expected, found = (p(values, kinds(), "reference") for p in (narrow, wide))
+    for part in target.parts:
+        torch.testing.assert_close(found[part], expected[part], rtol=1e-10, atol=1e-12)
+
+
+def paths_of(plan):
+    """Rows of the weights that lead to each output, in their order: also those that enter through a partial sum."""
+    through = {step.left: step.target for step in plan.steps if step.right not in ("weights", "")}
+    found = {array.name: [] for array in plan.outputs}
+    for step in plan.steps:
+        if step.right == "weights":
+            target = step.target if step.target in found else through[step.target]
+            found[target] += sorted({b for _, _, b, _ in step.terms})
+    return found
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_spatial_product_is_a_polynomial_of_the_function_on_the_sphere(order):
+    """Against a much finer quadrature: the coarse one is exact."""
+    space, target = Space.up_to(2), Space.up_to(3)
+    layer = build(space, target, correlation_order=order, product={"kind": "spatial"})
+    points, weights = sphere(47)
+    harmonics = torch.from_numpy(stf.harmonics(3, points))
+    values = features(space)
+    function = sum(harmonics[:, p.l**2 : (p.l + 1) ** 2] @ values[p] for p in space.parts) / len(space.parts) ** 0.5
+    found = layer(values, kinds(), "reference")
+    for k, part in enumerate(target.parts):
+        back = harmonics[:, part.l**2 : (part.l + 1) ** 2].T * torch.from_numpy(weights.copy())
+        powers = torch.stack([back @ function ** (q + 1) for q in range(order)], dim=1)
+        expected = torch.einsum("nqmc,nqc->nmc", powers, layer.weight.detach()[KINDS, :, k])
+        torch.testing.assert_close(found[part].detach(), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_spatial_product_on_too_few_points_would_not_be_equivariant(monkeypatch):
+    """The test of equivariance sees a quadrature that is two degrees short."""
+    exact = product.sphere
+
+    def turned_error(degree_error):
+        monkeypatch.setattr(product, "sphere", lambda degree: exact(degree + degree_error))
+        layer = build(Space.up_to(2), Space.up_to(2), correlation_order=3, product={"kind": "spatial"})
+        matrix = Rotation.random(random_state=np.random.default_rng(0)).as_matrix()
+        turn = {p: torch.from_numpy(stf.rotation(p.l, matrix)) for p in Space.up_to(2).parts}
+        values = features(Space.up_to(2))
+        first = layer({p: turn[p] @ x for p, x in values.items()}, kinds(), "reference")
+        second = layer(values, kinds(), "reference")
+        return max(float((first[p] - turn[p] @ second[p]).detach().abs().max()) for p in turn)
+
+    assert turned_error(0) < 1e-12
+    assert turned_error(-3) > 1e-3
+
+
+def test_weights_are_those_of_the_element_of_the_atom():
+    space = Space.up_to(1)
+    for options in ({"product": {"weights": "coupled"}}, {}, {"product": {"kind": "spatial"}}):
+        layer = build(space, space, correlation_order=2, **options)
+        values = {p: x[:1].expand(len(KINDS), -1, -1).contiguous() for p, x in features(space).items()}
+        found = layer(values, kinds(), "reference")[VECTOR]
+        same = (found[:, None] - found[None]).abs().amax((2, 3)) < 1e-12
+        assert torch.equal(same, KINDS[:, None] == KINDS[None])
+
+
+@pytest.mark.parametrize("kind", ["recursive", "spatial"])
+def test_what_a_product_makes(kind):
+    config = NetworkConfig.model_validate({"l_max_edges": 2, "correlation_order": 2, "product": {"kind": kind}})
+    found = product.reachable(config, Space.up_to(2), Space.up_to(6, pseudo=True))
+    assert str(found) == "0+ 1- 2+ 3- 4+"
