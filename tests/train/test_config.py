@@ -5,7 +5,7 @@ import pytest
 
 from carten.errors import ConfigError
 from carten.train.config import Config
-from carten.train.terms import derived, terms
+from carten.train.terms import terms
 
 MINIMAL: dict[str, Any] = {"data": {"train": "train.extxyz"}}
 
@@ -93,11 +93,6 @@ def test_terms_take_weight_loss_and_route_from_the_row() -> None:
     (term,) = terms(config.properties)
     assert (term.property.name, term.weight, term.kind) == ("forces", 3.0, "huber")
     assert type(term.property.routes[0]).__name__ == "Readout"
-
-
-def test_energies_bring_forces_stress_and_virials() -> None:
-    rows = [term.property for term in terms(Config.parse({**MINIMAL, "properties": {"energy": {}}}).properties)]
-    assert {"energy", "forces", "stress", "virial", "virials"} <= {row.name for row in derived(rows)}
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ class PropertyConfig(_Section):
     loss: Literal["squared", "absolute", "huber", "vector_norm"] = "squared"
     delta: Positive = 0.01
     """Where the Huber loss turns from squared to absolute, in the unit of the property (per atom if extensive)."""
-    route: Literal["readout", "mean", "sum", "derivative", "atomic_virial"] | None = None
+    route: str | None = None
+    """One of the ways carten knows to obtain it, such as readout or derivative; the default of its row when absent."""
     scope: Literal["structure", "atom"] | None = None
     indices: str | None = None
     parity: Literal[-1, 1] | None = None
