@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from carten.ops import cpp
 from carten.ops.library import evaluate
 from ops.plans import random_indices, random_operands, random_plan
 
@@ -19,6 +20,14 @@ def close(found, expected, tolerance):
         assert a.shape == b.shape
         if b.numel():
             assert float((a - b).abs().max()) <= tolerance * max(1.0, float(b.abs().max()))
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def both(plan, operands, indices, n_sites):
@@ -55,3 +64,21 @@ def test_three_derivatives_of_random_plans(seed):
     indices = random_indices(7, seed)
     operands = random_operands(plan, 7, indices, 9, seed)
     close(*(derivatives(plan, operands, indices, 7, backend, 3) for backend in ("cpp", "reference")), DERIVATIVES)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_number_of_threads(seed, apart, threads, monkeypatch):
+    if apart:
+        monkeypatch.setattr(cpp, "MAX_COPIES", -(10**12))
+    plan = random_plan(seed)
+    n_sites = 6000
+    indices = random_indices(n_sites, seed)
+    operands = random_operands(plan, n_sites, indices, 5, seed)
+    expected = evaluate(plan, operands, indices, n_sites, "reference")
+    for n in (1, 2, 5):
+        threads(n)
+        found = evaluate(plan, operands, indices, n_sites, "cpp")
+        close(found, expected, VALUES)
+        again = evaluate(plan, operands, indices, n_sites, "cpp")
+        assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True)), "results have to be reproducible"

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from carten.ops.driver import Driver
 from carten.ops.layout import Layout
-from carten.ops.plan import Array, Plan
-from carten.ops.program import NONE, Product, Program, lower, operands
+from carten.ops.plan import Plan
+from carten.ops.program import NONE, Product, Program, lower
 from carten.ops.schedule import Operation
 
 MAX_SCALARS = 150
@@ -18,37 +19,33 @@ FORGET = 12
 """Operations after which scalars are read again."""
 
 
-def source(plan: Plan, scalar: str, channels: int) -> str:
+def source(plan: Plan, scalar: str, channels: int, followed: str) -> str:
     """C++ source with one function ``run(const int64_t* arguments, Team team)``.
 
-    The arguments are the addresses of inputs, outputs, the index of every gathered input (in order), the scatter index
-    and its order (0: ascending, or no scatter index), then the numbers of sites, of scattered rows and of threads.
+    The arguments are the addresses of inputs, outputs, the index of every gathered input, the index of every output
+    that is scattered by another index than ``followed``, that index and its order (0: sites as they are); then the
+    numbers of sites, of rows of the followed index, of threads, and of rows of every output scattered by another index.
 
     Args:
-        plan: a plan whose outputs use at most one index.
+        plan: the plan.
         scalar: ``"float"`` or ``"double"``.
         channels: size of the channel axis.
+        followed: the index in whose order sites are visited; ``""`` for as they are.
     """
     site = _Site(plan, scalar)
-    calls = list(site.calls())
-    widths = [_width(array, channels) for array in plan.outputs if array.index]
+    driver = Driver(plan, channels, followed)
+    calls = [*_empty(site.program, channels), *site.calls()]
     constants = [
         f"typedef {scalar} S;",
         f"constexpr int64_t C = {channels};",
         f"constexpr int64_t n_slots = {len(site.layout.slots) + 1};",
         f"constexpr int64_t n_rows = {len(site.layout.rows) + 1};",
         f"constexpr int64_t n_blocks = {site.layout.n_blocks + 1};",
-        f"constexpr int64_t n_head = {sum(widths)};",
+        f"constexpr int64_t n_head = {driver.n_head};",
         f"constexpr double site_work = {100.0 + plan.cost().multiply_adds(channels)};",
     ]
     prelude = Path(__file__).with_name("prelude.h").read_text(encoding="utf-8")
-    driver = _driver(plan, channels, [*_empty(site.program, channels), *calls])
-    return "\n".join(["#include <cstdint>", *constants, prelude, *site.functions, *driver]) + "\n"
-
-
-def _width(array: Array, channels: int) -> int:
-    """Numbers in one row."""
-    return array.size * (channels if array.channels else 1)
+    return "\n".join(["#include <cstdint>", *constants, prelude, *site.functions, *driver.source(calls)]) + "\n"
 
 
 class _Site:
@@ -68,7 +65,8 @@ class _Site:
                 yield self._scalars(scalars[start : start + MAX_SCALARS])
             if chunks:
                 blocks = [self._chunk(stage, n) for n in range(len(chunks))]
-                yield f"for (int64_t c = 0; c + W <= C; c += W) {{ {' '.join(b.replace('<N>', '<W>') for b in blocks)} }}"
+                body = " ".join(block.replace("<N>", "<W>") for block in blocks)
+                yield f"for (int64_t c = 0; c + W <= C; c += W) {{ {body} }}"
                 tail = " ".join(b.replace("<N>", "<C % W>") for b in blocks)
                 yield f"if (C % W) {{ const int64_t c = C / W * W; {tail} }}"
             yield from (self._sums(group, stage) for group in groups)
@@ -220,63 +218,3 @@ def _empty(program: Program, channels: int) -> Iterable[str]:
         for component in range(array.size):
             if not array.index and (array, component) not in computed:
                 yield f"zero(o{n} + {component * width}, {width});"
-
-
-def _driver(plan: Plan, channels: int, site: Sequence[str]) -> Iterable[str]:
-    """The struct that runs a range of sites, and the function that is called from outside."""
-    inputs = [(n, _width(array, channels), array.index) for n, array in enumerate(plan.inputs)]
-    outputs = [(n, _width(array, channels), array.index) for n, array in enumerate(plan.outputs)]
-    scattered = [(n, width) for n, width, index in outputs if index]
-    heads = [sum(width for _, width in scattered[:m]) for m in range(len(scattered))]
-    fields = [f"const S* in{n};" for n, *_ in inputs] + [f"S* out{n};" for n, *_ in outputs]
-    fields += [f"const int64_t* index{n};" for n, _, index in inputs if index]
-    yield "struct Job : Common {"
-    yield from (f"  {declared}" for declared in fields)
-    yield "  explicit Job(const int64_t* a) {"
-    for position, declared in enumerate(fields):
-        kind, _, name = declared.rstrip(";").rpartition(" ")
-        yield f"    {name} = reinterpret_cast<{kind}>(a[{position}]);"
-    yield f"    read(a + {len(fields)});"
-    yield "  }"
-    yield "  void clear(int64_t begin, int64_t end) const {"
-    yield from (f"    ::clear(out{n}, begin, end, {width});" for n, width in scattered)
-    yield "  }"
-    yield "  void merge(int64_t row, const S* head) const {"
-    yield from (
-        f"    ::merge(out{n} + row * {w}, head + {h}, {w});" for (n, w), h in zip(scattered, heads, strict=True)
-    )
-    yield "  }"
-    yield "  void operator()(const int64_t begin, const int64_t end, S* head, int64_t& head_row) const {"
-    yield "    alignas(64) S k[n_slots]; alignas(64) S b[n_blocks * W]; S* const w = scratch();"
-    yield "    int64_t row = before(begin);"
-    yield from (f"    S* o{n} = nullptr;" for n, _ in scattered)
-    yield "    for (int64_t p = begin; p < end; ++p) {"
-    yield "      const int64_t site = order ? order[p] : p;"
-    if scattered:
-        yield "      const int64_t next = key[site];"
-        yield "      if (p == begin || next != row) {"
-        yield "        const bool shared = p == begin && next == row;"
-        yield "        if (shared) { head_row = row; zero(head, n_head); } else { clear(row + 1, next + 1); }"
-        for (n, width), offset in zip(scattered, heads, strict=True):
-            yield f"        o{n} = shared ? head + {offset} : out{n} + next * {width};"
-        yield "        row = next;"
-        yield "      }"
-    for n, width, index in inputs:
-        yield f"      const S* const i{n} = in{n} + {f'index{n}[site]' if index else 'site'} * {width};"
-    yield from (f"      S* const o{n} = out{n} + site * {width};" for n, width, index in outputs if not index)
-    yield "      if (p + 1 < end) {"
-    yield "        const int64_t ahead = order ? order[p + 1] : p + 1;"
-    for n, width, index in inputs:
-        if width > 64:
-            yield f"        prefetch(in{n} + {f'index{n}[ahead]' if index else 'ahead'} * {width}, {width});"
-    yield from (
-        f"        prefetch(out{n} + ahead * {width}, {width});"
-        for n, width, index in outputs
-        if not index and width > 64
-    )
-    yield "      }"
-    yield from (f"      {line}" for line in site)
-    yield "    }"
-    yield "    if (n_head && begin < end && end == n) clear(row + 1, rows);"
-    yield "  }\n};"
-    yield 'extern "C" void run(const int64_t* arguments, Team team) { parallel(Job(arguments), team); }'

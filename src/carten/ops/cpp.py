@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.ops import compiler
 from carten.ops.codegen import source
+from carten.ops.driver import width
 from carten.ops.index import Index
 from carten.ops.plan import Array, Plan
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
-GENERATOR = ("program.py", "schedule.py", "layout.py", "codegen.py", "prelude.h")
+GENERATOR = ("program.py", "schedule.py", "layout.py", "codegen.py", "driver.py", "prelude.h")
+MAX_COPIES = 1 << 24
+"""Numbers in the copies that threads make of outputs, above a quarter of what belongs to the sites."""
 
 
 def supports(operands: Sequence[Tensor]) -> bool:
@@ -45,15 +49,32 @@ def _kernel(plan: Plan, dtype: torch.dtype, channels: int) -> _Kernel:
 
 
 class _Kernel:
-    """A plan compiled for one data type and number of channels; one pass over the sites for every scatter index."""
+    """A plan compiled for one data type and number of channels.
+
+    One pass over the sites gives all outputs, unless the copies that threads then need of outputs scattered in other
+    orders than the sites' would be too large: then there is one pass for every index that scatters.
+    """
 
     def __init__(self, plan: Plan, dtype: torch.dtype, channels: int) -> None:
+        self.plan = plan
         self.dtype = dtype
+        self.channels = channels
         self.inputs = [(a.name, a.index, _shape(a, channels)) for a in plan.inputs]
         self.outputs = [(a.index, _shape(a, channels)) for a in plan.outputs]
         self.indices = plan.indices
-        names = [a.name for a in plan.outputs]
-        self.passes = [_Pass(part, dtype, channels, names) for part in split(plan)]
+        self.followed = followed(plan)
+        self.strewn = [(a.index, width(a, channels)) for a in plan.outputs if a.index not in ("", self.followed)]
+        self.local = sum(width(a, channels) for a in (*plan.inputs, *plan.outputs) if not a.index)
+
+    @cached_property
+    def together(self) -> list[_Pass]:
+        """All outputs in one pass."""
+        return [_Pass(self.plan, self.plan, self.followed, self.dtype, self.channels)]
+
+    @cached_property
+    def apart(self) -> list[_Pass]:
+        """One pass for every index that scatters."""
+        return [_Pass(self.plan, part, name, self.dtype, self.channels) for name, part in split(self.plan)]
 
     def __call__(self, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
         rows = {name: indices[name].rows for name in self.indices}
@@ -69,54 +90,70 @@ class _Kernel:
         results = [torch.empty((rows[index], *shape), dtype=self.dtype) for index, shape in self.outputs]
         addresses = {name: indices[name].address(n_sites) for name in self.indices}
         inputs = [x.data_ptr() for x in kept]
-        for part in self.passes:
-            part(inputs, [results[n].data_ptr() for n in part.positions], addresses, indices, n_sites)
+        threads = torch.get_num_threads()
+        copies = (threads - 1) * sum(rows[index] * numbers for index, numbers in self.strewn)
+        for part in self.together if copies <= MAX_COPIES + n_sites * self.local // 4 else self.apart:
+            outputs = [results[n].data_ptr() for n in part.positions]
+            part([*inputs, *outputs, *part.addresses(addresses, indices, n_sites, threads)])
         return tuple(results)
 
 
 class _Pass:
     """One compiled function."""
 
-    def __init__(self, plan: Plan, dtype: torch.dtype, channels: int, names: Sequence[str]) -> None:
+    def __init__(self, whole: Plan, plan: Plan, followed: str, dtype: torch.dtype, channels: int) -> None:
+        names = [a.name for a in whole.outputs]
         self.positions = [names.index(a.name) for a in plan.outputs]
         self.gathered = [a.index for a in plan.inputs if a.index]
-        self.scattered = next((a.index for a in plan.outputs if a.index), "")
-        key = "\n".join((plan.digest, SCALARS[dtype], str(channels), _generator()))
-        library = compiler.load(key, lambda: source(plan, SCALARS[dtype], channels))
+        self.strewn = [a.index for a in plan.outputs if a.index not in ("", followed)]
+        self.followed = followed
+        key = "\n".join((plan.digest, followed, SCALARS[dtype], str(channels), _generator()))
+        library = compiler.load(key, lambda: source(plan, SCALARS[dtype], channels, followed))
         self.function: Callable[..., None] = library.run
         self.function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self.function.restype = None
-        self.pack: Any = ctypes.c_int64 * (len(plan.inputs) + len(plan.outputs) + len(self.gathered) + 5)
+        n_indices = len(self.gathered) + 2 * len(self.strewn)
+        self.pack: Any = ctypes.c_int64 * (len(plan.inputs) + len(plan.outputs) + n_indices + 5)
 
-    def __call__(
-        self,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        addresses: Mapping[str, int],
-        indices: Mapping[str, Index],
-        n_sites: int,
-    ) -> None:
+    def addresses(
+        self, addresses: Mapping[str, int], indices: Mapping[str, Index], n_sites: int, threads: int
+    ) -> list[int]:
+        """What follows the operands in the arguments."""
         key = order = rows = 0
-        if self.scattered:
-            index = indices[self.scattered]
-            key, rows = addresses[self.scattered], index.rows
+        if self.followed:
+            index = indices[self.followed]
+            key, rows = addresses[self.followed], index.rows
             order = 0 if index.order is None else index.order.data_ptr()
-        gathered = [addresses[name] for name in self.gathered]
-        threads = torch.get_num_threads()
-        self.function(self.pack(*inputs, *outputs, *gathered, key, order, n_sites, rows, threads), team())
+        gathered = [addresses[name] for name in (*self.gathered, *self.strewn)]
+        return [*gathered, key, order, n_sites, rows, threads, *(indices[name].rows for name in self.strewn)]
+
+    def __call__(self, arguments: Sequence[int]) -> None:
+        self.function(self.pack(*arguments), team())
 
 
-def split(plan: Plan) -> list[Plan]:
-    """Plans with at most one scatter index each; outputs without one ride along where they cost least."""
+def followed(plan: Plan) -> str:
+    """The index in whose order to visit sites: it scatters the widest rows, but not if wider ones are gathered.
+
+    Sites are taken to be stored in an order that is good for what is gathered (edges by their centre).
+    """
+    moved: Counter[str] = Counter()
+    for array in (*plan.inputs, *plan.outputs, *plan.outputs):
+        moved[array.index] += width(array, channels=16)
+    scattered = list(dict.fromkeys(a.index for a in plan.outputs if a.index))
+    gathered = [a.index for a in plan.inputs if a.index and a.index not in scattered]
+    widest = max(scattered, key=lambda name: moved[name], default="")
+    return "" if any(moved[name] > moved[widest] for name in gathered) else widest
+
+
+def split(plan: Plan) -> list[tuple[str, Plan]]:
+    """Plans with one scatter index each, and that index; outputs without one ride along where they cost least."""
     names = list(dict.fromkeys(a.index for a in plan.outputs if a.index))
-    if len(names) < 2:
-        return [plan]
-    groups = [[a.name for a in plan.outputs if a.index == name] for name in names]
+    groups = {name: [a.name for a in plan.outputs if a.index == name] for name in names}
     plain = [a.name for a in plan.outputs if not a.index]
     if plain:
-        cheapest = min(groups, key=lambda group: _terms(plan, [*group, *plain]) - _terms(plan, group))
-        cheapest += plain
-    return [plan.select(group) for group in groups]
+        cheapest = min(names, key=lambda name: _terms(plan, [*groups[name], *plain]) - _terms(plan, groups[name]))
+        groups[cheapest] += plain
+    return [(name, plan.select(group)) for name, group in groups.items()]
 
 
 def _terms(plan: Plan, names: Sequence[str]) -> int:
@@ -137,7 +174,10 @@ def _generator() -> str:
 
 @cache
 def team() -> int | None:
-    """Address of ``GOMP_parallel`` in the OpenMP runtime of torch, whose threads the kernels share; None: run serially."""
+    """Address of ``GOMP_parallel`` in the OpenMP runtime of torch, whose threads the kernels share.
+
+    None where there is none: kernels run serially.
+    """
     root = Path(torch.__file__).parent
     found = [path for folder in (root / "lib", root.parent / "torch.libs") for path in sorted(folder.glob("lib*omp*"))]
     for name in (*map(str, found), None):

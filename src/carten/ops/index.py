@@ -1,4 +1,4 @@
-"""Indices that gather rows to sites and scatter sites to rows, with the orderings that make scattering free of races."""
+"""Indices that gather rows to sites and scatter sites to rows."""
 
 from __future__ import annotations
 

@@ -125,39 +125,54 @@ struct Common {
 /// Runs a function in a team of threads: `GOMP_parallel` of the OpenMP runtime that torch has loaded.
 typedef void (*Team)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
 
-/// The share of every thread, claimed one by one: results don't depend on how many threads the team really has.
-template <class Job> struct Shares {
-  const Job& job;
-  const int64_t threads;
-  S* const heads;
-  int64_t* const head_rows;
-  std::atomic<int64_t> claimed{0};
-  static constexpr int64_t stride = n_head + 64;
+/// A thread's share of the sites: where it adds to a row that an earlier share began, and to strewn outputs.
+struct Share {
+  S* head = nullptr;
+  int64_t row = -1;
+  S* copy = nullptr;
+};
 
-  static void work(void* data) {
-    Shares& s = *static_cast<Shares*>(data);
-    for (int64_t t; (t = s.claimed.fetch_add(1)) < s.threads;)
-      s.job(s.job.n * t / s.threads, s.job.n * (t + 1) / s.threads, s.heads + t * stride, s.head_rows[t]);
+/// Work in parts, claimed one by one: results don't depend on how many threads the team really has.
+template <class Work> struct Claims {
+  const Work& work;
+  const int64_t parts;
+  std::atomic<int64_t> claimed{0};
+
+  static void run(void* data) {
+    Claims& claims = *static_cast<Claims*>(data);
+    for (int64_t part; (part = claims.claimed.fetch_add(1)) < claims.parts;) claims.work(part);
   }
 };
 
-/// Threads share the sites evenly. A scattered row belongs to the share that meets it first; a share that starts in the
-/// middle of a row keeps its part in `head`, which is added afterwards: results depend on the number of threads only.
+template <class Work> static void run_parts(Team team, int64_t parts, const Work& work) {
+  Claims<Work> claims{work, parts};
+  team(&Claims<Work>::run, &claims, static_cast<unsigned>(parts), 0);
+}
+
+/// Threads share the sites evenly. A row in the followed order belongs to the share that meets it first; what a later
+/// share has of it is added afterwards, as are the copies of strewn outputs: results depend on the number of threads only.
 template <class Job> static void parallel(const Job& job, Team team) {
-  if (job.n == 0) return job.clear(0, job.rows);
+  if (job.n == 0) return job.clear(0, job.rows), job.clear_strewn();
   int64_t threads = job.threads;
   const int64_t useful = 1 + static_cast<int64_t>(static_cast<double>(job.n) * site_work / 2e5);
   if (threads > useful) threads = useful;
   if (threads > job.n) threads = job.n;
-  int64_t none = -1;
-  if (threads <= 1 || !team) return job(0, job.n, nullptr, none);
-  S* const heads = static_cast<S*>(std::malloc(threads * Shares<Job>::stride * sizeof(S)));
-  int64_t* const head_rows = static_cast<int64_t*>(std::malloc(threads * sizeof(int64_t)));
-  for (int64_t t = 0; t < threads; ++t) head_rows[t] = -1;
-  Shares<Job> shares{job, threads, heads, head_rows};
-  team(&Shares<Job>::work, &shares, static_cast<unsigned>(threads), 0);
+  Share first;
+  if (threads <= 1 || !team) return job(0, job.n, first);
+  const int64_t copied = job.copied();
+  const int64_t stride = n_head + copied + 64;
+  S* const memory = static_cast<S*>(std::malloc(threads * (stride * sizeof(S) + sizeof(Share))));
+  Share* const shares = reinterpret_cast<Share*>(memory + threads * stride);
+  for (int64_t t = 0; t < threads; ++t) {
+    S* const own = memory + t * stride;
+    shares[t] = {own, -1, t && copied ? own + n_head : nullptr};
+  }
+  run_parts(team, threads, [&](int64_t t) { job(job.n * t / threads, job.n * (t + 1) / threads, shares[t]); });
   for (int64_t t = 1; t < threads; ++t)
-    if (head_rows[t] >= 0) job.merge(head_rows[t], heads + t * Shares<Job>::stride);
-  std::free(heads);
-  std::free(head_rows);
+    if (shares[t].row >= 0) job.merge(shares[t].row, shares[t].head);
+  if (copied)
+    run_parts(team, threads, [&](int64_t part) {
+      for (int64_t t = 1; t < threads; ++t) job.merge_strewn(shares[t].copy, part, threads);
+    });
+  std::free(memory);
 }

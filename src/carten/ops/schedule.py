@@ -7,13 +7,13 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carten.ops.program import NONE, Program, operands
+from carten.ops.program import Program, operands
 
 REGISTERS = 24
 MAX_OPERATIONS = 300
 MAX_SUMS = 16
 OPEN, REOPEN, LOAD, FINISH = 2.3, 2.5, 1.0, 0.3
-"""Costs that guide the order: starting a sum, returning to one, loading an operand; and the gain of freeing a register."""
+"""Costs of an operation: starting a sum, returning to one, loading an operand; and the gain of freeing a register."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def chunks(operations: Sequence[Operation]) -> list[list[Operation]]:
         for value in (operation.target, operation.left, operation.right):
             last[value] = n
         first.setdefault(operation.target, n)
-    change = Counter({n: 0 for n in range(len(operations) + 1)})
+    change = Counter(dict.fromkeys(range(len(operations) + 1), 0))
     for value, n in first.items():
         change[n + 1] += 1
         change[last[value] + 1] -= 1

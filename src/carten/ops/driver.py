@@ -1,0 +1,131 @@
+"""C++ that runs a plan at all sites: rows of operands, scattered outputs, shares of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from carten.ops.plan import Array, Plan
+
+MIN_PREFETCH = 64
+"""Numbers in a row that is worth fetching ahead."""
+
+
+class Row(NamedTuple):
+    """An operand: its position among inputs or outputs, the length of its rows, and the index that picks rows (``by``)."""
+
+    n: int
+    width: int
+    by: str
+
+
+def width(array: Array, channels: int) -> int:
+    """Numbers in one row of an array."""
+    return array.size * (channels if array.channels else 1)
+
+
+class Driver:
+    """The struct ``Job`` of a plan, which runs any range of sites.
+
+    Outputs scattered by the index ``followed`` are written row by row, since sites are visited in its order; those
+    scattered by another index are *strewn*: every share but the first adds to its own copy of them.
+    """
+
+    def __init__(self, plan: Plan, channels: int, followed: str) -> None:
+        self.inputs = [Row(n, width(array, channels), array.index) for n, array in enumerate(plan.inputs)]
+        outputs = [Row(n, width(array, channels), array.index) for n, array in enumerate(plan.outputs)]
+        self.plain = [row for row in outputs if not row.by]
+        self.rows = [row for row in outputs if row.by and row.by == followed]
+        self.strewn = [row for row in outputs if row.by and row.by != followed]
+        heads = [sum(row.width for row in self.rows[:m]) for m in range(len(self.rows) + 1)]
+        self.heads, self.n_head = heads[:-1], heads[-1]
+        self.fields = [f"const S* in{row.n};" for row in self.inputs] + [f"S* out{row.n};" for row in outputs]
+        self.fields += [f"const int64_t* index{row.n};" for row in self.inputs if row.by]
+        self.fields += [f"const int64_t* target{row.n};" for row in self.strewn]
+
+    def source(self, site: Sequence[str]) -> Iterable[str]:
+        """The struct, given the statements that run one site, and the function that is called from outside."""
+        yield "struct Job : Common {"
+        yield from (f"  {declared}" for declared in self.fields)
+        yield from (f"  int64_t size{row.n};" for row in self.strewn)
+        yield from self._constructor()
+        yield from self._helpers()
+        yield "  void operator()(const int64_t begin, const int64_t end, Share& share) const {"
+        yield "    alignas(64) S k[n_slots]; alignas(64) S b[n_blocks * W]; S* const w = scratch();"
+        yield "    int64_t row = before(begin);"
+        yield from (f"    S* o{row.n} = nullptr;" for row in self.rows)
+        yield from self._copies()
+        yield "    for (int64_t p = begin; p < end; ++p) {"
+        yield "      const int64_t site = order ? order[p] : p;"
+        yield from self._open_row()
+        for n, size, index in self.inputs:
+            yield f"      const S* const i{n} = in{n} + {f'index{n}[site]' if index else 'site'} * {size};"
+        yield from (f"      S* const o{n} = out{n} + site * {size};" for n, size, _ in self.plain)
+        yield from (f"      S* const o{n} = copy{n} + target{n}[site] * {size};" for n, size, _ in self.strewn)
+        yield from self._prefetch()
+        yield from (f"      {line}" for line in site)
+        yield "    }"
+        yield "    if (n_head && begin < end && end == n) clear(row + 1, rows);"
+        yield "  }\n};"
+        yield 'extern "C" void run(const int64_t* arguments, Team team) { parallel(Job(arguments), team); }'
+
+    def _constructor(self) -> Iterable[str]:
+        yield "  explicit Job(const int64_t* a) {"
+        for position, declared in enumerate(self.fields):
+            kind, _, name = declared.rstrip(";").rpartition(" ")
+            yield f"    {name} = reinterpret_cast<{kind}>(a[{position}]);"
+        yield f"    read(a + {len(self.fields)});"
+        for m, (n, size, _) in enumerate(self.strewn):
+            yield f"    size{n} = a[{len(self.fields) + 5 + m}] * {size};"
+        yield "  }"
+
+    def _helpers(self) -> Iterable[str]:
+        """Functions on whole outputs: see ``prelude.h``."""
+        yield "  void clear(int64_t begin, int64_t end) const {"
+        yield from (f"    ::clear(out{n}, begin, end, {size});" for n, size, _ in self.rows)
+        yield "  }"
+        yield "  void merge(int64_t row, const S* head) const {"
+        for (n, size, _), offset in zip(self.rows, self.heads, strict=True):
+            yield f"    ::merge(out{n} + row * {size}, head + {offset}, {size});"
+        yield "  }"
+        sizes = " + ".join(["0", *(f"size{row.n}" for row in self.strewn)])
+        yield f"  int64_t copied() const {{ return {sizes}; }}"
+        yield "  void clear_strewn() const {"
+        yield from (f"    zero(out{row.n}, size{row.n});" for row in self.strewn)
+        yield "  }"
+        yield "  void merge_strewn(const S* copy, int64_t part, int64_t parts) const {"
+        for row in self.strewn:
+            begin, end = (f"size{row.n} * {part} / parts" for part in ("part", "(part + 1)"))
+            yield f"    ::merge(out{row.n} + {begin}, copy + {begin}, {end} - {begin});"
+            yield f"    copy += size{row.n};"
+        yield "  }"
+
+    def _copies(self) -> Iterable[str]:
+        offset = "share.copy"
+        for row in self.strewn:
+            yield f"    S* const copy{row.n} = share.copy ? {offset} : out{row.n};"
+            offset += f" + size{row.n}"
+        if self.strewn:
+            yield "    if (share.copy) zero(share.copy, copied()); else clear_strewn();"
+
+    def _open_row(self) -> Iterable[str]:
+        if not self.rows:
+            return
+        yield "      const int64_t next = key[site];"
+        yield "      if (p == begin || next != row) {"
+        yield "        const bool shared = p == begin && next == row;"
+        yield "        if (shared) { share.row = row; zero(share.head, n_head); } else { clear(row + 1, next + 1); }"
+        for (n, size, _), offset in zip(self.rows, self.heads, strict=True):
+            yield f"        o{n} = shared ? share.head + {offset} : out{n} + next * {size};"
+        yield "        row = next;"
+        yield "      }"
+
+    def _prefetch(self) -> Iterable[str]:
+        """Rows of the next site, on their way while this one is computed."""
+        yield "      if (p + 1 < end) {"
+        yield "        const int64_t ahead = order ? order[p + 1] : p + 1;"
+        rows = [(f"in{n}", f"index{n}[ahead]" if index else "ahead", size) for n, size, index in self.inputs]
+        rows += [(f"out{n}", "ahead", size) for n, size, _ in self.plain]
+        rows += [(f"copy{n}", f"target{n}[ahead]", size) for n, size, _ in self.strewn]
+        yield from (f"        prefetch({p} + {at} * {s}, {s});" for p, at, s in rows if s > MIN_PREFETCH)
+        yield "      }"
