@@ -33,7 +33,7 @@ from carten.math import stf
 from carten.model.graph import Graph, batch
 from carten.ops.space import Part
 from carten.properties.potential import Potential
-from carten.properties.spec import AtomicVirial, Derivative, Input, Property, Sum
+from carten.properties.spec import AtomicVirial, Derivative, Input, Permittivity, Property, Sum
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
@@ -72,15 +72,15 @@ def results(model: Potential, *structures: Atoms, names: Sequence[str] | None = 
 
 
 def defined(model: Potential, *structures: Atoms) -> list[str]:
-    """Names of the properties that are defined for all these structures."""
+    """Names of the usual properties that are defined for all these structures."""
     solid = all(atoms.cell.rank == 3 for atoms in structures)
-    return [name for name, row in model.properties.items() if solid or not per_volume(row)]
+    return [name for name in model.usual if solid or not per_volume(model.properties[name])]
 
 
 def per_volume(row: Property) -> bool:
     """Whether a property is divided by the volume of the cell."""
     route = row.routes[0]
-    return isinstance(route, Derivative) and route.per_volume
+    return isinstance(route, Permittivity) or (isinstance(route, Derivative | AtomicVirial) and route.per_volume)
 
 
 def transformed(row: Property | Input, values: Array, matrix: Array) -> Array:
@@ -234,6 +234,7 @@ def check_supercell(model: Potential, atoms: Atoms, repeats: tuple[int, int, int
     assert copies > 1 and all(n == 1 or periodic for n, periodic in zip(repeats, atoms.pbc, strict=True))
     expected = {
         name: _joined(model.properties[name], [values] * copies, [len(atoms)] * copies)
+        / (copies if model.properties[name].scope == "atom" and per_volume(model.properties[name]) else 1)
         for name, values in results(model, atoms).items()
     }
     require_equal("supercell", results(model, atoms.repeat(repeats)), expected, tolerance)
@@ -262,7 +263,9 @@ def check_lone_atoms(model: Potential, tolerance: float = EXACT) -> None:
 def smoothness(row: Property, table: dict[str, Property]) -> int:
     """Number of continuous derivatives a property must have."""
     route = row.routes[0]
-    return smoothness(table[route.of], table) - 1 if isinstance(route, Derivative | AtomicVirial) else 2
+    if isinstance(route, Derivative | AtomicVirial):
+        return smoothness(table[route.of], table) - (len(route.wrt) if isinstance(route, Derivative) else 1)
+    return 2
 
 
 def check_smoothness(model: Potential, atoms: Atoms, moving: int = -1, fixed: int = 0) -> None:
@@ -319,12 +322,15 @@ def check_derivatives(model: Potential, atoms: Atoms, tolerance: float = DIFFERE
     for name in names:
         route = model.properties[name].routes[0]
         if isinstance(route, Derivative):
-            expected = route.sign * differences(route.of, route.wrt)
+            (wrt,) = route.wrt
+            expected = route.sign * differences(route.of, wrt)
             expected = expected / atoms.get_volume() if route.per_volume else expected
             require_equal("central differences", {name: found[name]}, {name: expected}, tolerance, zero=1e-9)
         elif isinstance(route, AtomicVirial):
             total = {name: found[name].sum(axis=0, keepdims=True)}
-            require_equal("central differences", total, {name: -differences(route.of, "strain")}, tolerance, zero=1e-9)
+            expected = -route.sign * differences(route.of, "strain")
+            expected = expected / atoms.get_volume() if route.per_volume else expected
+            require_equal("central differences", total, {name: expected}, tolerance, zero=1e-9)
         elif isinstance(route, Sum):
             require_equal("sum", {name: found[name]}, {name: found[route.of].sum(axis=0, keepdims=True)}, EXACT)
 

@@ -28,7 +28,9 @@ def model():
 
 def test_a_model_of_energies_has_what_follows_from_them():
     model = models.build(OPTIONS, ENERGY)
-    assert set(model.properties) == {"energies", "energy", "forces", "stress", "virial", "virials"}
+    first = {"energies", "energy", "forces", "stress", "virial", "virials", "stresses"}
+    assert set(model.usual) == first
+    assert set(model.properties) == first | {"hessian", "elastic", "internal_strain"}
     values = model(graphs(model, [crystal(), slab()]))
     shapes = {name: tuple(value.shape) for name, value in values.items()}
     assert shapes == {
@@ -38,13 +40,14 @@ def test_a_model_of_energies_has_what_follows_from_them():
         "stress": (2, 3, 3),
         "virial": (2, 3, 3),
         "virials": (5, 3, 3),
+        "stresses": (5, 3, 3),
     }
 
 
 def test_only_what_is_asked_for_and_the_same_as_all_together(model):
     graph = graphs(model, [crystal()])
     together = model(graph)
-    for name in model.properties:
+    for name in model.usual:
         alone = model(graph, [name])
         assert list(alone) == [name]
         torch.testing.assert_close(alone[name], together[name], rtol=1e-12, atol=1e-15)
@@ -312,10 +315,9 @@ def test_spatial_products_have_no_odd_ones():
 
 
 def test_a_derivative_of_an_input_that_is_not_there():
-    row = Property("response", "structure", "i", -1, "e*Angstrom", (Derivative("energy", "electric_field", sign=-1),))
-    model = models.build(OPTIONS, (row,))
-    with pytest.raises(ModelError, match="electric_field"):
-        model(graphs(model, [molecule()]))
+    row = Property("response", "structure", "i", -1, "e*Angstrom", (Derivative("energy", ("wind",), sign=-1),))
+    with pytest.raises(ModelError, match="respect to 'wind', which the model is not told: .* positions, strain; add"):
+        models.build(OPTIONS, (row,))
 
 
 def test_properties_that_are_obtained_from_each_other():

@@ -19,16 +19,21 @@ SILU_GAIN = 1.6765324703310907
 
 
 class RadialNetwork(nn.Module):
-    """A bias-free perceptron on the radial basis, times ``scale``: (E, n_basis) -> (E, n_out), C^2 at the cutoff.
+    """A bias-free perceptron on the radial basis, times ``scale``: (E, n_in) -> (E, n_out), C^2 at the cutoff.
 
     With element dependence the first layer is modulated by ``1 + u[z_i] + v[z_j]`` (learned, per hidden unit).
     """
 
     def __init__(
-        self, config: NetworkConfig, n_out: int, scale: float, n_elements: int, generator: torch.Generator
+        self,
+        config: NetworkConfig,
+        shape: tuple[int, int],
+        scale: float,
+        n_elements: int,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        sizes = [config.radial.n_basis, *config.radial.hidden, n_out]
+        sizes = [shape[0], *config.radial.hidden, shape[1]]
         self.gains = [(SILU_GAIN if k else 1.0) * n**-0.5 for k, n in enumerate(sizes[:-1])]
         self.gains[-1] *= scale
         self.weight = nn.ParameterList([normal(shape, generator) for shape in pairwise(sizes)])
@@ -53,10 +58,19 @@ class RadialNetwork(nn.Module):
 
 
 class Interaction(nn.Module):
-    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
+    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5).
+
+    R also depends on what neighbours exchange, if they do: one further set of basis functions each.
+    """
 
     def __init__(
-        self, config: NetworkConfig, features: Space, n_elements: int, neighbours: float, generator: torch.Generator
+        self,
+        config: NetworkConfig,
+        features: Space,
+        n_elements: int,
+        neighbours: float,
+        generator: torch.Generator,
+        exchanged: int = 0,
     ) -> None:
         super().__init__()
         n = config.n_channels
@@ -66,7 +80,8 @@ class Interaction(nn.Module):
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)
-        self.radial = RadialNetwork(config, len(paths) * n, neighbours**-0.5, n_elements, generator)
+        shape = (config.radial.n_basis * (1 + exchanged), len(paths) * n)
+        self.radial = RadialNetwork(config, shape, neighbours**-0.5, n_elements, generator)
         copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
         self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
 

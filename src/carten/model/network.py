@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from carten.model import product
 from carten.model.config import NetworkConfig
 from carten.model.edges import Edges, describe
+from carten.model.embeddings import Conditions, add
+from carten.model.inputs import Inputs
 from carten.model.interaction import Interaction
 from carten.model.kinds import Kinds
 from carten.model.parameters import ElementLinear, Features, Linear, channels, normal
@@ -18,7 +20,8 @@ from carten.ops.space import SCALAR, Space
 class Layer(nn.Module):
     """``h' = Linear(product(interaction(h))) + Linear_z(h)``.
 
-    ``space`` are the parts of the target that the products make or the features have.
+    ``space`` are the parts of the target that the products make or the features have. Inputs are added to what the
+    interaction gives.
     """
 
     def __init__(
@@ -29,24 +32,31 @@ class Layer(nn.Module):
         n_elements: int,
         neighbours: float,
         generator: torch.Generator,
+        inputs: Inputs | None = None,
     ) -> None:
         super().__init__()
         n = config.n_channels
         self.elements = config.product.elements
-        self.interaction = Interaction(config, features, n_elements, neighbours, generator)
+        exchanged = inputs.n_exchanged if inputs is not None else 0
+        self.interaction = Interaction(config, features, n_elements, neighbours, generator, exchanged)
+        factors = self.interaction.target
+        if inputs is not None:
+            factors = Space.of((*factors.parts, *inputs.messages.parts))
         kinds = n_elements if self.elements else 1
-        made = product.reachable(config, self.interaction.target, target)
-        self.product = product.build(config, self.interaction.target, made, kinds, generator)
+        made = product.reachable(config, factors, target)
+        self.product = product.build(config, factors, made, kinds, generator)
         self.out = Linear(channels(made, n), n, generator)
         kept = Space(tuple(part for part in target.parts if part in features))
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
         self.space = Space(tuple(part for part in target.parts if part in made or part in kept))
 
-    def forward(self, features: Features, edges: Edges) -> Features:
-        """Features of the next layer."""
+    def forward(self, features: Features, edges: Edges, told: Features | None = None) -> Features:
+        """Features of the next layer; ``told`` is what inputs add."""
         kinds = edges.kinds if self.elements else Kinds.one(edges.kinds)
-        message = self.product(self.interaction(features, edges), kinds, edges.backend)
-        result: Features = self.out(message)
+        message = self.interaction(features, edges)
+        if told:
+            message = add(message, told)
+        result: Features = self.out(self.product(message, kinds, edges.backend))
         for part, value in self.residual(features, edges.kinds).items():
             result[part] = result[part] + value if part in result else value
         return result
@@ -63,6 +73,7 @@ class Network(nn.Module):
         neighbours: average number of neighbours, normalises sums over edges.
         generator: source of the initial weights.
         backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
+        inputs: embeddings of what the network is told besides the atoms.
     """
 
     def __init__(
@@ -73,35 +84,43 @@ class Network(nn.Module):
         neighbours: float,
         generator: torch.Generator,
         backend: str = "auto",
+        inputs: Inputs | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.backend = backend
+        self.inputs = inputs
         self.embedding = normal((n_elements, config.n_channels), generator)
         hidden = Space.up_to(config.l_max_features, config.odd_products)
         self.layers = nn.ModuleList()
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
-            features = self.spaces[-1] if self.spaces else Space((SCALAR,))
-            layer = Layer(config, features, wanted, n_elements, neighbours, generator)
+            first = inputs.start if inputs is not None else Space((SCALAR,))
+            features = self.spaces[-1] if self.spaces else first
+            layer = Layer(config, features, wanted, n_elements, neighbours, generator, inputs)
             self.layers.append(layer)
             self.spaces.append(layer.space)
 
-    def forward(self, vectors: Tensor, edge_index: Tensor, element: Tensor) -> list[Features]:
+    def forward(
+        self, vectors: Tensor, edge_index: Tensor, element: Tensor, told: Conditions | None = None
+    ) -> list[Features]:
         """Features after each layer.
 
         Args:
             vectors: (E, 3) from centre to neighbour, Å.
             edge_index: (2, E) centre and neighbour, sorted by centre.
             element: (N,) row of each atom's element.
+            told: what :attr:`inputs` add.
         """
         n_atoms = element.shape[0]
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
         kinds = Kinds(Index(element, self.embedding.shape[0]))
         edges = describe(vectors, centre, neighbour, kinds, self.config, self.backend)
         features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
+        if told is not None:
+            features, edges = add(features, told.places[0]), told.on_edges(edges)
         result = []
-        for layer in self.layers:
-            features = layer(features, edges)
+        for k, layer in enumerate(self.layers, start=1):
+            features = layer(features, edges, told.places[k] if told is not None else None)
             result.append(features)
         return result

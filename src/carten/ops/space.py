@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Part(NamedTuple):
     @property
     def natural(self) -> bool:
         """Whether this is a true tensor, p = (-1)^l."""
-        return self.p == (-1) ** self.l
+        return self.p == 1 - 2 * (self.l % 2)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Space:
         """All true tensors of rank <= l_max and, if asked, all pseudotensors too."""
         parts = [Part(l, p * (-1) ** l) for l in range(l_max + 1) for p in ((1, -1) if pseudo else (1,))]
         return cls(tuple(parts))
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> Space:
+        """These parts, once each and in order."""
+        return cls(tuple(sorted(set(parts), key=lambda part: (part.l, not part.natural))))
 
     @property
     def l_max(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from carten.math.symmetry import decompose
 from carten.model.parameters import Features, Linear, normal
 from carten.ops.space import SCALAR, Part, Space
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 
 
 def parts_of(row: Property) -> dict[Part, int]:
@@ -50,11 +51,27 @@ class Readout(nn.Module):
         return scaled
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What the baselines and readouts of a head depend on.
+
+    Args:
+        elements: number of elements.
+        levels: number of levels of theory.
+        apart: whether each level has readouts of its own.
+    """
+
+    elements: int
+    levels: int = 1
+    apart: bool = False
+
+
 class Head(nn.Module):
     """Values of one property at every atom, ``reference[z] + shift[z] + scale * sum_layers readout``.
 
     The values are float64: small differences survive large references. ``reference`` holds energies of isolated atoms
     or another composition baseline for the scalar part; ``scale`` and ``shift`` come from the statistics of the data.
+    With several levels of theory z counts the elements of the first level, then those of the second, ..
     """
 
     reference: Tensor
@@ -63,19 +80,22 @@ class Head(nn.Module):
     assembly: Tensor
 
     def __init__(
-        self, row: Property, spaces: list[Space], n_elements: int, sizes: tuple[int, int], generator: torch.Generator
+        self, row: Property, spaces: list[Space], kind: Kind, sizes: tuple[int, int], generator: torch.Generator
     ) -> None:
         super().__init__()
         n_channels, n_hidden = sizes
+        self.kind = kind
         self.copies = parts_of(row)
         self.shape = row.shape
         self.readouts = nn.ModuleList()
-        for k, space in enumerate(spaces):
-            copies = {part: n for part, n in self.copies.items() if part in space}
-            self.readouts.append(Readout(copies, n_channels, n_hidden if k == len(spaces) - 1 else 0, generator))
+        for _ in range(kind.levels if kind.apart else 1):
+            for k, space in enumerate(spaces):
+                copies = {part: n for part, n in self.copies.items() if part in space}
+                self.readouts.append(Readout(copies, n_channels, n_hidden if k == len(spaces) - 1 else 0, generator))
         n_scalars = self.copies.get(SCALAR, 0)
-        self.register_buffer("reference", torch.zeros(n_elements, n_scalars, dtype=torch.float64))
-        self.register_buffer("shift", torch.zeros(n_elements, n_scalars, dtype=torch.float64))
+        n_kinds = kind.elements * kind.levels
+        self.register_buffer("reference", torch.zeros(n_kinds, n_scalars, dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(n_kinds, n_scalars, dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         rows = [_rows(row, part) for part in self.copies]
         self.register_buffer("assembly", torch.cat(rows), persistent=False)
@@ -88,17 +108,28 @@ class Head(nn.Module):
             setattr(self, name, value.to(getattr(self, name).device))
         return self
 
-    def forward(self, layers: list[Features], element: Tensor) -> Tensor:
-        """(atoms, 3, ..) float64."""
-        total: Features = {}
-        for readout, features in zip(self.readouts, layers, strict=True):
-            for part, value in readout(features).items():
-                total[part] = total[part] + value if part in total else value
+    def forward(self, layers: list[Features], kind: Tensor) -> Tensor:
+        """(atoms, 3, ..) float64 from the features after each layer and the row of each atom in the baselines."""
+        if self.kind.apart:
+            level = (kind // self.kind.elements).view(-1, 1, 1)
+            total = self._read(layers, 0)
+            for k in range(1, self.kind.levels):
+                own = self._read(layers, k)
+                total = {part: torch.where(level == k, own[part], value) for part, value in total.items()}
+        else:
+            total = self._read(layers, 0)
         total = {part: value.to(torch.float64) * self.scale for part, value in total.items()}
         if SCALAR in total:
-            total[SCALAR] = total[SCALAR] + (self.reference + self.shift).index_select(0, element).unsqueeze(1)
+            total[SCALAR] = total[SCALAR] + (self.reference + self.shift).index_select(0, kind).unsqueeze(1)
         flat = torch.cat([total[part].flatten(1) for part in self.copies], dim=1)
         return (flat @ self.assembly).view(-1, *self.shape)
+
+    def _read(self, layers: list[Features], level: int) -> Features:
+        total: Features = {}
+        for k, features in enumerate(layers):
+            for part, value in self.readouts[level * len(layers) + k](features).items():
+                total[part] = total[part] + value if part in total else value
+        return total
 
 
 def _rows(row: Property, part: Part) -> Tensor:

@@ -18,7 +18,7 @@ import carten
 from carten.errors import ModelFileError
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
-from carten.properties.rows import dump, load_property
+from carten.properties.rows import dump, load_input, load_property
 
 FORMAT = 1
 KEY = "carten"
@@ -45,6 +45,7 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         "elements": list(model.elements),
         "neighbours": model.neighbours,
         "properties": [dump(model.properties[name]) for name in model.requested],
+        "inputs": [dump(row) for row in model.inputs.values()],
         "units": {name: row.unit for name, row in model.properties.items()},
         "reference_energies": _reference_energies(model),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -144,6 +145,7 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
             [load_property(row) for row in found["properties"]],
             found["neighbours"],
             backend=backend,
+            inputs=[load_input(row) for row in found["inputs"]],
         )
         model.to(dtype or getattr(torch, found["dtype"]))
         model.load_state_dict(tensors)
@@ -154,9 +156,10 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
     return model.freeze()
 
 
-def _reference_energies(model: Potential) -> dict[str, float]:
-    """Energies of isolated atoms in eV by atomic number, for people who read the header."""
+def _reference_energies(model: Potential) -> dict[str, float] | dict[str, dict[str, float]]:
+    """Energies of isolated atoms in eV by atomic number, for people who read the header; by level if there are some."""
     if "energies" not in model.heads:
         return {}
-    values = model.heads["energies"].get_buffer("reference")[:, 0].tolist()
-    return {str(number): value for number, value in zip(model.elements, values, strict=True)}
+    values = model.heads["energies"].get_buffer("reference")[:, 0].view(-1, len(model.elements)).tolist()
+    found = [{str(z): value for z, value in zip(model.elements, row, strict=True)} for row in values]
+    return found[0] if model.levels is None else dict(zip(map(str, model.levels.values), found, strict=True))

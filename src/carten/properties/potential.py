@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
+from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
+from carten.model.parameters import Features
 from carten.ops.space import SCALAR, Part, Space
-from carten.properties.derivatives import derive, leaves, with_derived, with_sources
-from carten.properties.heads import Head, parts_of
-from carten.properties.spec import Input, Property, Readout, Sum, property_table
+from carten.properties.derivatives import leaves
+from carten.properties.evaluation import Evaluation, per_structure
+from carten.properties.heads import Head, Kind, parts_of
+from carten.properties.multipoles import balance
+from carten.properties.planning import Plan, has_readout, needed_inputs, plan, settled, sources
+from carten.properties.recipes import variables
+from carten.properties.spec import (
+    AtomicVirial,
+    Balanced,
+    Derivative,
+    Fidelity,
+    Input,
+    Property,
+    Readout,
+    input_table,
+    property_table,
+)
 
 MAX_NUMBER = 118
 
@@ -27,13 +46,17 @@ class Potential(nn.Module):
         config: hyperparameters of the network.
         elements: atomic numbers the model knows.
         properties: rows to predict, each obtained by its first route; rows they are obtained from are added, and all
-            that follow from these without parameters of their own (a model of energies has forces, stress and virials).
+            that follow from these without parameters of their own (a model of energies has forces, stress, Hessians; in
+            an electric field also polarizabilities, Born charges, ..).
         neighbours: average number of neighbours within the cutoff.
         seed: of the initial weights.
         backend: see :func:`carten.ops.library.evaluate`.
+        inputs: what the model is told besides the atoms; inputs of the table that the requested properties are
+            derivatives with respect to, or balanced to, are added.
 
     Raises:
-        ModelError: when the network lacks tensors a property needs; the message names the option to change.
+        ModelError: when the network lacks tensors a property or an input needs, the message names the option to change;
+            or when a row does not fit the route by which it is obtained.
     """
 
     element_of: Tensor
@@ -46,6 +69,7 @@ class Potential(nn.Module):
         neighbours: float = 10.0,
         seed: int = 0,
         backend: str = "auto",
+        inputs: Sequence[Input] = (),
     ) -> None:
         super().__init__()
         self.config = config
@@ -54,20 +78,33 @@ class Potential(nn.Module):
             raise ModelError(f"elements are atomic numbers from 1 to {MAX_NUMBER}, found {list(self.elements)}")
         self.neighbours = float(neighbours)
         self.requested = tuple(row.name for row in properties)
-        self.properties = with_derived({**property_table(), **{row.name: row for row in properties}}, self.requested)
-        self.inputs: dict[str, Input] = {}
+        self.inputs = _with_needed(inputs, properties)
+        self._told = variables(self.inputs.values())
+        self.properties = settled(properties, property_table(), self._told)
+        self.usual = _usual(self.properties, self.requested)
+        self.levels = _levels(self.inputs)
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plan(self.requested)
         generator = torch.Generator().manual_seed(seed)
-        heads = {name: row for name, row in self.properties.items() if isinstance(row.routes[0], Readout)}
+        heads = {name: row for name, row in self.properties.items() if has_readout(row)}
         target = _target(heads, config)
-        self.network = Network(config, len(self.elements), target, neighbours, generator, backend)
+        embedded = Inputs(self.inputs.values(), config, len(self.elements), generator) if self.inputs else None
+        self.network = Network(config, len(self.elements), target, neighbours, generator, backend, embedded)
         _require_reached(heads, self.network.spaces[-1], config)
-        sizes = (config.n_channels, config.n_readout_channels)
-        self.heads = nn.ModuleDict(
-            {name: Head(row, self.network.spaces, len(self.elements), sizes, generator) for name, row in heads.items()}
-        )
+        self.heads = self._heads(heads, generator)
+        soft = [row for row in heads.values() if _by_softness(row)]
+        self.softness = self._heads({row.name: Property(row.name, "atom", "", +1, "") for row in soft}, generator)
         lookup = torch.full((MAX_NUMBER + 1,), -1)
         lookup[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of", lookup, persistent=False)
+
+    def _heads(self, rows: Mapping[str, Property], generator: torch.Generator) -> nn.ModuleDict:
+        sizes = (self.config.n_channels, self.config.n_readout_channels)
+        kind = Kind(len(self.elements))
+        if self.levels is not None:
+            kind = Kind(len(self.elements), len(self.levels.values), self.levels.mode != "embedding")
+        spaces = self.network.spaces
+        return nn.ModuleDict({name: Head(row, spaces, kind, sizes, generator) for name, row in rows.items()})
 
     @property
     def cutoff(self) -> float:
@@ -79,43 +116,65 @@ class Potential(nn.Module):
         """Of the network's weights."""
         return self.network.embedding.dtype
 
-    def forward(self, graph: Graph, properties: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, graph: Graph, properties: Sequence[str] | None = None, drawn: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Evaluate properties.
 
         Args:
             graph: structures, float32 or float64; only edge vectors are cast to the dtype of the model, so that
                 positions far from the origin lose nothing.
-            properties: names, all of the model's by default.
+            properties: names; :attr:`usual` by default, which are those requested and all that cost one derivative.
+            drawn: by name of properties of pairs, the rows wanted of each structure (see
+                :func:`carten.properties.pairs.draw`); others are NaN.
 
         Returns:
-            By name, (S, 3, ..) or (N, 3, ..) in the row's unit. In training mode they can be differentiated with
-            respect to the parameters; in evaluation mode they are detached.
+            By name, (S, 3, ..), (N, 3, ..) or (P, 3, ..) in the row's unit. In training mode they can be differentiated
+            with respect to the parameters; in evaluation mode they are detached.
 
         Raises:
-            ModelError: for an unknown property or an element the model has not seen.
+            ModelError: for an unknown property, an element the model has not seen, or an input that is missing.
         """
-        wanted = list(self.properties if properties is None else properties)
-        rows = with_sources(wanted, self.properties)
-        derived = any(name not in self.heads and not isinstance(row.routes[0], Sum) for name, row in rows.items())
-        with torch.set_grad_enabled(derived or torch.is_grad_enabled()):
-            at = leaves(graph, rows)
-            values = self._read(at.graph, at.vectors, rows)
-            derive(values, rows, at, keep_graph=self.training)
-        return {name: values[name] if self.training else values[name].detach() for name in wanted}
+        wanted = tuple(self.usual if properties is None else properties)
+        plan = self._plan(wanted)
+        with torch.set_grad_enabled(bool(plan.variables) or torch.is_grad_enabled()):
+            evaluation = self.evaluation(graph, plan, drawn)
+            values = {name: evaluation.value(name) for name in wanted}
+        return values if self.training else {name: value.detach() for name, value in values.items()}
 
-    def _read(self, graph: Graph, vectors: Tensor, rows: Mapping[str, Property]) -> dict[str, Tensor]:
-        """Readouts and their sums."""
+    def evaluation(self, graph: Graph, plan: Plan, drawn: Mapping[str, Tensor] | None = None) -> Evaluation:
+        """The features of a graph, from which the values of a plan follow."""
+        at = leaves(complete(graph, self.inputs), plan.variables)
         element = self._element(graph.numbers)
-        layers = self.network(vectors.to(self.dtype), graph.edge_index, element)
-        values: dict[str, Tensor] = {}
-        for name, row in rows.items():
-            route = row.routes[0]
-            if isinstance(route, Readout):
-                value = self.heads[name](layers, element)
-                values[name] = value if row.scope == "atom" else _per_structure(value, graph, route.reduce == "mean")
-            elif isinstance(route, Sum):
-                values[name] = _per_structure(values[route.of], graph)
-        return values
+        told = None
+        if self.network.inputs is not None:
+            told = self.network.inputs(at.graph.inputs, graph.structure, element)
+        layers = self.network(at.vectors.to(self.dtype), graph.edge_index, element, told)
+        kind = element
+        if self.levels is not None:
+            kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
+        read = partial(self._read, layers, kind, at.graph)
+        return Evaluation(plan, at, read, self._told, self.training, drawn)
+
+    def _plan(self, names: tuple[str, ...]) -> Plan:
+        if names not in self._plans:
+            self._plans[names] = plan(names, self.properties, self._told)
+        return self._plans[names]
+
+    def _read(self, layers: list[Features], kind: Tensor, graph: Graph, name: str) -> Tensor:
+        """A property that has a readout, (S, 3, ..) or (N, 3, ..)."""
+        row = self.properties[name]
+        value: Tensor = self.heads[name](layers, kind)
+        match row.routes[0]:
+            case Readout(reduce) if row.scope == "structure":
+                return per_structure(value, graph, reduce == "mean")
+            case Balanced(total, by):
+                zero = value.new_zeros(graph.n_structures, *value.shape[1:])
+                sums = graph.inputs[total].to(value.dtype) if total else zero
+                uniform = value.new_ones(graph.n_atoms)
+                soft = functional.softplus(self.softness[name](layers, kind)) if by == "softness" else uniform
+                return balance(value, soft, sums, graph)
+        return value
 
     def _element(self, numbers: Tensor) -> Tensor:
         element = self.element_of[numbers.clamp(0, MAX_NUMBER)].where((numbers >= 0) & (numbers <= MAX_NUMBER), -1)
@@ -132,12 +191,48 @@ class Potential(nn.Module):
         return self.eval().requires_grad_(False)
 
 
-def _per_structure(value: Tensor, graph: Graph, mean: bool = False) -> Tensor:
-    total = value.new_zeros((graph.n_structures, *value.shape[1:])).index_add(0, graph.structure, value)
-    if not mean:
-        return total
-    counts = torch.bincount(graph.structure, minlength=graph.n_structures).clamp(min=1)
-    return total / counts.view(-1, *[1] * (value.dim() - 1))
+def _with_needed(inputs: Sequence[Input], properties: Sequence[Property]) -> dict[str, Input]:
+    """The inputs, and those of the table that properties need."""
+    table, found = input_table(), {row.name: row for row in inputs}
+    for row in properties:
+        for name in needed_inputs(row):
+            if name not in found and name in table:
+                found[name] = table[name]
+    for row in properties:
+        if isinstance(route := row.routes[0], Balanced) and route.total and found[route.total].rank:
+            raise ModelError(f"property {row.name!r} can't be balanced to {route.total!r}, which is no number")
+    return found
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Levels of theory: the input that tells them, their names, and what depends on them."""
+
+    name: str
+    values: tuple[str | int, ...]
+    mode: str
+
+
+def _levels(inputs: Mapping[str, Input]) -> Levels | None:
+    found = [(row.name, row.embed) for row in inputs.values() if isinstance(row.embed, Fidelity)]
+    if len(found) > 1:
+        raise ModelError(f"at most one input is a fidelity, found {', '.join(name for name, _ in found)}")
+    return Levels(found[0][0], found[0][1].values, found[0][1].mode) if found else None
+
+
+def _usual(rows: Mapping[str, Property], requested: Sequence[str]) -> tuple[str, ...]:
+    """Rows that are requested, or take at most one derivative."""
+    orders: dict[str, int] = {}
+    for name, row in rows.items():
+        route = row.routes[0]
+        own = len(route.wrt) if isinstance(route, Derivative) else int(isinstance(route, AtomicVirial))
+        orders[name] = own + max((orders[source] for source in sources(row)), default=0)
+    return tuple(name for name in rows if name in requested or orders[name] <= 1)
+
+
+def _by_softness(row: Property) -> bool:
+    route = row.routes[0]
+    return isinstance(route, Balanced) and route.by == "softness"
 
 
 def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
@@ -145,6 +240,10 @@ def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
     needed: set[Part] = {SCALAR}
     reach = Space.up_to(max(config.l_max_edges, config.l_max_features), config.odd_products)
     for name, row in heads.items():
+        if row.scope == "pair":
+            raise ModelError(f"property {name!r}: properties of pairs of atoms are derivatives, there is no readout")
+        if isinstance(row.routes[0], Balanced) and row.scope != "atom":
+            raise ModelError(f"property {name!r} is balanced among atoms: expected scope atom, found {row.scope}")
         for part in parts_of(row):
             if part.l > reach.l_max:
                 raise ModelError(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from carten.errors import ModelFileError
 from carten.properties import spec
 from carten.properties.spec import Input, Property
 
-_KINDS: Mapping[str, type] = {
-    kind.__name__: kind
-    for kind in (spec.Readout, spec.Sum, spec.Derivative, spec.AtomicVirial, spec.Scalar, spec.Category, spec.Tensor)
-}
+_ROUTES = get_args(spec.Route)
+_EMBEDDINGS = (spec.Scalar, spec.Category, spec.Fidelity, spec.Tensor, spec.Exchange)
+_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (*_ROUTES, *_EMBEDDINGS)}
 
 
 def dump(row: Property | Input) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def _part(data: Mapping[str, Any]) -> Any:
         raise ModelFileError(
             f"expected a route or embedding of {', '.join(_KINDS)}, found {kind!r}: please upgrade carten"
         )
-    return _KINDS[kind](**fields)
+    return _KINDS[kind](**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
 
 
 def load_property(data: Mapping[str, Any]) -> Property:

@@ -1,177 +1,123 @@
-"""The two tables: what a model predicts and what it is told. Everything else is derived from these rows."""
+"""The two tables: what a model predicts and what it is told. Everything else is derived from these rows.
+
+Routes are ways to obtain a property, the default first. Users declare more rows in the configuration.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-Scope = Literal["structure", "atom"]
-
-
-@dataclass(frozen=True)
-class Readout:
-    """Read from the features of atoms; a structure's value is the sum (extensive) or mean (intensive) over them."""
-
-    reduce: Literal["sum", "mean"] = "sum"
-
-
-@dataclass(frozen=True)
-class Sum:
-    """The sum over atoms of another property, plus additive terms."""
-
-    of: str
-
-
-@dataclass(frozen=True)
-class Derivative:
-    """``sign * d(of)/d(wrt)``, divided by the volume of the cell if asked; ``wrt`` is positions, strain or an input.
-
-    The indices of the property are those of ``of`` followed by those of ``wrt``.
-    """
-
-    of: str
-    wrt: str
-    sign: int = 1
-    per_volume: bool = False
-
-
-@dataclass(frozen=True)
-class AtomicVirial:
-    """``-1/2 sum_edges (d(of)/d r_e) r_e`` over the edges an atom takes part in: adds up to the virial."""
-
-    of: str
-
-
-Route = Readout | Sum | Derivative | AtomicVirial
-
-
-@dataclass(frozen=True)
-class Property:
-    """One thing a model predicts.
-
-    Args:
-        name: key in results, files and configuration.
-        scope: one value per structure or per atom.
-        indices: Cartesian indices and their symmetry, ``""`` (scalar), ``"i"``, ``"ij"``, ``"ij=ji"``, ...
-        parity: eigenvalue under inversion of the whole tensor (a polar vector -1, an axial vector +1).
-        unit: unit of values in memory, results and files.
-        routes: ways to obtain it, the default first.
-        report: unit in which errors are reported.
-    """
-
-    name: str
-    scope: Scope
-    indices: str
-    parity: int
-    unit: str
-    routes: tuple[Route, ...] = (Readout(),)
-    report: str = ""
-
-    @property
-    def rank(self) -> int:
-        """Number of Cartesian indices."""
-        return len(self.indices.split("=")[0].strip())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one value, ``(3,) * rank``."""
-        return (3,) * self.rank
-
-    @property
-    def extensive(self) -> bool:
-        """Whether a structure's value grows with its number of atoms (errors are then also given per atom)."""
-        route = self.routes[0]
-        by_sum = isinstance(route, Sum) or (isinstance(route, Readout) and route.reduce == "sum")
-        return self.scope == "structure" and (by_sum or (isinstance(route, Derivative) and not route.per_volume))
-
-    @property
-    def report_unit(self) -> str:
-        """Unit in which errors are reported."""
-        return self.report or self.unit
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """Embed a number through radial functions of its value."""
-
-
-@dataclass(frozen=True)
-class Category:
-    """Embed one of a finite set of integers or names."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Embed a Cartesian tensor as equivariant features; a zero tensor leaves the features unchanged."""
-
-
-Embedding = Scalar | Category | Tensor
-
-
-@dataclass(frozen=True)
-class Input:
-    """One condition a model is told.
-
-    Args:
-        name: key in files and configuration.
-        scope: one value per structure or per atom.
-        indices: Cartesian indices and symmetry.
-        parity: eigenvalue under inversion.
-        unit: unit of values.
-        embed: how it enters the features.
-        default: value when a structure does not carry it; ``None`` makes that an error.
-    """
-
-    name: str
-    scope: Scope
-    indices: str
-    parity: int
-    unit: str
-    embed: Embedding
-    default: float | None = None
-
-    @property
-    def rank(self) -> int:
-        """Number of Cartesian indices."""
-        return len(self.indices.split("=")[0].strip())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one value, ``(3,) * rank``."""
-        return (3,) * self.rank
-
-
-PROPERTIES: tuple[Property, ...] = (
-    Property("energies", "atom", "", +1, "eV", report="meV"),
-    Property("energy", "structure", "", +1, "eV", (Sum("energies"),), report="meV"),
-    Property(
-        "forces",
-        "atom",
-        "i",
-        -1,
-        "eV/Angstrom",
-        (Derivative("energy", "positions", sign=-1), Readout()),
-        report="meV/Angstrom",
-    ),
-    Property(
-        "stress",
-        "structure",
-        "ij=ji",
-        +1,
-        "eV/Angstrom^3",
-        (Derivative("energy", "strain", per_volume=True), Readout("mean")),
-        report="meV/Angstrom^3",
-    ),
-    Property(
-        "virial", "structure", "ij=ji", +1, "eV", (Derivative("energy", "strain", sign=-1), Readout()), report="meV"
-    ),
-    Property("virials", "atom", "ij", +1, "eV", (AtomicVirial("energy"),), report="meV"),
-    Property("dipole", "structure", "i", -1, "e*Angstrom", (Readout(),), report="e*Angstrom"),
-    Property("polarizability", "structure", "ij=ji", +1, "Angstrom^3", (Readout(),)),
-    Property("charges", "atom", "", +1, "e", (Readout(),)),
+from carten.model.conditions import Category, Embedding, Exchange, Fidelity, Input, Scalar, Scope, Tensor
+from carten.properties.routes import (
+    AtomicVirial,
+    Balanced,
+    Derivative,
+    Multipole,
+    Permittivity,
+    Property,
+    Readout,
+    Route,
+    Sum,
 )
 
-INPUTS: tuple[Input, ...] = ()
+__all__ = [
+    "INPUTS", "PROPERTIES", "AtomicVirial", "Balanced", "Category", "Derivative", "Embedding", "Exchange", "Fidelity",
+    "Input", "Multipole", "Permittivity", "Property", "Readout", "Route", "Scalar", "Scope", "Sum", "Tensor",
+    "input_table", "property_table",
+]  # fmt: skip
+
+FIELD = "electric_field"
+
+# fmt: off
+PROPERTIES: tuple[Property, ...] = (
+    # energy and its derivatives in space
+    Property("energies", "atom", "", +1, "eV", report="meV"),
+    Property("energy", "structure", "", +1, "eV", (Sum("energies"),), report="meV"),
+    Property("forces", "atom", "i", -1, "eV/Angstrom",
+             (Derivative("energy", ("positions",), sign=-1), Readout(), Balanced()),
+             report="meV/Angstrom", total="zero",
+             note="direct forces do not conserve energy; balanced ones add up to zero"),
+    Property("stress", "structure", "ij=ji", +1, "eV/Angstrom^3",
+             (Derivative("energy", ("strain",), per_volume=True), Readout("mean")), report="meV/Angstrom^3",
+             note="positive under tension (ASE's sign)"),
+    Property("virial", "structure", "ij=ji", +1, "eV", (Derivative("energy", ("strain",), sign=-1), Readout()),
+             report="meV", note="minus volume times stress"),
+    Property("virials", "atom", "ij", +1, "eV", (AtomicVirial("energy"), Readout()), report="meV",
+             note="add up to the virial"),
+    Property("stresses", "atom", "ij", +1, "eV/Angstrom^3",
+             (AtomicVirial("energy", sign=-1, per_volume=True), Readout()), report="meV/Angstrom^3",
+             note="per volume of the cell: add up to the stress"),
+    Property("hessian", "pair", "ij", +1, "eV/Angstrom^2", (Derivative("energy", ("positions", "positions")),),
+             note="d2E / dr_ai dr_bj of every pair (a, b); files hold the 3N x 3N matrix"),
+    Property("elastic", "structure", "ijkl=jikl=ijlk=klij", +1, "eV/Angstrom^3",
+             (Derivative("energy", ("strain", "strain"), per_volume=True), Readout("mean")), report="GPa",
+             note="clamped ions; second derivative in the symmetric strain e of r (1 + e), per volume at e = 0"),
+    Property("internal_strain", "atom", "ijk=ikj", -1, "eV/Angstrom",
+             (Derivative("energy", ("positions", "strain"), sign=-1), Readout()),
+             note="-d2E / dr_i de_jk with r before the strain: force first, strain after"),
+    # charges and the response to an electric field
+    Property("charges", "atom", "", +1, "e",
+             (Readout(), Balanced("total_charge"), Balanced("total_charge", "softness")), total="total_charge",
+             note="balanced and equalised ones add up to the total charge"),
+    Property("atomic_dipoles", "atom", "i", -1, "e*Angstrom"),
+    Property("dipole", "structure", "i", -1, "e*Angstrom",
+             (Readout(), Derivative("energy", (FIELD,), sign=-1), Multipole()),
+             note="of molecules; ions about the centre of mass"),
+    Property("quadrupole", "structure", "ij=ji; ii=0", +1, "e*Angstrom^2", (Readout(), Multipole()),
+             note="traceless, 1/2 sum q (3 r_i r_j - r^2 d_ij), about the centre of mass"),
+    Property("polarization", "structure", "i", -1, "e*Angstrom",
+             (Derivative("energy", (FIELD,), sign=-1), Readout()), modulo="lattice",
+             note="dipole of a periodic cell, volume times dipole density; defined up to e times lattice vectors"),
+    Property("polarizability", "structure", "ij=ji", +1, "Angstrom^3",
+             (Readout(), Derivative("energy", (FIELD, FIELD), sign=-1)),
+             note="d dipole_i / d field_j over 4 pi eps0"),
+    Property("hyperpolarizability", "structure", "ijk=jik=ikj", -1, "Angstrom^3/(V/Angstrom)",
+             (Readout(), Derivative("energy", (FIELD, FIELD, FIELD), sign=-1)),
+             note="d2 dipole / d field2 over 4 pi eps0, no factor 1/2"),
+    Property("second_hyperpolarizability", "structure", "ijkl=jikl=ikjl=ijlk", +1, "Angstrom^3/(V/Angstrom)^2",
+             (Readout(), Derivative("energy", (FIELD, FIELD, FIELD, FIELD), sign=-1)),
+             note="d3 dipole / d field3 over 4 pi eps0, no factor 1/6"),
+    Property("dielectric", "structure", "ij=ji", +1, "", (Permittivity("polarizability"), Readout("mean")),
+             ase="dielectric_tensor", note="relative permittivity of clamped ions"),
+    Property("born_charges", "atom", "ij", +1, "e",
+             (Derivative("energy", (FIELD, "positions"), sign=-1), Readout(), Balanced()),
+             total="zero", ase="born_effective_charges",
+             note="d polarization_i / d r_j: field first, displacement after"),
+    Property("piezoelectric", "structure", "ijk=ikj", -1, "e/Angstrom^2",
+             (Derivative("energy", (FIELD, "strain"), sign=-1, per_volume=True), Readout("mean")),
+             note="clamped ions; d polarization_i / de_jk per volume in a fixed field: field first, strain after"),
+    Property("raman", "atom", "ijk=jik", -1, "Angstrom^2",
+             (Derivative("polarizability", ("positions",)), Readout()), note="d polarizability_ij / d r_k"),
+    # magnetism
+    Property("moments", "atom", "i", +1, "mu_B", note="noncollinear magnetic moments, axial vectors"),
+    Property("collinear_moments", "atom", "", +1, "mu_B", ase="magmoms",
+             note="along a common axis; positions alone do not tell up from down"),
+    Property("magnetic_forces", "atom", "i", +1, "eV/mu_B",
+             (Derivative("energy", ("magmoms",), sign=-1), Readout()), report="meV/mu_B", note="-dE / d magmoms"),
+    Property("collinear_magnetic_forces", "atom", "", +1, "eV/mu_B",
+             (Derivative("energy", ("collinear_magmoms",), sign=-1), Readout()), report="meV/mu_B",
+             note="-dE / d collinear_magmoms"),
+    Property("magnetic_dipole", "structure", "i", +1, "mu_B",
+             (Derivative("energy", ("magnetic_field",), sign=-1), Readout()), note="-dE / d magnetic_field"),
+    Property("nmr_shielding", "atom", "ij", +1, "ppm",
+             note="general tensor with its antisymmetric part; -(induced field)_i / (applied field)_j"),
+)
+
+INPUTS: tuple[Input, ...] = (
+    Input("fidelity", "structure", "", +1, "", Fidelity(),
+          note="level of theory or basis set; each has its own reference energies"),
+    Input("total_charge", "structure", "", +1, "e", Scalar()),
+    Input("spin_multiplicity", "structure", "", +1, "", Category(), note="2S + 1"),
+    Input("partial_charges", "atom", "", +1, "e", Scalar(), ase="initial_charges"),
+    Input("temperature", "structure", "", +1, "K", Scalar(), scale=300.0),
+    Input("electronic_temperature", "structure", "", +1, "K", Scalar(), scale=1000.0),
+    Input("pressure", "structure", "", +1, "eV/Angstrom^3", Scalar(), scale=0.1),
+    Input(FIELD, "structure", "i", -1, "V/Angstrom", Tensor(), default=0.0, note="homogeneous, at fixed nuclei"),
+    Input("magnetic_field", "structure", "i", +1, "T", Tensor(), default=0.0, scale=10.0, note="axial vector"),
+    Input("magmoms", "atom", "i", +1, "mu_B", Tensor(), scale=2.0, ase="initial_magmoms",
+          note="noncollinear, axial vectors; embed as exchange for energies without spin-orbit coupling"),
+    Input("collinear_magmoms", "atom", "", +1, "mu_B", Exchange(), scale=2.0, ase="initial_magmoms",
+          note="energies do not change when all are reversed"),
+)
+# fmt: on
 
 
 def property_table() -> dict[str, Property]:

@@ -36,7 +36,7 @@ from carten.train.module import Fit
 from carten.train.optimizer import Length, Schedule
 from carten.train.progress import Display
 from carten.train.sets import Sets, read_sets
-from carten.train.terms import derived, terms
+from carten.train.terms import terms
 
 BEST, LAST, METRICS, CONFIG = "best.carten", "last.ckpt", "metrics.csv", "config.yaml"
 
@@ -105,7 +105,7 @@ def build(config: Config, sets: Sets, wanted: Sequence[Term]) -> Potential:
     """The untrained model: statistics of the training set give its scales and its average number of neighbours."""
     found = statistics(sets.train, sets.references)
     rows = [term.property for term in wanted]
-    model = Potential(config.model, sets.elements, derived(rows), found.neighbours, config.seed)
+    model = Potential(config.model, sets.elements, rows, found.neighbours, config.seed)
     model.to(sets.train.dtype)
     by_energy = any(row.name == "energy" for row in rows)
     if by_energy:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
-from carten.properties.spec import AtomicVirial, Derivative, Property, Readout, Route, Sum, property_table
+from carten.properties.spec import Property, Readout, Route, property_table
 from carten.train.config import PropertyConfig
 from carten.train.loss import Term
 
@@ -39,32 +39,11 @@ def property_row(name: str, config: PropertyConfig) -> Property:
     row = _known(known[name], config) if name in known else _declared(name, config)
     if config.route is None:
         return row
-    chosen = [route for route in row.routes if _route_name(route) == config.route]
+    chosen = [route for route in row.routes if route.name == config.route]
     if not chosen:
-        there = ", ".join(_route_name(route) for route in row.routes)
+        there = ", ".join(route.name for route in row.routes)
         raise ConfigError(f"properties.{name}.route: expected one of {there}, found {config.route!r}")
     return replace(row, routes=(chosen[0], *(route for route in row.routes if route != chosen[0])))
-
-
-def derived(rows: Sequence[Property]) -> tuple[Property, ...]:
-    """The rows, and every built-in row that follows from the energy and costs one derivative in space.
-
-    A model trained on energies delivers forces, stress and virials, trained on or not.
-    """
-    found = {row.name: row for row in rows}
-    if "energy" in found:
-        cheap = {row.name: row for row in property_table().values() if _from_energy(row.routes[0])}
-        found = {**cheap, **found}
-    return tuple(found.values())
-
-
-def _from_energy(route: Route) -> bool:
-    match route:
-        case Derivative(of="energy", wrt=("positions",) | ("strain",) | "positions" | "strain"):
-            return True
-        case AtomicVirial(of="energy"):
-            return True
-    return False
 
 
 def _known(row: Property, config: PropertyConfig) -> Property:
@@ -96,17 +75,3 @@ def _declared(name: str, config: PropertyConfig) -> Property:
         raise ConfigError(f"properties.{name}.indices: {error}") from error
     routes: tuple[Route, ...] = (Readout("sum"), Readout("mean")) if config.scope == "structure" else (Readout(),)
     return Property(name, config.scope, indices, config.parity or 1, config.unit or "", routes)
-
-
-def _route_name(route: Route) -> str:
-    match route:
-        case Readout(reduce="mean"):
-            return "mean"
-        case Readout():
-            return "readout"
-        case Sum():
-            return "sum"
-        case Derivative():
-            return "derivative"
-        case AtomicVirial():
-            return "atomic_virial"

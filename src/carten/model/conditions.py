@@ -1,0 +1,100 @@
+"""Conditions: what a network can be told about a structure besides its atoms, and the ways to embed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Scope = Literal["structure", "atom", "pair"]
+
+
+def rank_of(indices: str) -> int:
+    """Number of Cartesian indices of a symmetry formula, e.g. 2 for ``"ij=ji; ii=0"``."""
+    return len(indices.split(";")[0].split("=")[0].strip())
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number: smooth bounded functions of ``value / scale`` through a small perceptron, added to the scalars."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """One of a finite set: a learned vector for each.
+
+    Args:
+        values: names or integers as they occur in files; graphs carry the position of the value among them. Training
+            fills them in from the data.
+    """
+
+    values: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fidelity(Category):
+    """A category (level of theory, basis set) with reference energies of its own.
+
+    Args:
+        mode: ``embedding`` tells the network the level, ``heads`` reads each level from the same features with readouts
+            of its own, ``both`` does both.
+    """
+
+    mode: Literal["embedding", "heads", "both"] = "embedding"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A Cartesian tensor: its irreducible parts times learned functions of its magnitude, added to the messages.
+
+    A zero tensor leaves the features exactly unchanged, and the features are smooth there.
+    """
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Moments of atoms that only enter through ``|m_i|^2`` and ``m_i . m_j`` of neighbours: no spin-orbit coupling.
+
+    The features do not change when all moments are rotated or reversed alone, and zero moments leave them unchanged.
+    """
+
+
+Embedding = Scalar | Category | Tensor | Exchange
+
+
+@dataclass(frozen=True)
+class Input:
+    """One condition a model is told.
+
+    Args:
+        name: key in files and configuration.
+        scope: one value per structure or per atom.
+        indices: Cartesian indices and symmetry.
+        parity: eigenvalue under inversion.
+        unit: unit of values.
+        embed: how it enters the features.
+        default: value when a structure does not carry it; ``None`` makes that an error.
+        scale: size of typical values, in ``unit``.
+        ase: name under which ASE keeps it, if any; looked up when there is none under ``name``.
+        note: its meaning and conventions, for people.
+    """
+
+    name: str
+    scope: Scope
+    indices: str
+    parity: int
+    unit: str
+    embed: Embedding
+    default: float | str | None = None
+    scale: float = 1.0
+    ase: str = ""
+    note: str = ""
+
+    @property
+    def rank(self) -> int:
+        """Number of Cartesian indices."""
+        return rank_of(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value, ``(3,) * rank``."""
+        return (3,) * self.rank

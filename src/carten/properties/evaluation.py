@@ -1,0 +1,128 @@
+"""Evaluating a plan: values by name, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from carten.model.graph import Graph
+from carten.properties import pairs
+from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
+from carten.properties.multipoles import dipole, permittivity, quadrupole
+from carten.properties.planning import EDGES, Plan, Source
+from carten.properties.recipes import Recipe, Variable, index_symmetry
+from carten.properties.routes import AtomicVirial, Multipole, Permittivity, Sum
+
+
+class Evaluation:
+    """Values of the properties of a plan.
+
+    Args:
+        plan: what to evaluate.
+        at: the structures, and what is differentiated with respect to.
+        read: value of a property that is read from the features, by name.
+        told: the variables.
+        keep: whether values will be differentiated with respect to parameters.
+        drawn: rows wanted of properties of pairs, see :func:`carten.properties.pairs.derivative`; all by default.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        at: Leaves,
+        read: Callable[[str], Tensor],
+        told: Mapping[str, Variable],
+        keep: bool,
+        drawn: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.at = at
+        self.told = told
+        self.keep = keep
+        self.drawn = drawn or {}
+        self._read = read
+        self._values: dict[str, Tensor] = {}
+        self._derivatives: dict[tuple[Source, str], Tensor] = {}
+        ends = [name for name, row in plan.rows.items() if row.scope == "pair"]
+        self._left = len(plan.steps) + len(ends)
+
+    def value(self, name: str) -> Tensor:
+        """(S, 3, ..), (N, 3, ..) or (P, 3, ..)."""
+        if name not in self._values:
+            self._values[name] = self._evaluate(name)
+        return self._values[name]
+
+    def _evaluate(self, name: str) -> Tensor:
+        row, graph = self.plan.rows[name], self.at.graph
+        match row.routes[0]:
+            case Sum(of):
+                return per_structure(self.value(of), graph)
+            case Permittivity(of):
+                return permittivity(per_volume(self.value(of), graph, atoms=False))
+            case Multipole(charges, dipoles) if row.rank == 1:
+                return dipole(self.value(charges), self.value(dipoles), graph)
+            case Multipole(charges, dipoles):
+                return quadrupole(self.value(charges), self.value(dipoles), self._read(name), graph)
+            case AtomicVirial(of, sign, divide):
+                value = atomic_virials(self._derivative((of, ()), EDGES), self.at)
+                value = value if sign == 1 else sign * value
+                return per_volume(value, graph, atoms=True) if divide else value
+        if name in self.plan.recipes:
+            return self._finish(name, self.plan.recipes[name])
+        return self._read(name)
+
+    def _finish(self, name: str, how: Recipe) -> Tensor:
+        value = self._pairs(name, how) if self.plan.rows[name].scope == "pair" else self.raw((how.base, how.wrt))
+        if list(how.axes) != sorted(how.axes):
+            value = value.permute(0, *(1 + axis for axis in how.axes))
+        if how.factor != 1.0:
+            value = value * how.factor
+        return per_volume(value, self.at.graph, self.plan.rows[name].scope == "atom") if how.per_volume else value
+
+    def raw(self, source: Source) -> Tensor:
+        """A derivative as it comes: components of the base, then those of the variables."""
+        base, wrt = source
+        return self._derivative((base, wrt[:-1]), wrt[-1]) if wrt else self.value(base)
+
+    def _derivative(self, source: Source, variable: str) -> Tensor:
+        if (source, variable) not in self._derivatives:
+            self._differentiate(source)
+        return self._derivatives[source, variable]
+
+    def _differentiate(self, source: Source) -> None:
+        """Everything that a source is differentiated with respect to, in one pass for each of its components."""
+        value = self.raw(source)
+        names = self.plan.steps[source]
+        base, wrt = source
+        create = [self.keep or (base, (*wrt, name)) in self.plan.sources for name in names]
+        retain = self._retain()
+        of_atoms = self.plan.rows[base].scope == "atom" or any(self.told[name].scope == "atom" for name in wrt)
+        if of_atoms:
+            for k, name in enumerate(names):
+                more = retain or k < len(names) - 1
+                self._derivatives[source, name] = gradients_of_atoms(value, self.at.wrt[name], create[k], more)
+            return
+        symmetry = index_symmetry(self.plan.rows[base], wrt, self.told)
+        found = gradients(value, [self.at.wrt[name] for name in names], symmetry, any(create), retain)
+        self._derivatives.update({(source, name): x for name, x in zip(names, found, strict=True)})
+
+    def _pairs(self, name: str, how: Recipe) -> Tensor:
+        value = self.raw((how.base, how.wrt[:-1]))
+        wrt = self.at.wrt[how.wrt[-1]]
+        return pairs.derivative(value, wrt, self.at.graph, self.drawn.get(name), self.keep, self._retain())
+
+    def _retain(self) -> bool:
+        """Whether what leads to the values is needed again after the next pass."""
+        self._left -= 1
+        return self.keep or self._left > 0
+
+
+def per_structure(value: Tensor, graph: Graph, mean: bool = False) -> Tensor:
+    """Sum, or mean, over the atoms of each structure: (N, 3, ..) to (S, 3, ..)."""
+    total = value.new_zeros((graph.n_structures, *value.shape[1:])).index_add(0, graph.structure, value)
+    if not mean:
+        return total
+    counts = torch.bincount(graph.structure, minlength=graph.n_structures).clamp(min=1)
+    return total / counts.view(-1, *[1] * (value.dim() - 1))

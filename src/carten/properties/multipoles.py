@@ -1,0 +1,76 @@
+"""Properties that follow from others by a formula: multipoles from charges, permittivities, sums that must be right."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from ase.data import atomic_masses
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.model.graph import Graph
+
+
+def from_centre_of_mass(graph: Graph) -> Tensor:
+    """(N, 3) positions relative to the centre of mass of each molecule, Å.
+
+    Raises:
+        ModelError: a structure is periodic, so that it has no centre.
+    """
+    if bool(graph.pbc.any()):
+        periodic = int(graph.pbc.any(1).nonzero()[0])
+        raise ModelError(
+            f"structure {periodic} of the batch is periodic, multipoles from charges are for molecules: "
+            "use polarization, or another route"
+        )
+    masses = torch.as_tensor(atomic_masses, dtype=graph.positions.dtype, device=graph.positions.device)[graph.numbers]
+    weighted = torch.cat([masses[:, None] * graph.positions, masses[:, None]], dim=1)
+    sums = weighted.new_zeros(graph.n_structures, 4).index_add(0, graph.structure, weighted)
+    return graph.positions - (sums[:, :3] / sums[:, 3:])[graph.structure]
+
+
+def dipole(charges: Tensor, dipoles: Tensor, graph: Graph) -> Tensor:
+    """``sum_i q_i r_i + d_i`` about the centre of mass, (S, 3) in e Å from (N,) and (N, 3)."""
+    values = charges[:, None] * from_centre_of_mass(graph) + dipoles
+    return values.new_zeros(graph.n_structures, 3).index_add(0, graph.structure, values)
+
+
+def quadrupole(charges: Tensor, dipoles: Tensor, quadrupoles: Tensor, graph: Graph) -> Tensor:
+    """``sum_i t_i + 3/2 STF(q_i r_i r_i + r_i d_i + d_i r_i)`` about the centre of mass, (S, 3, 3) in e Å^2.
+
+    Args:
+        charges: (N,) q, e.
+        dipoles: (N, 3) d, e Å.
+        quadrupoles: (N, 3, 3) t, symmetric and traceless, e Å^2.
+        graph: the molecules.
+
+    Source: A. D. Buckingham, Q. Rev. Chem. Soc. 13, 183 (1959): ``1/2 sum q (3 r_i r_j - r^2 delta_ij)``.
+    """
+    r = from_centre_of_mass(graph)
+    half = 0.5 * charges[:, None] * r + dipoles
+    second = torch.einsum("na,nb->nab", r, half)
+    second = second + second.mT
+    trace = torch.einsum("naa->n", second)[:, None, None] / 3
+    values = quadrupoles + 1.5 * (second - trace * torch.eye(3, dtype=second.dtype, device=second.device))
+    return values.new_zeros(graph.n_structures, 3, 3).index_add(0, graph.structure, values)
+
+
+def permittivity(polarizability: Tensor) -> Tensor:
+    """``1 + 4 pi alpha / volume``, (S, 3, 3) from the polarizability per volume, (S, 3, 3) without unit."""
+    return torch.eye(3, dtype=polarizability.dtype, device=polarizability.device) + 4 * math.pi * polarizability
+
+
+def balance(values: Tensor, weights: Tensor, total: Tensor, graph: Graph) -> Tensor:
+    """``v_i + w_i / sum_j w_j (total - sum_j v_j)`` within each structure.
+
+    Args:
+        values: (N, 3, ..).
+        weights: (N,) positive.
+        total: (S, 3, ..).
+        graph: the structures.
+    """
+    sums = total.new_zeros(total.shape).index_add(0, graph.structure, values)
+    norm = weights.new_zeros(graph.n_structures).index_add(0, graph.structure, weights)
+    share = (weights / norm[graph.structure]).view(-1, *[1] * (values.dim() - 1))
+    return values + share * (total - sums)[graph.structure]

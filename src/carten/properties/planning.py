@@ -1,0 +1,168 @@
+"""Planning by name: which rows a model has, how each is obtained, and the derivatives that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from carten.errors import ModelError
+from carten.properties.recipes import POSITIONS, STRAIN, Recipe, Rows, Variable, recipe
+from carten.properties.routes import (
+    AtomicVirial,
+    Balanced,
+    Derivative,
+    Multipole,
+    Permittivity,
+    Property,
+    Readout,
+    Route,
+    Sum,
+)
+
+
+def sources(row: Property) -> tuple[str, ...]:
+    """Names of the properties that a property is obtained from."""
+    match row.routes[0]:
+        case Sum(of) | Derivative(of) | AtomicVirial(of) | Permittivity(of):
+            return (of,)
+        case Multipole(charges, dipoles):
+            return (charges, dipoles)
+    return ()
+
+
+def has_readout(row: Property) -> bool:
+    """Whether a property has parameters of its own."""
+    return isinstance(row.routes[0], Readout | Balanced) or (isinstance(row.routes[0], Multipole) and row.rank > 1)
+
+
+def needed_inputs(row: Property) -> tuple[str, ...]:
+    """Names of the inputs without which a property can't be obtained from its sources."""
+    match row.routes[0]:
+        case Derivative(wrt=wrt):
+            return tuple(dict.fromkeys(name for name in wrt if name not in (POSITIONS.name, STRAIN.name)))
+        case Balanced(total=total) if total:
+            return (total,)
+    return ()
+
+
+def with_sources(names: Sequence[str], table: Rows) -> dict[str, Property]:
+    """The named rows and all that they are obtained from, sources first.
+
+    Raises:
+        ModelError: when a name is not in the table, or a property is obtained from itself.
+    """
+    ordered: dict[str, Property] = {}
+
+    def visit(name: str, above: tuple[str, ...] = ()) -> None:
+        if name in ordered:
+            return
+        if name in above:
+            raise ModelError(f"a property can't be obtained from itself: {' from '.join((*above, name))}")
+        if name not in table:
+            raise ModelError(f"no property {name!r} here; there are: {', '.join(table)}")
+        for source in sources(table[name]):
+            visit(source, (*above, name))
+        ordered[name] = table[name]
+
+    for name in names:
+        visit(name)
+    return ordered
+
+
+def settled(requested: Sequence[Property], table: Rows, told: Mapping[str, Variable]) -> dict[str, Property]:
+    """All rows of a model, sources first.
+
+    Those requested, by their first route. Those they are obtained from, by the first route that takes no parameters of
+    its own, else by the first. And every other row of the table that takes none: sums, and derivatives with respect to
+    positions, strain and the inputs.
+
+    Args:
+        requested: rows to predict.
+        table: all rows there are.
+        told: variables of the inputs, besides positions and strain.
+
+    Raises:
+        ModelError: see :func:`with_sources`.
+    """
+    wanted = {row.name: row for row in requested}
+    table = {**table, **wanted}
+    free: dict[str, Property] = {}
+    for _ in table:  # until nothing new is found
+        found = {
+            name: replace(row, routes=(route, *(other for other in row.routes if other != route)))
+            for name, row in table.items()
+            if name not in wanted and (route := _free_route(row, {*wanted, *free}, told)) is not None
+        }
+        if found.keys() == free.keys():
+            break
+        free = found
+    rows = with_sources(tuple(wanted), {**table, **free})
+    return with_sources((*rows, *free), {**table, **free})
+
+
+def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable]) -> Route | None:
+    """The first route without parameters, among properties that are there and the variables."""
+    for route in row.routes:
+        tried = replace(row, routes=(route,))
+        if has_readout(tried) or not all(name in there for name in sources(tried)):
+            continue
+        if all(name in told for name in needed_inputs(tried)):
+            return route
+    return None
+
+
+Source = tuple[str, tuple[str, ...]]
+"""A property and what it was differentiated with respect to so far."""
+
+EDGES = "edges"
+"""The variable of atomic virials: vectors of edges."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it takes to evaluate some properties.
+
+    Args:
+        rows: they and their sources, sources first.
+        recipes: of the derivatives among them.
+        steps: what each source is differentiated with respect to, all in one pass for each component of the source.
+        sources: all that is differentiated, also into properties of pairs.
+        variables: all that is differentiated with respect to.
+    """
+
+    rows: Rows
+    recipes: Mapping[str, Recipe]
+    steps: Mapping[Source, tuple[str, ...]]
+    sources: frozenset[Source]
+    variables: frozenset[str]
+
+
+def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan:
+    """Plan the evaluation of some properties of a model.
+
+    Args:
+        names: the properties.
+        rows: all of the model.
+        told: positions, strain and the variables of the inputs.
+
+    Raises:
+        ModelError: see :func:`with_sources` and :func:`recipe`.
+    """
+    chosen = with_sources(names, rows)
+    recipes = {name: recipe(row, rows, told) for name, row in chosen.items() if isinstance(row.routes[0], Derivative)}
+    steps: dict[Source, dict[str, None]] = {}
+    ends: set[Source] = set()
+    for name, how in recipes.items():
+        for k, variable in enumerate(how.wrt):
+            if chosen[name].scope == "pair" and k == len(how.wrt) - 1:
+                ends.add((how.base, how.wrt[:k]))
+            else:
+                steps.setdefault((how.base, how.wrt[:k]), {})[variable] = None
+    for row in chosen.values():
+        if isinstance(route := row.routes[0], AtomicVirial):
+            if rows[route.of].rank or rows[route.of].scope != "structure" or route.of in recipes:
+                raise ModelError(f"property {row.name!r}: {route.of!r} is no energy of structures")
+            steps.setdefault((route.of, ()), {})[EDGES] = None
+    wrt = {variable for group in steps.values() for variable in group} | {how.wrt[-1] for how in recipes.values()}
+    groups = {source: tuple(group) for source, group in steps.items()}
+    return Plan(chosen, recipes, groups, frozenset({*groups, *ends}), frozenset(wrt))

@@ -1,0 +1,167 @@
+"""Rows of the property table and the routes by which a property may be obtained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from carten.errors import ModelError
+from carten.model.conditions import Scope, rank_of
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Read from the features of atoms; a structure's value is the sum (extensive) or mean (intensive) over them."""
+
+    reduce: Literal["sum", "mean"] = "sum"
+
+    @property
+    def name(self) -> str:
+        """In configurations."""
+        return "readout" if self.reduce == "sum" else "mean"
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Read from the features of atoms, then corrected so that the atoms of a structure add up to a total.
+
+    ``v_i = readout_i + w_i / sum_j w_j (total - sum_j readout_j)``. With ``by="softness"``, w_i > 0 is read as well:
+    this is the minimum of ``sum_i chi_i v_i + v_i^2 / (2 w_i)`` under the constraint, with ``readout_i = -w_i chi_i``
+    (electronegativity equalisation with atomic hardnesses 1 / w_i).
+
+    Args:
+        total: the input that is the total, ``""`` for zero.
+        by: the weights w: 1, or softnesses.
+    """
+
+    total: str = ""
+    by: Literal["uniform", "softness"] = "uniform"
+
+    @property
+    def name(self) -> str:
+        """In configurations."""
+        return "balanced" if self.by == "uniform" else "equalised"
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum over atoms of another property, plus additive terms."""
+
+    of: str
+    name = "sum"
+
+
+@dataclass(frozen=True)
+class Multipole:
+    """Dipole or quadrupole about the centre of mass from charges q and dipoles d of atoms, for molecules.
+
+    Rank 1: ``sum_i q_i r_i + d_i``. Rank 2: ``sum_i t_i + 3/2 STF(q_i r_i r_i + r_i d_i + d_i r_i)`` with a traceless
+    t_i that is read from the features.
+    """
+
+    charges: str = "charges"
+    dipoles: str = "atomic_dipoles"
+    name = "multipole"
+
+
+@dataclass(frozen=True)
+class Permittivity:
+    """``1 + 4 pi of / volume`` for a polarizability ``of`` in units of volume."""
+
+    of: str
+    name = "permittivity"
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """``sign * d^n(of) / d(wrt_1) .. d(wrt_n)``, divided by the volume of the cell if asked.
+
+    Each of ``wrt`` is positions, strain or an input. The indices of the property are those of ``of`` followed by those
+    of each ``wrt``; units are converted to that of the property.
+    """
+
+    of: str
+    wrt: tuple[str, ...]
+    sign: int = 1
+    per_volume: bool = False
+    name = "derivative"
+
+    def __post_init__(self) -> None:
+        if type(self.wrt) is not tuple or not self.wrt:
+            raise ModelError(f"a derivative of {self.of!r} is with respect to a tuple of names, found {self.wrt!r}")
+
+
+@dataclass(frozen=True)
+class AtomicVirial:
+    """``-1/2 sum_edges (d(of)/d r_e) r_e`` over the edges an atom takes part in: adds up to the virial.
+
+    Times ``sign`` and divided by the volume of the cell if asked.
+    """
+
+    of: str
+    sign: int = 1
+    per_volume: bool = False
+    name = "atomic_virial"
+
+
+Route = Readout | Balanced | Sum | Multipole | Permittivity | Derivative | AtomicVirial
+
+
+@dataclass(frozen=True)
+class Property:
+    """One thing a model predicts.
+
+    Args:
+        name: key in results, files and configuration.
+        scope: one value per structure, per atom, or per ordered pair of atoms of a structure.
+        indices: Cartesian indices and their symmetry, ``""`` (scalar), ``"i"``, ``"ij"``, ``"ij=ji"``,
+            ``"ij=ji; ii=0"``, ..
+        parity: eigenvalue under inversion of the whole tensor (a polar vector -1, an axial vector +1).
+        unit: unit of values in memory, results and files.
+        routes: ways to obtain it, the default first.
+        report: unit in which errors are reported.
+        modulo: ``"lattice"`` for dipoles of periodic cells, which are defined up to e times lattice vectors: errors are
+            folded.
+        total: what the atoms of a structure add up to, where a sum rule says so: ``"zero"`` or an input.
+        ase: name under which ASE knows it, where that differs.
+        note: conventions (sign, origin, meaning of the indices), for people.
+    """
+
+    name: str
+    scope: Scope
+    indices: str
+    parity: int
+    unit: str
+    routes: tuple[Route, ...] = (Readout(),)
+    report: str = ""
+    modulo: Literal["", "lattice"] = ""
+    total: str = ""
+    ase: str = ""
+    note: str = ""
+
+    @property
+    def rank(self) -> int:
+        """Number of Cartesian indices."""
+        return rank_of(self.indices)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value, ``(3,) * rank``."""
+        return (3,) * self.rank
+
+    @property
+    def extensive(self) -> bool:
+        """Whether a structure's value grows with its number of atoms (errors are then also given per atom)."""
+        if self.scope != "structure":
+            return False
+        match self.routes[0]:
+            case Readout(reduce="mean") | Permittivity():
+                return False
+            case Derivative(per_volume=True):
+                return False
+        return True
+
+    @property
+    def report_unit(self) -> str:
+        """Unit in which errors are reported."""
+        return self.report or self.unit
