@@ -3,7 +3,9 @@
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
+from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
@@ -37,3 +39,16 @@ def slab() -> Atoms:
 
 def diamond() -> Atoms:
     return bulk("C", cubic=True) * (2, 2, 2)
+
+
+def labelled(count: int, seed: int = 0) -> list[Atoms]:
+    """Distorted ethanol molecules with energies and forces of a model that does not change."""
+    frames, teacher = [], small_model(properties=("energy", "forces"))
+    for number in range(count):
+        atoms = ethanol()
+        atoms.rattle(0.08, seed=1000 * seed + number)
+        atoms.calc = Calculator(teacher)
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    return frames

@@ -158,7 +158,7 @@ def info(
         typer.echo(json.dumps({**head, "parameters": parameters}, indent=2, ensure_ascii=False))
         return
     for name, text in description(head, parameters):
-        typer.echo(f"{name:<14}{text}" if "\n" not in text else f"{name}\n{text}")
+        typer.echo(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}")
 
 
 def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str, str]]:
@@ -168,9 +168,11 @@ def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str,
 
     network, provenance = head["network"], head["provenance"]
     symbols = {str(number): chemical_symbols[number] for number in head["elements"]}
+    made_for = [row["name"] for row in head["properties"]]
     yield "format", f"{head['format']}, written by carten {head['version']}"
     yield "elements", " ".join(symbols.values())
-    yield "predicts", ", ".join(f"{name} ({unit})" for name, unit in head["units"].items())
+    yield "predicts", ", ".join(f"{name} ({head['units'][name]})" for name in made_for)
+    yield "by derivation", ", ".join(name for name in head["units"] if name not in made_for)
     yield (
         "network",
         f"{network['preset']}, {network['n_layers']} layers, {network['n_channels']} channels, "
@@ -185,7 +187,18 @@ def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str,
     if "epoch" in provenance:
         minutes = f"{provenance['minutes']:.1f} minutes"
         yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"
-    if "validation" in provenance:
-        yield "validation", ", ".join(f"{name} {value:.4g}" for name, value in provenance["validation"].items())
+    yield from (("validation", text) for text in _validation(head))
     if "config" in provenance:
         yield "configuration", yaml.safe_dump(provenance["config"], sort_keys=False, allow_unicode=True)
+
+
+def _validation(head: Mapping[str, Any]) -> Iterator[str]:
+    """Errors on the validation set, a line for each property."""
+    from carten.properties.rows import load_property
+    from carten.report.text import number, unit
+
+    found = head["provenance"].get("validation", {})
+    for row in map(load_property, head["properties"]):
+        if f"{row.name}_rmse" in found:
+            rmse, mae = (number(found[f"{row.name}_{kind}"]) for kind in ("rmse", "mae"))
+            yield f"{row.name} RMSE {rmse}, MAE {mae} {unit(row.report_unit)}"

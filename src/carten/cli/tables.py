@@ -31,7 +31,7 @@ def _line(name: str, found: Statistics) -> list[str]:
 
 def training_table(sets: Mapping[str, Mapping[str, float]], rows: Mapping[str, Property]) -> Table:
     """Errors of the best model on several sets, from the metrics of training."""
-    table = _table("", *(f"{kind} {name}" for name in sets for kind in ("RMSE", "MAE")))
+    table = _table("", *(f"{name} {kind}" for name in sets for kind in ("RMSE", "MAE")))
     for name, row in rows.items():
         for suffix in ("", "_per_atom"):
             values = [values.get(f"{name}{suffix}_{kind}") for values in sets.values() for kind in ("rmse", "mae")]

@@ -1,0 +1,201 @@
+"""Every command, end to end, on what one small training run made."""
+
+import csv
+import json
+import resource
+import subprocess
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+
+import carten
+from carten.cli.application import message
+from carten.model.config import PRESETS
+from carten.ops.library import BACKENDS
+from carten.train.config import Config
+from small import labelled
+
+COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "bench", "demo")
+
+
+def test_help_names_every_command(run):
+    said = run("--help")
+    assert said.code == 0
+    for command in COMMANDS:
+        assert f" {command} " in said.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    said = run(command, "--help")
+    assert said.code == 0
+    assert len(said.out.split()) > 20
+    assert run("--version").out == f"carten {carten.__version__}\n"
+
+
+def test_help_is_there_at_once():
+    program = "import sys; from carten.cli import app; print(*{'torch', 'ase', 'numpy', 'scipy'} & set(sys.modules))"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.split() == [], "these take time and are not needed to show help"
+    assert after.ru_utime - before.ru_utime < 1.0
+
+
+def test_choices_are_those_of_the_library(run):
+    for name in PRESETS:
+        assert name in run("init", "--help").out
+    for name in BACKENDS:
+        assert name in run("bench", "--help").out
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_init_prints_the_defaults(run, preset):
+    document = yaml.safe_load(run("init", "--preset", preset).out)
+    found = Config.parse(document).model_dump()
+    default = Config.parse({"data": {"train": "train.extxyz"}, "model": {"preset": preset}}).model_dump()
+    for name, unit in (("energy", "eV"), ("forces", "eV/Angstrom")):
+        assert found["properties"][name]["key"] == name
+        assert found["properties"][name]["unit"] == unit
+        found["properties"][name].update(key=None, unit=None)
+    assert found == default
+
+
+def test_init_finds_labels_by_their_endings(run, tmp_path):
+    frames = labelled(2)
+    for atoms in frames:
+        atoms.info["REF_energy"], atoms.arrays["dft_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.info["dipole_moment"] = np.zeros(3)
+        atoms.calc = None
+    ase.io.write(tmp_path / "data.extxyz", frames)
+    document = yaml.safe_load(run("init", "--data", tmp_path / "data.extxyz").out)
+    keys = {name: row["key"] for name, row in document["properties"].items()}
+    assert keys == {"energy": "REF_energy", "forces": "dft_forces"}
+
+
+def test_check_reports(run, trained):
+    said = run("check", trained.train)
+    assert said.code == 0
+    assert "12 structures of 9 to 9 atoms" in said.out
+    assert "energy: 12 of 12 structures" in said.out
+    assert run("check", trained.train, "--label", "energy=energy:meV").out != said.out
+
+
+def test_train_reports_errors_and_what_comes_next(trained):
+    assert "forces  meV/Å" in trained.said.out
+    assert "carten evaluate" in trained.said.out
+    assert trained.model.exists()
+
+
+def test_train_goes_on(run, trained):
+    config = trained.folder / "config.yaml"
+    refused = run("train", config)
+    assert refused.code == 1
+    assert "--resume" in refused.err
+    assert run("train", config, "--resume").code == 0
+
+
+def test_evaluate_writes_numbers_and_a_report(run, trained, tmp_path):
+    numbers, report = tmp_path / "errors.json", tmp_path / "report.html"
+    arguments = ("evaluate", trained.model, trained.test, "--json", numbers, "--report", report)
+    said = run(*arguments)
+    assert said.code == 0
+    assert str(report) in said.out.replace("\n", "")
+    found = json.loads(numbers.read_text())
+    frames = ase.io.read(trained.test, ":")
+    atoms, errors = frames[0].copy(), []
+    atoms.calc = carten.Calculator(trained.model)
+    for frame in frames:
+        atoms.positions = frame.positions
+        errors.append(atoms.get_forces() - frame.get_forces())
+    forces = found["properties"]["forces"]
+    assert forces["rmse"] == pytest.approx(1000 * np.sqrt(np.mean(np.square(errors))), rel=1e-5)
+    assert (forces["unit"], forces["count"], found["structures"]) == ("meV/Angstrom", 5 * 9 * 3, 5)
+    assert "Learning curves" in report.read_text()
+    again = run(*arguments)
+    assert again.code == 1
+    assert "exists already" in again.err
+    assert run(*arguments, "--overwrite").code == 0
+
+
+def test_evaluate_takes_other_names_and_units(run, trained, tmp_path):
+    frames = ase.io.read(trained.test, ":")
+    for atoms in frames:
+        atoms.info["mine"] = 1000 * atoms.get_potential_energy()
+        atoms.calc = None
+    ase.io.write(tmp_path / "other.extxyz", frames)
+    for number, arguments in enumerate([(trained.test,), (tmp_path / "other.extxyz", "--label", "energy=mine:meV")]):
+        assert run("evaluate", trained.model, *arguments, "--json", tmp_path / f"{number}.json").code == 0
+    found = [json.loads((tmp_path / f"{number}.json").read_text())["properties"] for number in (0, 1)]
+    assert set(found[1]) == {"energy"}
+    assert found[1]["energy"]["rmse"] == pytest.approx(found[0]["energy"]["rmse"], rel=1e-6)
+
+
+def test_predict_writes_what_the_calculator_says(run, trained, tmp_path):
+    output = tmp_path / "out.extxyz"
+    assert run("predict", trained.model, trained.test, "-o", output).code == 0
+    read = ase.io.read(output, ":")
+    atoms = read[2].copy()
+    atoms.calc = carten.Calculator(trained.model)
+    assert read[2].get_potential_energy() == pytest.approx(atoms.get_potential_energy(), rel=1e-7)
+    np.testing.assert_allclose(read[2].get_forces(), atoms.get_forces(), atol=1e-5)
+    assert run("predict", trained.model, trained.test, "-o", output).code == 1
+    beside = ("--overwrite", "--prefix", "carten_", "--properties", "energy")
+    assert run("predict", trained.model, trained.test, "-o", output, *beside).code == 0
+    last = ase.io.read(output)
+    assert last.info["carten_energy"] == pytest.approx(read[-1].get_potential_energy(), rel=1e-7)
+    assert last.get_potential_energy() == pytest.approx(labelled(5, seed=1)[-1].get_potential_energy(), rel=1e-7)
+
+
+def test_md_runs_and_goes_on(run, trained, tmp_path):
+    output = tmp_path / "md.extxyz"
+    said = run("md", trained.model, trained.test, "-o", output, "--steps", 20)
+    assert said.code == 0
+    for word in ("temperature", "energy drift", "steps/s", "ns/day"):
+        assert word in said.out
+    assert len(ase.io.read(output, ":")) == 3
+    assert run("md", trained.model, trained.test, "-o", output, "--steps", 40).code == 1
+    assert run("md", trained.model, trained.test, "-o", output, "--steps", 40, "--restart").code == 0
+    with output.with_suffix(".csv").open(newline="") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == [0, 10, 20, 30, 40]
+
+
+def test_md_has_thermostats(run, trained, tmp_path):
+    for ensemble in ("langevin", "bussi"):
+        output = tmp_path / f"{ensemble}.extxyz"
+        assert run("md", trained.model, trained.test, "-o", output, "--steps", 2, "--ensemble", ensemble).code == 0
+    assert run("md", trained.model, trained.test, "--ensemble", "npt").code == 2
+
+
+def test_info_tells_what_a_model_is(run, trained):
+    said = run("info", trained.model)
+    assert said.code == 0
+    assert "elements       H C O" in said.out
+    assert "forces RMSE" in said.out
+    head = json.loads(run("info", trained.model, "--json").out)
+    model = carten.load(trained.model)
+    assert head["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert head["elements"] == list(model.elements)
+    assert head["provenance"]["config"]["training"]["epochs"] == 3
+
+
+@pytest.mark.parametrize("what", ["model", "tace"])
+def test_bench_measures(run, trained, tmp_path, what):
+    model = trained.model if what == "model" else what
+    numbers = tmp_path / "bench.json"
+    said = run("bench", model, "--system", "ethanol", "--seconds", 0, "--json", numbers, "--backend", "reference")
+    assert said.code == 0
+    found = json.loads(numbers.read_text())
+    assert (found["n_atoms"], found["backend"], found["dtype"]) == (9, "reference", "float32")
+    assert found["us_per_atom"] > 0
+    assert found["peak_memory_mb"] > 10
+    assert found["atom_steps_per_second"] == pytest.approx(1e6 / found["us_per_atom"])
+
+
+def test_an_error_of_the_system_names_its_file():
+    assert message(FileNotFoundError(2, "No such file or directory", "a.xyz")) == "a.xyz: No such file or directory"
+    assert message(OSError(28, "No space left on device")) == "No space left on device"
+    assert message(FileExistsError("b exists already")) == "b exists already"
