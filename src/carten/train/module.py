@@ -162,7 +162,7 @@ class Fit(LightningModule):
         self.train_loss = self._combined(self._trained)
         self._trained.zero_()
         self.schedule.observe(self.results["loss"])
-        self.log("validation_loss", self.results["loss"])
+        self.log("validation_loss", self.results["loss"], sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         self._begin()

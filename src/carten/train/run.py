@@ -90,7 +90,8 @@ def _train(config: Config, resume: bool, console: Console) -> TrainResult:
     wanted = terms(config.properties)
     sets = read_sets(config, wanted)
     model = build(config, sets, wanted)
-    console.print(_summary(config, sets, model), highlight=False, soft_wrap=True)
+    if trainer.is_global_zero:
+        console.print(_summary(config, sets, model), highlight=False, soft_wrap=True)
     batches = Batches(config, sets)
     schedule, length = Schedule(config.schedule), _length(config, batches)
     fit = Fit(model, wanted, config.optimizer, schedule, length, config.training.ema)
