@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import property_table
+from carten.properties.spec import Input, property_table
 
 NETWORK = {"n_layers": 1, "n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "cutoff": 4.0}
 
@@ -17,10 +17,11 @@ def small_model(
     elements: tuple[int, ...] = (1, 6, 8),
     properties: tuple[str, ...] = ("energy", "forces", "dipole"),
     dtype: torch.dtype = torch.float64,
+    inputs: tuple[Input, ...] = (),
 ) -> Potential:
     rows = [property_table()[name] for name in properties]
     config = NetworkConfig.model_validate(NETWORK | {"radial": {"hidden": (8,)}})
-    return Potential(config, elements, rows, seed=3).to(dtype).freeze()
+    return Potential(config, elements, rows, seed=3, inputs=inputs).to(dtype).freeze()
 
 
 def ethanol() -> Atoms:

@@ -12,6 +12,7 @@ from carten.data.neighbours import graph
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.io import save
+from carten.properties.spec import input_table
 from small import diamond, ethanol, oxide, small_model
 
 STEP = 1e-4
@@ -129,6 +130,53 @@ def test_single_precision_is_close_and_does_not_depend_on_the_origin():
     scale = np.abs(exact).max()
     assert 0.0 < np.abs(near - exact).max() < 1e-5 * scale
     assert np.abs(far - near).max() < 1e-5 * scale  # 1e4 Å in float32 would be wrong by 1e-3 Å
+
+
+@pytest.fixture
+def charged():
+    """Ethanol and a calculator whose model is told the total charge and the partial charges."""
+    names = {name: input_table()[name] for name in ("total_charge", "partial_charges", "electric_field")}
+    atoms, calls = ethanol(), []
+    atoms.calc = Calculator(small_model(inputs=tuple(names.values())))
+    atoms.calc.model.register_forward_pre_hook(lambda _, arguments: calls.append(arguments[0].inputs))
+    atoms.info["total_charge"] = 1.0
+    atoms.set_initial_charges(np.linspace(-1.0, 1.0, 9))
+    return atoms, calls
+
+
+def test_inputs_are_read_from_the_structure(charged):
+    atoms, calls = charged
+    before = atoms.get_potential_energy()
+    assert calls[0]["total_charge"].tolist() == [1.0]
+    assert calls[0]["partial_charges"].tolist() == atoms.get_initial_charges().tolist()
+    assert calls[0]["electric_field"].tolist() == [[0.0, 0.0, 0.0]]
+    atoms.get_forces()
+    assert len(calls) == 1
+    atoms.info["total_charge"] = 0.0
+    assert abs(atoms.get_potential_energy() - before) > 1e-6
+    atoms.info["electric_field"] = [0.0, 0.1, 0.0]
+    atoms.get_potential_energy()
+    assert [len(calls), calls[-1]["electric_field"].tolist()] == [3, [[0.0, 0.1, 0.0]]]
+
+
+def test_inputs_of_the_calculator_come_first_and_can_change(charged):
+    atoms, calls = charged
+    atoms.calc.inputs["total_charge"] = -1.0
+    atoms.get_potential_energy()
+    atoms.calc.inputs["total_charge"] = -2.0
+    atoms.get_potential_energy()
+    atoms.get_potential_energy()
+    assert [call["total_charge"].item() for call in calls] == [-1.0, -2.0]
+
+
+def test_missing_and_misshapen_inputs_are_errors(charged):
+    atoms, _ = charged
+    atoms.info.clear()
+    with pytest.raises(DataError, match=r'C2OH6: input total_charge \("total_charge"\) is missing'):
+        atoms.get_potential_energy()
+    atoms.info["total_charge"] = [1.0, 2.0]
+    with pytest.raises(DataError, match=r"total_charge has shape \(2,\)"):
+        atoms.get_potential_energy()
 
 
 def test_a_file_is_a_model(tmp_path):
