@@ -6,7 +6,8 @@ import ctypes
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,10 @@ from carten.ops import compiler
 from carten.ops.codegen import source
 from carten.ops.driver import width
 from carten.ops.index import Index
-from carten.ops.plan import Array, Plan
+from carten.ops.plan import Array, Plan, Step
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 GENERATOR = ("program.py", "schedule.py", "layout.py", "codegen.py", "driver.py", "prelude.h")
-MAX_COPIES = 1 << 24
-"""Numbers in the copies that threads make of outputs, above a quarter of what belongs to the sites."""
 
 
 def supports(operands: Sequence[Tensor]) -> bool:
@@ -51,8 +50,9 @@ def _kernel(plan: Plan, dtype: torch.dtype, channels: int) -> _Kernel:
 class _Kernel:
     """A plan compiled for one data type and number of channels.
 
-    One pass over the sites gives all outputs, unless the copies that threads then need of outputs scattered in other
-    orders than the sites' would be too large: then there is one pass for every index that scatters.
+    One pass over the sites gives all outputs. Those that are scattered by another index than the one whose order the
+    pass follows are *strewn*: each thread adds to its own copy. Where these copies would be as large as the sites'
+    own numbers, such an output is *deferred*: written site by site, then summed by a second pass in the right order.
     """
 
     def __init__(self, plan: Plan, dtype: torch.dtype, channels: int) -> None:
@@ -63,71 +63,86 @@ class _Kernel:
         self.outputs = [(a.index, _shape(a, channels)) for a in plan.outputs]
         self.indices = plan.indices
         self.followed = followed(plan)
-        self.strewn = [(a.index, width(a, channels)) for a in plan.outputs if a.index not in ("", self.followed)]
-        self.local = sum(width(a, channels) for a in (*plan.inputs, *plan.outputs) if not a.index)
+        self.strewn = list(dict.fromkeys(a.index for a in plan.outputs if a.index not in ("", self.followed)))
+        self.passes: dict[tuple[str, ...], _Pass] = {}
 
-    @cached_property
-    def together(self) -> list[_Pass]:
-        """All outputs in one pass."""
-        return [_Pass(self.plan, self.plan, self.followed, self.dtype, self.channels)]
-
-    @cached_property
-    def apart(self) -> list[_Pass]:
-        """One pass for every index that scatters."""
-        return [_Pass(self.plan, part, name, self.dtype, self.channels) for name, part in split(self.plan)]
+    def main(self, deferred: tuple[str, ...]) -> _Pass:
+        """The pass over the sites, with outputs scattered by these indices left at the sites."""
+        if deferred not in self.passes:
+            outputs = tuple(replace(a, index="") if a.index in deferred else a for a in self.plan.outputs)
+            plan = replace(self.plan, outputs=outputs)
+            self.passes[deferred] = _Pass(plan, self.followed, self.dtype, self.channels)
+        return self.passes[deferred]
 
     def __call__(self, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
+        kept = self.checked(operands, indices, n_sites)
+        threads = torch.get_num_threads()
         rows = {name: indices[name].rows for name in self.indices}
-        rows[""] = n_sites
+        rows.update({"": n_sites})
+        deferred = tuple(name for name in self.strewn if 2 * (threads - 1) * rows[name] >= max(n_sites, 1))
+        results = [
+            torch.empty((n_sites if index in deferred else rows[index], *shape), dtype=self.dtype)
+            for index, shape in self.outputs
+        ]
+        self.main(deferred)(kept, results, indices, n_sites)
+        for n, (index, shape) in enumerate(self.outputs) if deferred else ():
+            if index in deferred:
+                total = torch.empty((rows[index], *shape), dtype=self.dtype)
+                sums = _sums(self.plan.outputs[n].size, self.plan.outputs[n].channels, self.dtype, self.channels)
+                sums([results[n]], [total], {"row": indices[index]}, n_sites)
+                results[n] = total
+        return tuple(results)
+
+    def checked(self, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> list[Tensor]:
+        """Contiguous operands of the right shapes."""
         kept = list(operands)
         for n, (name, index, shape) in enumerate(self.inputs):
             x = kept[n]
-            if x.shape != (rows[index], *shape) or x.dtype != self.dtype:
-                expected, found = f"{self.dtype} of shape {(rows[index], *shape)}", f"{x.dtype} of {tuple(x.shape)}"
+            rows = indices[index].rows if index else n_sites
+            if x.shape != (rows, *shape) or x.dtype != self.dtype:
+                expected, found = f"{self.dtype} of shape {(rows, *shape)}", f"{x.dtype} of {tuple(x.shape)}"
                 raise ValueError(f"operand {name!r} has to be {expected}, found {found}")
             if not x.is_contiguous():
                 kept[n] = x.contiguous()
-        results = [torch.empty((rows[index], *shape), dtype=self.dtype) for index, shape in self.outputs]
-        addresses = {name: indices[name].address(n_sites) for name in self.indices}
-        inputs = [x.data_ptr() for x in kept]
-        threads = torch.get_num_threads()
-        copies = (threads - 1) * sum(rows[index] * numbers for index, numbers in self.strewn)
-        for part in self.together if copies <= MAX_COPIES + n_sites * self.local // 4 else self.apart:
-            outputs = [results[n].data_ptr() for n in part.positions]
-            part([*inputs, *outputs, *part.addresses(addresses, indices, n_sites, threads)])
-        return tuple(results)
+        return kept
+
+
+@cache
+def _sums(size: int, channels: bool, dtype: torch.dtype, n_channels: int) -> _Pass:
+    """Sums over the sites of each row."""
+    inputs, outputs = (Array("x", size, channels),), (Array("sum", size, channels, "row"),)
+    step = Step("sum", "x", "", tuple((n, n, 0, 1.0) for n in range(size)))
+    return _Pass(Plan(inputs, (), outputs, (step,)), "row", dtype, n_channels)
 
 
 class _Pass:
     """One compiled function."""
 
-    def __init__(self, whole: Plan, plan: Plan, followed: str, dtype: torch.dtype, channels: int) -> None:
-        names = [a.name for a in whole.outputs]
-        self.positions = [names.index(a.name) for a in plan.outputs]
-        self.gathered = [a.index for a in plan.inputs if a.index]
+    def __init__(self, plan: Plan, followed: str, dtype: torch.dtype, channels: int) -> None:
+        gathered = [a.index for a in plan.inputs if a.index]
         self.strewn = [a.index for a in plan.outputs if a.index not in ("", followed)]
+        self.indices = [*gathered, *self.strewn]
         self.followed = followed
         key = "\n".join((plan.digest, followed, SCALARS[dtype], str(channels), _generator()))
         library = compiler.load(key, lambda: source(plan, SCALARS[dtype], channels, followed))
         self.function: Callable[..., None] = library.run
         self.function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self.function.restype = None
-        n_indices = len(self.gathered) + 2 * len(self.strewn)
-        self.pack: Any = ctypes.c_int64 * (len(plan.inputs) + len(plan.outputs) + n_indices + 5)
+        n_operands = len(plan.inputs) + len(plan.outputs)
+        self.pack: Any = ctypes.c_int64 * (n_operands + len(self.indices) + len(self.strewn) + 5)
 
-    def addresses(
-        self, addresses: Mapping[str, int], indices: Mapping[str, Index], n_sites: int, threads: int
-    ) -> list[int]:
-        """What follows the operands in the arguments."""
+    def __call__(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
+    ) -> None:
+        arguments = [x.data_ptr() for x in (*inputs, *outputs)]
+        arguments += [indices[name].address(n_sites) for name in self.indices]
         key = order = rows = 0
         if self.followed:
             index = indices[self.followed]
-            key, rows = addresses[self.followed], index.rows
+            key, rows = index.address(n_sites), index.rows
             order = 0 if index.order is None else index.order.data_ptr()
-        gathered = [addresses[name] for name in (*self.gathered, *self.strewn)]
-        return [*gathered, key, order, n_sites, rows, threads, *(indices[name].rows for name in self.strewn)]
-
-    def __call__(self, arguments: Sequence[int]) -> None:
+        arguments += (key, order, n_sites, rows, torch.get_num_threads())
+        arguments += [indices[name].rows for name in self.strewn]
         self.function(self.pack(*arguments), team())
 
 
@@ -143,22 +158,6 @@ def followed(plan: Plan) -> str:
     gathered = [a.index for a in plan.inputs if a.index and a.index not in scattered]
     widest = max(scattered, key=lambda name: moved[name], default="")
     return "" if any(moved[name] > moved[widest] for name in gathered) else widest
-
-
-def split(plan: Plan) -> list[tuple[str, Plan]]:
-    """Plans with one scatter index each, and that index; outputs without one ride along where they cost least."""
-    names = list(dict.fromkeys(a.index for a in plan.outputs if a.index))
-    groups = {name: [a.name for a in plan.outputs if a.index == name] for name in names}
-    plain = [a.name for a in plan.outputs if not a.index]
-    if plain:
-        cheapest = min(names, key=lambda name: _terms(plan, [*groups[name], *plain]) - _terms(plan, groups[name]))
-        groups[cheapest] += plain
-    return [(name, plan.select(group)) for name, group in groups.items()]
-
-
-def _terms(plan: Plan, names: Sequence[str]) -> int:
-    cost = plan.select(names).cost()
-    return cost.scalar + 16 * cost.vector
 
 
 def _shape(array: Array, channels: int) -> tuple[int, ...]:
@@ -197,4 +196,4 @@ def check() -> None:
     compiler.compiler()
 
 
-__all__ = ["ModelError", "check", "evaluate", "split", "supports", "team"]
+__all__ = ["ModelError", "check", "evaluate", "followed", "supports", "team"]
