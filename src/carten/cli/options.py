@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from carten.data.labels import Label
     from carten.properties.potential import Potential
-    from carten.properties.spec import Property
+    from carten.properties.spec import Input, Property
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model, e.g. run/best.carten.", show_default=False)]
 DataFiles = Annotated[
@@ -86,11 +86,19 @@ def parse_labels(given: Sequence[str] | None, rows: Mapping[str, Property]) -> d
     return labels
 
 
-def trained_labels(header: Mapping[str, Any], rows: Mapping[str, Property]) -> dict[str, Label]:
-    """Labels of all properties of a model, called as in its training data; none is required."""
+def trained_labels(
+    header: Mapping[str, Any], rows: Mapping[str, Property] | Mapping[str, Input], section: str = "properties"
+) -> dict[str, Label]:
+    """Labels of all properties (or inputs) of a model, called as in its training data; none is required.
+
+    Args:
+        header: of the model file.
+        rows: the properties or inputs by name.
+        section: of the configuration, ``"properties"`` or ``"inputs"``.
+    """
     from carten.data.labels import Label
 
-    configured = header["provenance"].get("config", {}).get("properties", {})
+    configured = header["provenance"].get("config", {}).get(section, {})
     labels = {}
     for name, row in rows.items():
         given = configured.get(name, {})
