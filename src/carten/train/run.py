@@ -22,7 +22,7 @@ from carten.data.batches import BatchSampler, Bounds, loader
 from carten.data.dataset import Dataset, Sample
 from carten.data.statistics import statistics
 from carten.errors import ConfigError
-from carten.ops.memory import reuse_freed_memory
+from carten.ops.memory import keep_freed_memory
 from carten.properties.io import load, save
 from carten.properties.potential import Potential
 from carten.train.baseline import set_energy_baseline, set_readout_baselines
@@ -82,7 +82,7 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
 
 
 def _train(config: Config, resume: bool, console: Console) -> TrainResult:
-    reuse_freed_memory()
+    keep_freed_memory()
     keeper = Keeper(config.output / LAST, partial(_save, config), config.training.checkpoint_minutes)
     trainer = _trainer(config, [Display(console), History(config.output / METRICS), keeper])
     if trainer.is_global_zero:
