@@ -12,7 +12,7 @@ MIN_PREFETCH = 64
 
 
 class Row(NamedTuple):
-    """An operand: its position among inputs or outputs, the length of its rows, and the index that picks rows (``by``)."""
+    """An operand: its position among inputs or outputs, the length of a row, and the index that picks rows."""
 
     n: int
     width: int

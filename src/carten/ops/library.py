@@ -51,10 +51,14 @@ def choose(operands: Sequence[Tensor], backend: str) -> str:
         return backend
     if backend not in BACKENDS:
         raise ValueError(f"unknown back end {backend!r}; there are {', '.join(BACKENDS)}")
+    transformed = torch._C._are_functorch_transforms_active()
     if backend == "cpp":
         cpp.check()
+        if transformed or not cpp.supports(operands):
+            found = "a torch.func transform" if transformed else f"{operands[0].dtype} on {operands[0].device}"
+            raise ModelError(f"backend='cpp' runs on float32 or float64 on the CPU, found {found}; use backend='auto'")
         return backend
-    return "cpp" if cpp.supports(operands) and _compiler_found() else "reference"
+    return "cpp" if not transformed and cpp.supports(operands) and _compiler_found() else "reference"
 
 
 @cache
@@ -89,5 +93,7 @@ class _Evaluate(torch.autograd.Function):
             return (None,) * len(ctx.needs_input_grad)
         derivative = plan.vjp(tuple(wrt), tuple(name for name, _ in given))
         operands = (*ctx.saved_tensors, *(g for _, g in given))
-        found = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, "cpp"))
+        batched = any(torch._C._functorch.is_legacy_batchedtensor(g) for _, g in given)
+        backend = "reference" if batched else "auto"
+        found = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, backend))
         return (None, None, None, *(next(found) if need else None for need in needed))

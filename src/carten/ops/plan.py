@@ -146,6 +146,7 @@ def _check(plan: Plan) -> None:
     if len(plan.arrays) != len(plan.inputs) + len(plan.locals) + len(plan.outputs):
         raise ValueError("a plan needs unique array names, found " + ", ".join(a.name for a in plan.arrays.values()))
     written: set[str] = {array.name for array in plan.inputs}
+    read: set[str] = set()
     outputs = {array.name for array in plan.outputs}
     for step in plan.steps:
         for name in (step.left, step.right):
@@ -153,6 +154,9 @@ def _check(plan: Plan) -> None:
                 raise ValueError(f"step for {step.target!r} reads {name!r} before it is written, or reads an output")
         if step.target not in plan.arrays or any(step.target == array.name for array in plan.inputs):
             raise ValueError(f"a step writes {step.target!r}, which is not a local or an output")
+        read |= {step.left, step.right}
+        if step.target in read:
+            raise ValueError(f"a step changes {step.target!r} after it has been read")
         written.add(step.target)
         sizes = [plan.arrays[name].size if name else 1 for name in (step.target, step.left, step.right)]
         if any(not (0 <= i < size) for term in step.terms for i, size in zip(term[:3], sizes, strict=True)):
