@@ -30,7 +30,7 @@ ended = Fit.on_train_batch_end
 
 def killed(self, outputs, batch, batch_idx):
     if self.global_step == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[sys.argv[3]])
     ended(self, outputs, batch, batch_idx)
 
 Fit.on_train_batch_end = killed
@@ -65,13 +65,14 @@ def curve(output: Path) -> list[str]:
     return [",".join(row[:2] + row[3:]) for row in rows]
 
 
-def kill(config: Config, step: int, tmp_path: Path) -> None:
+def kill(config: Config, step: int, tmp_path: Path, by: str = "SIGKILL") -> subprocess.CompletedProcess[str]:
+    """Run in a process of its own that gets a signal after so many steps."""
     path = tmp_path / "config.yaml"
     path.write_text(config.dump())
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path), str(step)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILLED, str(path), str(step), by], capture_output=True, text=True, check=False
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,8 @@ def test_killed_and_resumed(
     whole = configure(**sections, output=str(tmp_path / "whole"))
     train(whole, console=QUIET)
     config = configure(**sections)
-    kill(config, step, tmp_path)
+    done = kill(config, step, tmp_path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert (config.output / LAST).exists()
     result = train(config, resume=True, console=QUIET)
     assert result.epochs == 3
@@ -109,6 +111,15 @@ def test_killed_and_resumed(
     assert curve(whole.output) == curve(config.output)
     assert any(not torch.equal(value, b["state_dict"][f"average.model.{name.removeprefix('potential.')}"])
                for name, value in b["state_dict"].items() if name.startswith("potential.network"))  # fmt: skip
+
+
+def test_ctrl_c_says_how_to_go_on(configure: Callable[..., Config], tmp_path: Path) -> None:
+    config = configure(training={"checkpoint_minutes": 1e-6})
+    done = kill(config, 6, tmp_path, by="SIGINT")
+    assert done.returncode == 1, done.stderr
+    assert "--resume" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert train(config, resume=True, console=QUIET).steps == 12
 
 
 def test_a_longer_run_goes_on(configure: Callable[..., Config]) -> None:

@@ -74,11 +74,14 @@ class Display(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._bar.stop()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the terminal in order; say how to go on."""
+        self._bar.stop()
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            self._print("interrupted; --resume continues from the last checkpoint")
+
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._bar.stop()
 
 
 def _columns(fit: Fit) -> list[tuple[str, str, int]]:

@@ -58,5 +58,6 @@ def _suspects(predictions: Predictions, batch: Batch) -> Tensor:
     for name, target in batch.targets.items():
         squared = (predictions[name].detach() - target).square()
         bad = (~squared.isfinite() & ~target.isnan()).reshape(len(target), -1).any(-1)
-        suspect[structure[bad] if len(bad) == len(structure) else bad] = True
+        if len(bad) in (len(structure), len(suspect)):  # not rows of pairs of atoms
+            suspect[structure[bad] if len(bad) == len(structure) else bad] = True
     return (suspect if bool(suspect.any()) else ~suspect).to(batch.index.device)
