@@ -33,7 +33,7 @@ from carten.math import stf
 from carten.model.graph import Graph, batch
 from carten.ops.space import Part
 from carten.properties.potential import Potential
-from carten.properties.spec import AtomicVirial, Derivative, Input, Permittivity, Property, Sum
+from carten.properties.spec import AtomicVirial, Derivative, Input, Property, Sum
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
@@ -74,13 +74,7 @@ def results(model: Potential, *structures: Atoms, names: Sequence[str] | None = 
 def defined(model: Potential, *structures: Atoms) -> list[str]:
     """Names of the usual properties that are defined for all these structures."""
     solid = all(atoms.cell.rank == 3 for atoms in structures)
-    return [name for name in model.usual if solid or not per_volume(model.properties[name])]
-
-
-def per_volume(row: Property) -> bool:
-    """Whether a property is divided by the volume of the cell."""
-    route = row.routes[0]
-    return isinstance(route, Permittivity) or (isinstance(route, Derivative | AtomicVirial) and route.per_volume)
+    return [name for name in model.usual if solid or not model.properties[name].per_volume]
 
 
 def transformed(row: Property | Input, values: Array, matrix: Array) -> Array:
@@ -214,7 +208,7 @@ def check_additivity(model: Potential, first: Atoms, second: Atoms, tolerance: f
     far = second.copy()
     far.translate([first.positions[:, 0].max() - second.positions[:, 0].max() + shift, 0.0, 0.0])
     both = first + far
-    names = [name for name in defined(model, both) if not per_volume(model.properties[name])]
+    names = [name for name in defined(model, both) if not model.properties[name].per_volume]
     a, b = results(model, first, names=names), results(model, second, names=names)
     expected = {name: _joined(model.properties[name], (a[name], b[name]), (len(first), len(second))) for name in names}
     require_equal("separated fragments", results(model, both, names=names), expected, tolerance)
@@ -234,7 +228,7 @@ def check_supercell(model: Potential, atoms: Atoms, repeats: tuple[int, int, int
     assert copies > 1 and all(n == 1 or periodic for n, periodic in zip(repeats, atoms.pbc, strict=True))
     expected = {
         name: _joined(model.properties[name], [values] * copies, [len(atoms)] * copies)
-        / (copies if model.properties[name].scope == "atom" and per_volume(model.properties[name]) else 1)
+        / (copies if model.properties[name].scope == "atom" and model.properties[name].per_volume else 1)
         for name, values in results(model, atoms).items()
     }
     require_equal("supercell", results(model, atoms.repeat(repeats)), expected, tolerance)

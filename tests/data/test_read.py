@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from carten.data.labels import Label, carried, frame_from, frames_from, label_names, read_frames
+from carten.data.labels import Label, carried, categories, frame_from, frames_from, label_names, matrix, read_frames
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
 from carten.properties.spec import Category, Input, Property, Scalar, property_table
@@ -280,7 +280,7 @@ def test_label_that_some_structures_lack(path):
 def test_inputs():
     charge = Input("total_charge", "structure", "", +1, "e", Scalar())
     field = Input("field", "structure", "i", -1, "V/Angstrom", Scalar(), default=0.0)
-    level = Input("level", "atom", "", +1, "", Category(), default=1)
+    level = Input("level", "atom", "", +1, "", Category((1, 7, "dft")), default=7)
     cation, neutral = molecule("CH4"), molecule("CH4")
     cation.info |= {"q": 1, "field": [0.0, 0.0, 0.1]}
     neutral.info["q"] = 0
@@ -289,10 +289,41 @@ def test_inputs():
     assert [frame.inputs["total_charge"].tolist() for frame in frames] == [[1.0], [0.0]]
     assert frames[0].inputs["field"].tolist() == [[0.0, 0.0, 0.1]]
     assert frames[1].inputs["field"].tolist() == [[0.0, 0.0, 0.0]]
-    assert frames[1].inputs["level"].tolist() == [1] * 5
+    assert frames[1].inputs["level"].tolist() == [1] * 5, "the position of 7"
     assert frames[1].inputs["level"].dtype == np.int64
+    cation.info["level"] = "dft"
+    neutral.arrays["level"] = np.array([1, 7, 1, 1, 7])
+    frames = frames_from([("a", cation), ("b", neutral)], (), inputs)
+    assert [frame.inputs["level"].tolist() for frame in frames] == [[2] * 5, [0, 1, 0, 0, 1]]
+    assert categories([("a", cation), ("b", neutral)], "level") == (1, 7, "dft")
+    cation.info["level"] = 2
+    fails(["a: input level", "is 2, expected one of 1, 7, 'dft'"], frames_from, [("a", cation)], (), inputs)
+    del cation.info["level"]
     del neutral.info["q"]
     fails(["b: input total_charge", '"q"', "no default"], frames_from, [("a", cation), ("b", neutral)], (), inputs)
+
+
+def test_matrices_of_pairs_of_atoms():
+    row = Property("hessian", "pair", "ij", +1, "eV/Angstrom^2", ())
+    water, matrix_ = molecule("H2O"), np.random.default_rng(0).normal(size=(9, 9))
+    expected = [matrix_[3 * a : 3 * a + 3, 3 * b : 3 * b + 3] for a in range(3) for b in range(3)]
+    for stored in (matrix_, matrix_.ravel(), np.stack(expected)):
+        water.info["hessian"] = stored
+        found = frame_from(water, [Label(row)]).labels["hessian"]
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(matrix(found), matrix_)
+    for wrong in (matrix_.reshape(3, 3, 3, 3), matrix_[:3]):
+        water.info["hessian"] = wrong
+        fails(["hessian has shape", "expected (9, 3, 3) or a matrix (9, 9)"], frame_from, water, [Label(row)])
+
+
+def test_projection_only_where_asked_for():
+    atoms, skew = molecule("H2O"), np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    atoms.info["polarizability"] = skew
+    row = property_table()["polarizability"]
+    np.testing.assert_array_equal(frame_from(atoms, [Label(row)]).labels["polarizability"], skew)
+    found = frame_from(atoms, [Label(row, project=True)]).labels["polarizability"]
+    np.testing.assert_allclose(found, (skew + skew.T) / 2, atol=1e-15)
 
 
 def test_structures_that_cannot_be():

@@ -316,7 +316,7 @@ def test_spatial_products_have_no_odd_ones():
 
 def test_a_derivative_of_an_input_that_is_not_there():
     row = Property("response", "structure", "i", -1, "e*Angstrom", (Derivative("energy", ("wind",), sign=-1),))
-    with pytest.raises(ModelError, match="respect to 'wind', which the model is not told: .* positions, strain; add"):
+    with pytest.raises(ModelError, match=r"respect to 'wind', which the model is not told: .* positions, strain; add"):
         models.build(OPTIONS, (row,))
 
 

@@ -69,9 +69,8 @@ def test_a_row_survives_a_file(row):
 @pytest.mark.parametrize(("row", "route"), list(derivatives()))
 def test_a_derivative_has_the_rank_and_parity_of_its_factors(row, route):
     of = property_table()[route.of]
-    wrt = [route.wrt] if isinstance(route.wrt, str) else list(route.wrt)
     rank, parity = of.rank, of.parity
-    for name in wrt:
+    for name in route.wrt:
         rank, parity = rank + RANK_AND_PARITY[name][0], parity * RANK_AND_PARITY[name][1]
     assert (row.rank, row.parity) == (rank, parity)
     assert of.scope == "structure", "the derivative of a property of atoms would be that of its sum"

@@ -24,7 +24,7 @@ class Sample:
 
     Args:
         graph: the structure, S = 1.
-        targets: by property, (1, 3, ...) or (N, 3, ...) float64; NaN where the structure does not carry the label.
+        targets: by property, (1, 3, ...), (N, 3, ...) or (N * N, 3, ...) float64; NaN where there is no label.
         weight: of the structure in the loss.
         index: position in the data set.
     """
@@ -41,7 +41,7 @@ class Batch:
 
     Args:
         graph: S structures, N atoms.
-        targets: by property, (S, 3, ...) or (N, 3, ...) float64; NaN where a structure does not carry the label.
+        targets: by property, (S, 3, ...), (N, 3, ...) or (pairs, 3, ...) float64; NaN where there is no label.
         weight: (S,) float64, of each structure in the loss.
         index: (S,) int64, positions in the data set.
     """
@@ -139,7 +139,7 @@ class Dataset(TorchDataset[Sample]):
 
 
 def _target(frame: Frame, row: Property) -> Tensor:
-    lead = len(frame) if row.scope == "atom" else 1
+    lead = row.n_rows(len(frame))
     label = frame.labels.get(row.name)
     if label is None:
         return torch.full((lead, *row.shape), float("nan"), dtype=torch.float64)

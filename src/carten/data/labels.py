@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from carten.data.read import Paths, read_structures
 from carten.errors import DataError
+from carten.math.symmetry import decompose
 from carten.properties.spec import Category, Input, Property
 from carten.units import conversion
 
@@ -34,12 +36,14 @@ class Label:
         key: its name in the file; the name of the row where not given.
         unit: its unit in the file; the unit of the row where not given.
         required: whether it is an error that no structure at all carries it.
+        project: whether what violates the index symmetry of a property is projected out.
     """
 
     row: Property | Input
     key: str = ""
     unit: str | None = None
     required: bool = True
+    project: bool = False
 
     @property
     def name(self) -> str:
@@ -66,7 +70,8 @@ class Frame:
         positions: (N, 3) in Å.
         cell: (3, 3) in Å, zero where there is none.
         pbc: (3,) bool.
-        labels: by property, (3, ...) per structure or (N, 3, ...) per atom, float64, in the unit of the property.
+        labels: by property, (3, ...) per structure, (N, 3, ...) per atom or (N * N, 3, ...) per pair of atoms, float64,
+            in the unit of the property.
         inputs: by input, with their leading axis: (1, ...) per structure, (N, ...) per atom.
         where: file and frame, for messages.
         weight: of this structure in a loss.
@@ -95,8 +100,9 @@ def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Lab
 
     A label is looked up in ``atoms.info``, ``atoms.arrays``, then the results of the calculator. Accepted shapes: that
     of the property, all Cartesian components in one row-major axis, everything flat, and six components in Voigt order
-    (xx, yy, zz, yz, xz, xy) for a symmetric rank-2 property. A structure without a label does not get it; a structure
-    without an input gets the default of the input.
+    (xx, yy, zz, yz, xz, xy) for a symmetric rank-2 property. Properties of pairs of atoms are matrices, 3N x 3N for
+    rank 2, flat or not. A structure without a label does not get it; a structure without an input gets the default of
+    the input.
 
     Args:
         paths: as :func:`carten.data.read.read_structures`.
@@ -191,11 +197,14 @@ def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
         bad = np.argwhere(~np.isfinite(array))[0]
         place = f" (atom {bad[0]})" if label.row.scope == "atom" else ""
         raise DataError(f"{what} is {array[tuple(bad)]}{place}, not a finite number; correct or remove the frame")
-    return array * label.factor
+    array = array * label.factor
+    return decompose(label.row.indices).project(array) if label.project else array
 
 
 def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
     """Bring the accepted layouts (see :func:`read_frames`) to (3, ...) or (N, 3, ...)."""
+    if row.scope == "pair":
+        return _paired(array, row, n_atoms, what)
     lead = (n_atoms,) if row.scope == "atom" else ()
     expected = (*lead, *row.shape)
     components = int(np.prod(row.shape, dtype=int))
@@ -208,19 +217,69 @@ def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Arr
     raise DataError(f"{what} has shape {array.shape}, expected {expected}, {meaning}; correct or remove the structure")
 
 
+def _paired(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
+    """(N * N, 3, ...) from that shape, or from a matrix (3N, 3N), however it is folded, for rank 2."""
+    expected = (n_atoms**2, *row.shape)
+    if array.shape == expected:
+        return array
+    if row.rank == 2 and array.size == 9 * n_atoms**2 and array.shape[:2] != (n_atoms, n_atoms):
+        return array.reshape(n_atoms, 3, n_atoms, 3).swapaxes(1, 2).reshape(expected)
+    matrix = f" or a matrix {(3 * n_atoms, 3 * n_atoms)}" if row.rank == 2 else ""
+    raise DataError(f"{what} has shape {array.shape}, expected {expected}{matrix}; correct or remove the structure")
+
+
+def matrix(values: Array) -> Array:
+    """The matrix (3N, 3N) of a rank-2 property of pairs (N * N, 3, 3)."""
+    n_atoms = math.isqrt(len(values))
+    return values.reshape(n_atoms, n_atoms, 3, 3).swapaxes(1, 2).reshape(3 * n_atoms, 3 * n_atoms)
+
+
 def _condition(atoms: Atoms, label: Label, where: str) -> Array:
+    """An input with its leading axis; categories as positions among their values."""
     row = label.row
+    if not isinstance(row, Input):
+        raise DataError(f"{label.name} is a property, not an input")
+    n_rows = len(atoms) if row.scope == "atom" else 1
+    if isinstance(row.embed, Category):
+        return _category(atoms, label, row.embed, n_rows, where)
     value = _value(atoms, label, where)
     if value is None:
-        default = row.default if isinstance(row, Input) else None
-        if default is None:
+        if row.default is None:
             raise DataError(
                 f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
             )
-        value = np.full((len(atoms), *row.shape) if row.scope == "atom" else row.shape, default)
-    if isinstance(row, Input) and isinstance(row.embed, Category):
-        value = value.astype(np.int64)
+        return np.full((n_rows, *row.shape), float(row.default))
     return value if row.scope == "atom" else value[None]
+
+
+def _category(atoms: Atoms, label: Label, kind: Category, n_rows: int, where: str) -> Array:
+    found = _lookup(atoms, label.file_key)
+    if found is None:
+        found = label.row.default if isinstance(label.row, Input) else None
+    if found is None:
+        raise DataError(
+            f'{where}: input {label.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
+        )
+    names = [category(value) for value in np.broadcast_to(np.asarray(found), (n_rows,)).tolist()]
+    if unknown := [name for name in names if name not in kind.values]:
+        known = ", ".join(map(repr, kind.values))
+        raise DataError(f'{where}: input {label.name} ("{label.file_key}") is {unknown[0]!r}, expected one of {known}')
+    return np.array([kind.values.index(name) for name in names], dtype=np.int64)
+
+
+def category(value: Any) -> str | int:
+    """A value of a category: whole numbers as such, anything else as text."""
+    whole = isinstance(value, int | float) and float(value).is_integer()
+    return int(value) if whole else str(value)
+
+
+def categories(structures: Sequence[tuple[str, Atoms]], key: str) -> tuple[str | int, ...]:
+    """All values of a category in some structures, sorted."""
+    found: set[str | int] = set()
+    for _, atoms in structures:
+        if (value := _lookup(atoms, key)) is not None:
+            found.update(category(item) for item in np.ravel(np.asarray(value)).tolist())
+    return tuple(sorted(found, key=lambda value: (isinstance(value, str), value)))
 
 
 def _require_carried(structures: Sequence[tuple[str, Atoms]], label: Label) -> None:

@@ -15,12 +15,12 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from carten.data.labels import Label, frame_from
+from carten.data.labels import Label, frame_from, matrix
 from carten.errors import ModelError
 from carten.interfaces.skin import SkinList
 from carten.properties.io import load
 from carten.properties.potential import Potential
-from carten.properties.spec import Derivative, Input
+from carten.properties.spec import Input
 
 ALWAYS = ("energies", "energy", "forces")
 """Evaluated together, whichever of them is asked for: they cost one pass."""
@@ -30,12 +30,13 @@ class Calculator(BaseCalculator):
     """Energies, forces, stress and every other property of a model, for ASE.
 
     Results are in ASE's units and conventions: eV, Å, e; ``stress`` in eV/Å³ with ASE's sign, six components in Voigt
-    order; other tensors in full. ``free_energy`` is ``energy``. Every property of the model has its name in
-    ``implemented_properties`` and is there through ``calculator.get_property(name, atoms)``.
+    order; other tensors in full, Hessians as 3N x 3N matrices. ``free_energy`` is ``energy``. Every property of the
+    model has its name in ``implemented_properties``, and ASE's where that differs, and is there through
+    ``calculator.get_property(name, atoms)``.
 
     Nothing is evaluated twice for the same atoms and inputs, and the neighbour list is kept while atoms move less than
     half the skin. Inputs of the model are read from ``inputs``, else from ``atoms.info`` (structures) and
-    ``atoms.arrays`` (atoms) under the name of the row, else they have the row's default.
+    ``atoms.arrays`` (atoms) under the name of the row or the name ASE has for it, else they have the row's default.
 
     Args:
         model: a ``.carten`` file, or a model; a model that is passed is put into evaluation mode.
@@ -70,9 +71,11 @@ class Calculator(BaseCalculator):
         potential = model if isinstance(model, Potential) else load(model, backend=backend)
         self.model: Potential = potential.to(device=device, dtype=_dtype(dtype)).freeze()
         self.inputs = dict(inputs or {})
-        self.implemented_properties = [*self.model.properties]
-        if "energy" in self.model.properties:
-            self.implemented_properties.append("free_energy")
+        rows = self.model.properties
+        self._known = {name: name for name in rows} | {row.ase: name for name, row in rows.items() if row.ase}
+        if "energy" in rows:
+            self._known["free_energy"] = "energy"
+        self.implemented_properties = [*self._known]
         self._neighbours = SkinList(self.model.cutoff, skin, self.model.element_of.device)
         self._last_inputs: Mapping[str, npt.NDArray[Any]] = {}
 
@@ -94,12 +97,11 @@ class Calculator(BaseCalculator):
         graph = self._neighbours.graph(atoms, self._tensors())
         for name, value in self.model(graph, names).items():
             self.results[name] = self._result(name, value)
-        if "energy" in self.results:
-            self.results["free_energy"] = self.results["energy"]
+        self.results.update({alias: self.results[name] for alias, name in self._known.items() if name in self.results})
 
     def _wanted(self, atoms: ase.Atoms, properties: Sequence[str]) -> list[str]:
         """The names asked for and those that come with them."""
-        names = dict.fromkeys("energy" if name == "free_energy" else name for name in properties)
+        names = dict.fromkeys(self._known.get(name, name) for name in properties)
         if any(name in (*ALWAYS, "stress") for name in names):
             names.update(dict.fromkeys(ALWAYS if not atoms.pbc.all() else (*ALWAYS, "stress")))
         return [name for name in names if name in self.model.properties]
@@ -108,17 +110,18 @@ class Calculator(BaseCalculator):
         if atoms.cell.rank == 3:
             return
         for name in names:
-            route = self.model.properties[name].routes[0]
-            if isinstance(route, Derivative) and route.per_volume:
+            if self.model.properties[name].per_volume:
                 raise ModelError(f"{name} is per volume, {atoms.get_chemical_formula()} has no cell: set atoms.cell")
 
     def _result(self, name: str, value: Tensor) -> float | npt.NDArray[np.float64]:
         row = self.model.properties[name]
         array = value.to("cpu", torch.float64).numpy()
+        if name in ("stress", "stresses"):
+            array = np.asarray(full_3x3_to_voigt_6_stress(array))
         if row.scope == "atom":
             return array
-        if name == "stress":
-            return np.asarray(full_3x3_to_voigt_6_stress(array[0]))
+        if row.scope == "pair":
+            return matrix(array) if row.rank == 2 else array
         return float(array[0]) if row.rank == 0 else array[0]
 
     def _read(self, atoms: ase.Atoms) -> Mapping[str, npt.NDArray[Any]]:
@@ -134,6 +137,8 @@ def read_inputs(
 ) -> Mapping[str, npt.NDArray[Any]]:
     """Values of inputs with their leading axis, (1, 3, ..) or (N, 3, ..), from ``given``, else from the structure.
 
+    Initial charges and magnetic moments of ASE serve where there is nothing under the name of the row.
+
     Raises:
         DataError: one is missing and has no default, or its shape is wrong.
     """
@@ -142,7 +147,14 @@ def read_inputs(
     if given:
         atoms = atoms.copy()
         atoms.info.update(given)
-    return frame_from(atoms, (), [Label(row) for row in rows.values()]).inputs
+    labels = [Label(row, key=_key(atoms, row)) for row in rows.values()]
+    return frame_from(atoms, (), labels, str(atoms.symbols)).inputs
+
+
+def _key(atoms: ase.Atoms, row: Input) -> str:
+    """Where a structure keeps an input: under its name, or where ASE keeps it."""
+    named = row.name in atoms.info or row.name in atoms.arrays
+    return row.ase if row.ase in atoms.arrays and not named else row.name
 
 
 def require_known(numbers: npt.NDArray[Any], elements: Sequence[int], where: str) -> None:

@@ -149,17 +149,25 @@ class Property:
         """Shape of one value, ``(3,) * rank``."""
         return (3,) * self.rank
 
+    def n_rows(self, n_atoms: int) -> int:
+        """Number of values of a structure of so many atoms: 1, N, or N^2 for pairs."""
+        return {"structure": 1, "atom": n_atoms, "pair": n_atoms**2}[self.scope]
+
+    @property
+    def per_volume(self) -> bool:
+        """Whether it is divided by the volume of the cell, so that there is none without a cell."""
+        match self.routes[0]:
+            case Derivative(per_volume=divide) | AtomicVirial(per_volume=divide):
+                return divide
+            case Permittivity():
+                return True
+        return False
+
     @property
     def extensive(self) -> bool:
         """Whether a structure's value grows with its number of atoms (errors are then also given per atom)."""
-        if self.scope != "structure":
-            return False
-        match self.routes[0]:
-            case Readout(reduce="mean") | Permittivity():
-                return False
-            case Derivative(per_volume=True):
-                return False
-        return True
+        mean = isinstance(route := self.routes[0], Readout) and route.reduce == "mean"
+        return self.scope == "structure" and not mean and not self.per_volume
 
     @property
     def report_unit(self) -> str:

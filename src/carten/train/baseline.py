@@ -9,28 +9,51 @@ import numpy.typing as npt
 import torch
 
 from carten.data.labels import Frame
-from carten.data.statistics import Statistics
+from carten.data.statistics import Statistics, interaction_energies
 from carten.math.symmetry import decompose
 from carten.properties.heads import Head
 from carten.properties.potential import Potential
-from carten.properties.spec import Property, Readout
+from carten.properties.spec import Property
 
 Floats = npt.NDArray[np.float64]
 
 
-def set_energy_baseline(model: Potential, references: Mapping[int, float], found: Statistics) -> None:
-    """Atomic energies are ``E0[z] + mean interaction energy + scale * readout``.
+def set_energy_baseline(
+    model: Potential, references: Sequence[Mapping[int, float]], frames: Sequence[Frame], found: Statistics
+) -> None:
+    """Atomic energies are ``E0[z] + mean interaction energy + scale * readout``, E0 and mean of each level of theory.
 
     The scale is the root mean square force component (which makes forces of order 1 per Å), or, without forces, the
     standard deviation of the energy per atom.
+
+    Args:
+        model: untrained.
+        references: E0 in eV by atomic number, one mapping for each level of theory.
+        frames: of the training set.
+        found: statistics of the training set.
     """
     head = model.heads["energies"]
     if not isinstance(head, Head):
         return
-    energies = [references.get(number, 0.0) for number in model.elements]
-    head.reference[:, 0] = torch.tensor(energies, dtype=torch.float64)
-    head.shift.fill_(found.energy_mean or 0.0)
-    head.scale.fill_(found.force_rms or found.energy_rms or 1.0)
+    name = None if model.levels is None else model.levels.name
+    parts = by_level(frames, name, head.kind.levels)
+    complete = [
+        {z: references[k].get(z, 0.0) if references else 0.0 for z in model.elements} for k in range(len(parts))
+    ]
+    energies = [interaction_energies(part, values) for part, values in zip(parts, complete, strict=True)]
+    means = [float(values.mean()) if len(values) else 0.0 for values in energies]
+    rest = np.concatenate([values - mean for values, mean in zip(energies, means, strict=True)])
+    rms = float(np.sqrt(np.mean(rest**2))) if len(rest) else 0.0
+    head.reference[:, 0] = torch.tensor([list(values.values()) for values in complete], dtype=torch.float64).flatten()
+    head.shift[:, 0] = torch.tensor(means, dtype=torch.float64).repeat_interleave(len(model.elements))
+    head.scale.fill_(found.force_rms or rms or 1.0)
+
+
+def by_level(frames: Sequence[Frame], name: str | None, n_levels: int) -> list[list[Frame]]:
+    """The frames of each level of theory, which the input of this name tells; all in one without."""
+    if name is None:
+        return [list(frames)]
+    return [[frame for frame in frames if int(frame.inputs[name][0]) == level] for level in range(n_levels)]
 
 
 def set_readout_baselines(model: Potential, properties: Sequence[Property], frames: Sequence[Frame]) -> None:
@@ -52,7 +75,7 @@ def _set_baseline(head: Head, row: Property, frames: Sequence[Frame], elements: 
         mean = _invariant(row, values[chosen]) if head.shift.shape[1] and len(values[chosen]) else None
         if mean is None:
             continue
-        head.shift[index] = torch.from_numpy(mean[0])
+        head.shift[index :: len(elements)] = torch.from_numpy(mean[0])
         residual[chosen] = values[chosen] - mean[1]
     rms = float(np.sqrt(np.mean(residual**2)))
     head.scale.fill_(rms if rms > 0.0 else 1.0)
@@ -63,8 +86,7 @@ def _per_row(row: Property, frame: Frame) -> Floats:
     label = np.asarray(frame.labels[row.name], dtype=np.float64)
     if row.scope == "atom":
         return label
-    summed = isinstance(row.routes[0], Readout) and row.routes[0].reduce == "sum"
-    return label[None] / (len(frame) if summed else 1)
+    return label[None] / (len(frame) if row.extensive else 1)
 
 
 def _invariant(row: Property, values: Floats) -> tuple[Floats, Floats]:

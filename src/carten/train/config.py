@@ -73,6 +73,16 @@ class DataConfig(_Section):
     """Processes that prepare batches ahead; 0 prepares them in the training process."""
 
 
+class DerivativeConfig(_Section):
+    """A property that is a derivative of another, ``sign * d(of) / d(wrt)..``."""
+
+    of: str
+    wrt: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Of positions, strain and inputs; the indices of the property are those of ``of``, then those of each of these."""
+    sign: Literal[-1, 1] = 1
+    per_volume: bool = False
+
+
 class PropertyConfig(_Section):
     """How one property is read and trained; a name that carten does not know declares a new property."""
 
@@ -84,18 +94,52 @@ class PropertyConfig(_Section):
     loss: Literal["squared", "absolute", "huber", "vector_norm"] = "squared"
     delta: Positive = 0.01
     """Where the Huber loss turns from squared to absolute, in the unit of the property (per atom if extensive)."""
-    route: str | None = None
-    """One of the ways carten knows to obtain it, such as readout or derivative; the default of its row when absent."""
-    scope: Literal["structure", "atom"] | None = None
+    project: bool = False
+    """Whether what violates the index symmetry is projected out of the labels."""
+    rows: PositiveInt | None = None
+    """For properties of pairs of atoms (Hessians): rows drawn of each structure in each step; all by default."""
+    route: (
+        Literal[
+            "readout",
+            "mean",
+            "balanced",
+            "equalised",
+            "multipole",
+            "sum",
+            "derivative",
+            "permittivity",
+            "atomic_virial",
+        ]
+        | None
+    ) = None
+    """How the property is obtained, of its routes; the first by default."""
+    scope: Literal["structure", "atom", "pair"] | None = None
     indices: str | None = None
     parity: Literal[-1, 1] | None = None
+    derivative: DerivativeConfig | None = None
+    """Makes a new property a derivative."""
 
 
 class InputConfig(_Section):
-    """Where one input is read from."""
+    """Where one input is read from; a name that carten does not know declares a new input."""
 
     key: str | None = None
+    """Name in the files; the input's own name when absent."""
     unit: str | None = None
+    """Unit in the files (and of the input, when it is new)."""
+    default: float | str | None = None
+    """Value of structures that do not carry it; without one they are an error."""
+    scale: Positive | None = None
+    """Size of typical values, in the unit of the input; 1 for a new one."""
+    embed: Literal["scalar", "category", "tensor", "exchange"] | None = None
+    """How it enters the features; a new one without indices as scalar, with indices as tensor."""
+    values: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
+    """Values of a category; those in the training files by default."""
+    levels: Literal["embedding", "heads", "both"] | None = None
+    """For fidelity: whether the network is told the level, each level has readouts of its own, or both."""
+    scope: Literal["structure", "atom"] | None = None
+    indices: str | None = None
+    parity: Literal[-1, 1] | None = None
 
 
 class OptimizerConfig(_Section):

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from carten.data.dataset import Batch
+from carten.properties.branches import nearest
+from carten.properties.pairs import Pairs
 from carten.properties.spec import Property
 
 Predictions = Mapping[str, Tensor]
@@ -24,12 +26,14 @@ class Term:
         weight: factor of this term.
         kind: penalty of an error, a key of :data:`PENALTIES`.
         delta: where the Huber penalty turns from squared to absolute, in the property's unit (per atom if extensive).
+        rows: of a property of pairs of atoms, drawn of each structure in each step; all when absent.
     """
 
     property: Property
     weight: float = 1.0
     kind: str = "squared"
     delta: float = 0.01
+    rows: int | None = None
 
 
 def _squared(error: Tensor, _: float) -> Tensor:
@@ -59,9 +63,21 @@ PENALTIES: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def errors(row: Property, predictions: Predictions, batch: Batch) -> Tensor:
-    """Prediction minus label of one property, (rows, components) float64, NaN where there is no label."""
+    """Prediction minus label of one property, (rows, components) float64, NaN where there is no label.
+
+    Dipoles of periodic cells are compared up to whole quanta of polarization.
+    """
     target = batch.targets[row.name]
-    return (predictions[row.name] - target).reshape(target.shape[0], -1)
+    predicted = nearest(row, predictions[row.name], target, batch.graph)
+    return (predicted - target).reshape(target.shape[0], -1)
+
+
+def structure_of_rows(row: Property, batch: Batch) -> Tensor:
+    """The structure that each row of a property belongs to."""
+    graph = batch.graph
+    if row.scope == "structure":
+        return torch.arange(graph.n_structures, device=graph.structure.device)
+    return graph.structure if row.scope == "atom" else Pairs.of(graph).structure()
 
 
 def atoms_per_structure(batch: Batch) -> Tensor:
@@ -89,7 +105,7 @@ def _term(term: Term, predictions: Predictions, batch: Batch, atoms: Tensor) -> 
     if row.extensive:
         error = error / atoms
     penalty = PENALTIES[term.kind](error, term.delta)
-    weight = batch.weight if row.scope == "structure" else batch.weight[batch.graph.structure]
+    weight = batch.weight if row.scope == "structure" else batch.weight[structure_of_rows(row, batch)]
     entries = labelled if penalty.shape == labelled.shape else labelled.any(-1)
     return torch.stack([(penalty * weight[:, None]).sum(), entries.sum().to(penalty.dtype)])
 

@@ -104,13 +104,13 @@ def _train(config: Config, resume: bool, console: Console) -> TrainResult:
 
 def build(config: Config, sets: Sets, wanted: Sequence[Term]) -> Potential:
     """The untrained model: statistics of the training set give its scales and its average number of neighbours."""
-    found = statistics(sets.train, sets.references)
+    found = statistics(sets.train, sets.references[0] if sets.references else {})
     rows = [term.property for term in wanted]
-    model = Potential(config.model, sets.elements, rows, found.neighbours, config.seed)
+    model = Potential(config.model, sets.elements, rows, found.neighbours, config.seed, inputs=sets.inputs)
     model.to(sets.train.dtype)
     by_energy = any(row.name == "energy" for row in rows)
     if by_energy:
-        set_energy_baseline(model, sets.references, found)
+        set_energy_baseline(model, sets.references, sets.train.frames, found)
     set_readout_baselines(model, [row for row in rows if not (by_energy and row.name == "energies")], sets.train.frames)
     return model
 
@@ -220,7 +220,8 @@ def _require_same(before: Config, now: Config) -> None:
 def _summary(config: Config, sets: Sets, model: Potential) -> str:
     from ase.data import chemical_symbols
 
-    energies = ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in sets.references.items())
+    levels = [", ".join(f"{chemical_symbols[z]} {e:.3f}" for z, e in found.items()) for found in sets.references]
+    energies = "; ".join(filter(None, levels))
     return "\n".join(
         [
             f"training on {len(sets.train)} structures, validation on {len(sets.validation)}"

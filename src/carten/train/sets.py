@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from carten.data.dataset import Dataset, split
-from carten.data.labels import Frame, Label, read_frames
+from carten.data.labels import Frame, Label, frames_from, read_frames
+from carten.data.read import read_structures
 from carten.data.statistics import elements, reference_energies
 from carten.errors import ConfigError, DataError
-from carten.properties.spec import Property, property_table
+from carten.properties.spec import Fidelity, Input, Property, property_table
+from carten.train.baseline import by_level
+from carten.train.conditions import input_labels
 from carten.train.config import Config
 from carten.train.loss import Term
 
@@ -26,33 +30,57 @@ class Sets:
         train: without isolated atoms, unless nothing else is there.
         validation: chooses the best model.
         test: looked at once, at the end.
-        references: E0 in eV by atomic number of every element in the training files; empty when there are none.
+        references: E0 in eV by atomic number of every element in the training files, of each level of theory; empty
+            when there are none.
+        elements: atomic numbers in the training files.
+        inputs: what the model is told besides the atoms.
     """
 
     train: Dataset
     validation: Dataset
     test: Dataset | None
-    references: Mapping[int, float]
+    references: tuple[Mapping[int, float], ...]
     elements: tuple[int, ...]
+    inputs: tuple[Input, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is read from files."""
+
+    labels: Sequence[Label]
+    inputs: Sequence[Label]
+
+    def read(self, paths: Sequence[Path]) -> list[Frame]:
+        """Frames of files that need not carry every label."""
+        return read_frames(paths, [replace(label, required=False) for label in self.labels], self.inputs)
+
+    @property
+    def rows(self) -> tuple[Input, ...]:
+        """Of the inputs."""
+        return tuple(label.row for label in self.inputs if isinstance(label.row, Input))
 
 
 def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
     """Read, check and split the data.
 
     Raises:
-        DataError: a file or structure is wrong, or no structure to train on carries a label that has a weight.
-        ConfigError: the split leaves nothing, or reference energies do not fit the elements.
+        DataError: a file or structure is wrong, a structure lacks an input that has no default, or no structure to
+            train on carries a label that has a weight.
+        ConfigError: the split leaves nothing, an input is not known, or reference energies do not fit the elements.
     """
-    labels = _labels(config, terms)
-    everything = read_frames(config.data.train, labels)
+    structures = read_structures(config.data.train)
+    inputs = input_labels(config.inputs, [term.property for term in terms], structures)
+    wanted = _Wanted(_labels(config, terms), inputs)
+    everything = frames_from(structures, wanted.labels, wanted.inputs)
     frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
-    train, validation = _split(config, frames, labels)
+    train, validation = _split(config, frames, wanted)
     _require_labels(train, terms)
-    trained = "energy" in {label.name for label in labels}
+    trained = "energy" in {label.name for label in wanted.labels}
     sets = [_dataset(config, terms, part) for part in (train, validation)]
-    test = _dataset(config, terms, _read_more(config.data.test, labels)) if config.data.test else None
-    references = _references(config, everything) if trained else {}
-    return Sets(sets[0], sets[1], test, references, elements(everything))
+    test = _dataset(config, terms, wanted.read(config.data.test)) if config.data.test else None
+    references = _references(config, everything, wanted.rows) if trained else ()
+    return Sets(sets[0], sets[1], test, references, elements(everything), wanted.rows)
 
 
 def _labels(config: Config, terms: Sequence[Term]) -> list[Label]:
@@ -63,18 +91,13 @@ def _labels(config: Config, terms: Sequence[Term]) -> list[Label]:
 
 def _label(row: Property, config: Config, new: bool) -> Label:
     given = config.properties[row.name]
-    return Label(row, given.key or row.name, None if new else given.unit)
+    return Label(row, given.key or row.name, None if new else given.unit, project=given.project)
 
 
-def _read_more(paths: Sequence[Path], labels: Sequence[Label]) -> list[Frame]:
-    """Frames of files that need not carry every label."""
-    return read_frames(paths, [Label(label.row, label.key, label.unit, required=False) for label in labels])
-
-
-def _split(config: Config, frames: list[Frame], labels: Sequence[Label]) -> tuple[list[Frame], list[Frame]]:
+def _split(config: Config, frames: list[Frame], reader: _Wanted) -> tuple[list[Frame], list[Frame]]:
     wanted = config.data.validation
     if isinstance(wanted, tuple):
-        return frames, _read_more(wanted, labels)
+        return frames, reader.read(wanted)
     train, validation = split(len(frames), [wanted], config.seed)
     return [frames[k] for k in train], [frames[k] for k in validation]
 
@@ -94,11 +117,22 @@ def _dataset(config: Config, terms: Sequence[Term], frames: Sequence[Frame]) -> 
     return Dataset(frames, rows, config.model.cutoff, dtype, prepared=config.data.workers == 0)
 
 
-def _references(config: Config, frames: Sequence[Frame]) -> Mapping[int, float]:
+def _references(config: Config, frames: Sequence[Frame], inputs: Sequence[Input]) -> tuple[Mapping[int, float], ...]:
+    """E0 of each level of theory."""
     given = config.reference_energies
+    level = next((row for row in inputs if isinstance(row.embed, Fidelity)), None)
+    levels = [""] if level is None or not isinstance(level.embed, Fidelity) else level.embed.values
     if isinstance(given, Mapping):
-        return _given_references(given, elements(frames))
-    return {} if given == "none" else reference_energies(frames, given).values
+        return (_given_references(given, elements(frames)),) * len(levels)
+    if given == "none":
+        return ()
+    parts = by_level(frames, None if level is None else level.name, len(levels))
+    return tuple(_found_references(part, given) for part in parts)
+
+
+def _found_references(frames: Sequence[Frame], how: Literal["auto", "isolated", "fitted"]) -> Mapping[int, float]:
+    """E0 of the elements of one level; none where no structure of the level has an energy."""
+    return reference_energies(frames, how).values if any("energy" in frame.labels for frame in frames) else {}
 
 
 def _given_references(given: Mapping[str, float], present: Sequence[int]) -> Mapping[int, float]:

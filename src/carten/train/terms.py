@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
-from carten.properties.spec import Property, Readout, Route, property_table
+from carten.properties.spec import Balanced, Derivative, Property, Readout, Route, property_table
 from carten.train.config import PropertyConfig
 from carten.train.loss import Term
 
@@ -23,7 +23,9 @@ def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
             or no weight is above 0.
     """
     rows = [(property_row(name, config), config) for name, config in properties.items()]
-    found = tuple(Term(row, config.weight, config.loss, config.delta) for row, config in rows if config.weight > 0.0)
+    found = tuple(
+        Term(row, config.weight, config.loss, config.delta, config.rows) for row, config in rows if config.weight > 0.0
+    )
     if not found:
         raise ConfigError("properties: at least one weight must be above 0")
     return found
@@ -37,6 +39,8 @@ def property_row(name: str, config: PropertyConfig) -> Property:
     """
     known = property_table()
     row = _known(known[name], config) if name in known else _declared(name, config)
+    if config.rows is not None and row.scope != "pair":
+        raise ConfigError(f"properties.{name}.rows: only properties of pairs of atoms have rows; remove this key")
     if config.route is None:
         return row
     chosen = [route for route in row.routes if route.name == config.route]
@@ -47,7 +51,7 @@ def property_row(name: str, config: PropertyConfig) -> Property:
 
 
 def _known(row: Property, config: PropertyConfig) -> Property:
-    given = [key for key in NEW[:3] if getattr(config, key) is not None]
+    given = [key for key in (*NEW[:3], "derivative") if getattr(config, key) is not None]
     if given:
         raise ConfigError(
             f"properties.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
@@ -73,5 +77,11 @@ def _declared(name: str, config: PropertyConfig) -> Property:
         decompose(indices)
     except ValueError as error:
         raise ConfigError(f"properties.{name}.indices: {error}") from error
-    routes: tuple[Route, ...] = (Readout("sum"), Readout("mean")) if config.scope == "structure" else (Readout(),)
-    return Property(name, config.scope, indices, config.parity or 1, config.unit or "", routes)
+    return Property(name, config.scope, indices, config.parity or 1, config.unit or "", _routes(config))
+
+
+def _routes(config: PropertyConfig) -> tuple[Route, ...]:
+    if config.derivative is not None:
+        given = config.derivative
+        return (Derivative(given.of, given.wrt, given.sign, given.per_volume),)
+    return (Readout("sum"), Readout("mean")) if config.scope == "structure" else (Readout(), Balanced())

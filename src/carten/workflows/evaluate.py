@@ -12,11 +12,13 @@ import torch
 
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Batch, Dataset, collate
-from carten.data.labels import Frame
+from carten.data.labels import Frame, carried
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import require_known
+from carten.properties.branches import nearest
 from carten.properties.potential import Potential
 from carten.properties.spec import Property
+from carten.train.loss import structure_of_rows
 from carten.units import conversion
 from carten.workflows.comparison import Comparison, Floats
 from carten.workflows.predict import evaluate_graph
@@ -75,8 +77,15 @@ def evaluate(
         ModelError: a structure has an element the model does not know, or a prediction is not finite.
     """
     rows = _rows(model, properties)
+    offered = ", ".join(rows)
+    rows = {name: row for name, row in rows.items() if carried(frames, name)}
     for frame in frames:
         require_known(frame.numbers, model.elements, frame.where)
+    if not rows:
+        raise DataError(
+            f"none of {len(frames)} structures carries a label of {offered}: say what the labels are called in "
+            "the file, e.g. --label energy=my_energy"
+        )
     parts: dict[str, list[Comparison]] = {name: [] for name in rows}
     n_structures, n_atoms, seconds = 0, 0, 0.0
     for batch in _batches(model, frames, rows.values(), max_atoms):
@@ -93,11 +102,6 @@ def evaluate(
     comparisons = {name: _joined(found) for name, found in parts.items() if found}
     for comparison in comparisons.values():
         _require_finite(comparison, frames)
-    if not comparisons:
-        raise DataError(
-            f"none of {len(frames)} structures carries a label of {', '.join(rows)}: say what the labels are called in "
-            "the file, e.g. --label energy=my_energy"
-        )
     return Evaluation(comparisons, n_structures, n_atoms, seconds)
 
 
@@ -108,9 +112,7 @@ def _rows(model: Potential, properties: Sequence[str] | None) -> dict[str, Prope
     return {name: model.properties[name] for name in names}
 
 
-def _batches(
-    model: Potential, frames: Sequence[Frame], rows: Iterable[Property], max_atoms: int
-) -> Iterator[Batch]:
+def _batches(model: Potential, frames: Sequence[Frame], rows: Iterable[Property], max_atoms: int) -> Iterator[Batch]:
     dataset = Dataset(frames, tuple(rows), model.cutoff, torch.float64, prepared=False)
     bounds = Bounds(atoms=max(max_atoms, *dataset.n_atoms()))
     for indices in BatchSampler(dataset, bounds, shuffle=False):
@@ -123,11 +125,12 @@ def _labelled(batch: Batch, name: str) -> bool:
 
 def _compare(row: Property, batch: Batch, predicted: Floats) -> Comparison:
     graph = batch.graph
-    per_atom = row.scope == "atom"
-    structure = graph.structure.cpu() if per_atom else torch.arange(graph.n_structures)
+    structure = structure_of_rows(row, batch).cpu()
     sizes = torch.bincount(graph.structure.cpu(), minlength=graph.n_structures)
-    numbers = graph.numbers.cpu() if per_atom else torch.zeros(graph.n_structures, dtype=torch.int64)
-    reference = batch.targets[row.name].cpu().numpy().reshape(len(structure), -1)
+    numbers = graph.numbers.cpu() if row.scope == "atom" else torch.zeros(len(structure), dtype=torch.int64)
+    target = batch.targets[row.name].cpu()
+    predicted = nearest(row, torch.from_numpy(predicted), target, graph.to("cpu")).numpy()
+    reference = target.numpy().reshape(len(structure), -1)
     there = ~np.isnan(reference).any(axis=1)
     factor = conversion(row.unit, row.report_unit)
     return Comparison(

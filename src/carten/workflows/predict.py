@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import ase
 import numpy as np
 import numpy.typing as npt
-from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import per_atom_properties, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from carten.data.labels import matrix
 from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.interfaces.ase import read_inputs, require_known
@@ -30,7 +31,7 @@ def evaluate_graph(model: Potential, graph: Graph, names: Sequence[str]) -> dict
 def predict(
     model: Potential, frames: Iterable[ase.Atoms], properties: Sequence[str] | None = None, max_atoms: int = 500
 ) -> Iterator[dict[str, Floats]]:
-    """Properties of each structure in turn, (3, ..) or (N, 3, ..).
+    """Properties of each structure in turn, (3, ..), (N, 3, ..) or (N * N, 3, ..).
 
     Args:
         model: predicts, on the device and in the dtype it is in.
@@ -49,14 +50,16 @@ def predict(
         graphs = [_graph(model, atoms, f"structure {done + k}") for k, atoms in enumerate(group)]
         values = evaluate_graph(model, batch(graphs), names)
         done += len(group)
-        first = 0
-        for structure, atoms in enumerate(group):
-            rows = slice(first, first + len(atoms))
-            first += len(atoms)
-            yield {
-                name: value[rows] if model.properties[name].scope == "atom" else value[structure]
-                for name, value in values.items()
-            }
+        first = dict.fromkeys(names, 0)
+        for atoms in group:
+            yield {name: _part(model.properties[name], values[name], len(atoms), first) for name in names}
+
+
+def _part(row: Property, values: Floats, n_atoms: int, first: dict[str, int]) -> Floats:
+    """The values of the next structure, whose first row is then counted up."""
+    start, first[row.name] = first[row.name], first[row.name] + row.n_rows(n_atoms)
+    part = values[start : first[row.name]]
+    return part[0] if row.scope == "structure" else part
 
 
 def with_values(
@@ -71,11 +74,12 @@ def with_values(
     copy: ase.Atoms = atoms.copy()
     results: dict[str, float | Floats] = {}
     for name, value in values.items():
-        if not prefix and name in all_properties:
-            results[name] = full_3x3_to_voigt_6_stress(value) if name == "stress" else value
+        if not prefix and name in (*per_atom_properties, *per_config_properties):
+            results[name] = full_3x3_to_voigt_6_stress(value) if name in ("stress", "stresses") else value
         elif rows[name].scope == "atom":
             copy.arrays[f"{prefix}{name}"] = value.reshape(len(atoms), -1) if value.ndim > 2 else value
         else:
+            value = matrix(value) if rows[name].scope == "pair" and rows[name].rank == 2 else value
             copy.info[f"{prefix}{name}"] = float(value) if value.ndim == 0 else value.ravel()
     if prefix and atoms.calc is not None:
         results = dict(atoms.calc.results)

@@ -1,0 +1,116 @@
+"""From the configured inputs to rows of the input table and where they are in files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from carten.data.labels import Label, categories
+from carten.errors import ConfigError
+from carten.math.symmetry import decompose
+from carten.properties.planning import needed_inputs
+from carten.properties.spec import Category, Embedding, Exchange, Fidelity, Input, Property, Scalar, Tensor, input_table
+from carten.train.config import InputConfig
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+NEW = ("scope", "indices", "parity", "unit")
+
+
+def input_labels(
+    inputs: Mapping[str, InputConfig], properties: Sequence[Property], structures: Sequence[tuple[str, Atoms]]
+) -> list[Label]:
+    """The configured inputs, and those that properties need, as labels.
+
+    Args:
+        inputs: of the configuration.
+        properties: what is trained.
+        structures: of the training files, which give categories their values.
+
+    Raises:
+        ConfigError: a name is unknown and not declared in full, or a known row is declared anew.
+    """
+    needed = [name for row in properties for name in needed_inputs(row) if name in input_table()]
+    configured = {**dict.fromkeys(needed, InputConfig()), **inputs}
+    return [_label(name, config, structures) for name, config in configured.items()]
+
+
+def _label(name: str, config: InputConfig, structures: Sequence[tuple[str, Atoms]]) -> Label:
+    new = name not in input_table()
+    row, key = input_row(name, config), config.key or name
+    if isinstance(row.embed, Category) and not row.embed.values:
+        found = categories(structures, key)
+        defaults = () if row.default is None or row.default in found else (_whole(row.default),)
+        row = replace(row, embed=replace(row.embed, values=(*found, *defaults)))
+    return Label(row, key, None if new else config.unit)
+
+
+def input_row(name: str, config: InputConfig) -> Input:
+    """The row of one configured input.
+
+    Raises:
+        ConfigError: see :func:`input_labels`.
+    """
+    known = input_table()
+    row = _known(known[name], config) if name in known else _declared(name, config)
+    if config.default is not None:
+        row = replace(row, default=_whole(config.default) if isinstance(row.embed, Category) else config.default)
+    if not isinstance(row.embed, Category) and isinstance(row.default, str):
+        raise ConfigError(f"inputs.{name}.default: expected a number, found {row.default!r}")
+    return replace(row, scale=config.scale) if config.scale is not None else row
+
+
+def _whole(value: float | str) -> float | str:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _known(row: Input, config: InputConfig) -> Input:
+    given = [key for key in NEW[:3] if getattr(config, key) is not None]
+    if given:
+        raise ConfigError(
+            f"inputs.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
+            f"parity {row.parity:+d}); remove this key, or declare your input under another name"
+        )
+    return replace(row, embed=_embedding(row.name, row.embed, config))
+
+
+def _declared(name: str, config: InputConfig) -> Input:
+    missing = [key for key in NEW if getattr(config, key) is None]
+    if missing:
+        known = list(input_table())
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        raise ConfigError(
+            f"inputs.{name}: is not known; {hint}Known are {', '.join(known)}. "
+            f"To declare an input of your own give its {', '.join(NEW)}; missing {', '.join(missing)}"
+        )
+    indices = config.indices or ""
+    try:
+        decompose(indices)
+    except ValueError as error:
+        raise ConfigError(f"inputs.{name}.indices: {error}") from error
+    scalar = not indices and config.parity == 1
+    embed = _embedding(name, Scalar() if scalar else Tensor(), config)
+    return Input(name, config.scope or "structure", indices, config.parity or 1, config.unit or "", embed)
+
+
+def _embedding(name: str, default: Embedding, config: InputConfig) -> Embedding:
+    kinds: Mapping[str, Embedding] = {
+        "scalar": Scalar(),
+        "category": default if isinstance(default, Category) else Category(),
+        "tensor": Tensor(),
+        "exchange": Exchange(),
+    }
+    embed = default if config.embed is None else kinds[config.embed]
+    if config.values is not None:
+        if not isinstance(embed, Category):
+            raise ConfigError(f"inputs.{name}.values: only categories have values; remove this key")
+        embed = replace(embed, values=config.values)
+    if config.levels is not None:
+        if not isinstance(embed, Fidelity):
+            raise ConfigError(f"inputs.{name}.levels: only fidelity has levels; remove this key")
+        embed = replace(embed, mode=config.levels)
+    return embed
