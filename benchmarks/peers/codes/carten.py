@@ -1,0 +1,57 @@
+"""carten, as ``carten train`` and ``carten.load(...).freeze()`` use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from ase import Atoms
+
+from benchmarks.peers.codes.common import as_array, training_step
+from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, Settings, Train
+from carten.data.neighbours import graph
+from carten.model.config import NetworkConfig
+from carten.model.graph import batch
+from carten.ops.memory import keep_freed_memory
+from carten.properties.potential import Potential
+from carten.properties.spec import property_table
+
+WANTED = ("energy", "forces")
+
+
+def infer(job: Job, atoms: Atoms) -> Infer:
+    torch.set_num_threads(job.threads)
+    model = _model(job.settings, job.variant).freeze()
+    one = graph(atoms, job.settings.cutoff, dtype=torch.float32)
+
+    def run() -> tuple[float, Array]:
+        found = model(one, WANTED)
+        return float(found["energy"]), as_array(found["forces"])
+
+    return run
+
+
+def train(job: Job, frames: Sequence[Atoms]) -> Train:
+    torch.set_num_threads(job.threads)
+    keep_freed_memory()
+    model = _model(job.settings, job.variant).train()
+    several = batch([graph(frame, job.settings.cutoff, dtype=torch.float32) for frame in frames])
+
+    def predict() -> tuple[torch.Tensor, torch.Tensor]:
+        found = model(several, WANTED)
+        return found["energy"], found["forces"]
+
+    return training_step(model.parameters(), predict, frames)
+
+
+def _model(size: Settings, backend: str) -> Potential:
+    config = NetworkConfig(
+        cutoff=size.cutoff,
+        n_layers=size.layers,
+        n_channels=size.channels,
+        correlation_order=size.correlation,
+        l_max_edges=size.l_edges,
+        l_max_features=size.l_features,
+    )
+    rows = [property_table()[name] for name in WANTED]
+    return Potential(config, ELEMENTS, rows, NEIGHBOURS, backend=backend).float()

@@ -1,0 +1,113 @@
+"""NequIP: eager, compiled ahead of time (AOTInductor, inference), and compiled for training (torch.compile)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from nequip.data import AtomicDataDict, from_ase
+from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+from nequip.model import NequIPGNNModel
+from nequip.utils.global_state import get_latest_global_state, set_global_state
+
+from benchmarks.peers.codes.common import as_array, read_first, training_step
+from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, Settings, Train
+
+SYMBOLS = [chemical_symbols[z] for z in ELEMENTS]
+
+
+def infer(job: Job, atoms: Atoms) -> Infer:
+    torch.set_num_threads(job.threads)
+    data = _data(atoms, job.settings)
+    if job.variant == "compiled":
+        from nequip.model.inference_models import load_compiled_model
+
+        model = load_compiled_model(str(_compiled(job)), torch.device("cpu"))[0]
+    else:
+        model = _model(job.settings, "eager").eval().requires_grad_(False)
+
+    def run() -> tuple[float, Array]:
+        found = model(dict(data))
+        return float(found[AtomicDataDict.TOTAL_ENERGY_KEY]), as_array(found[AtomicDataDict.FORCE_KEY])
+
+    return run
+
+
+def train(job: Job, frames: Sequence[Atoms]) -> Train:
+    torch.set_num_threads(job.threads)
+    model = _model(job.settings, "compile" if job.variant == "compiled" else "eager").train()
+    data = AtomicDataDict.batched_from_list([_data(frame, job.settings) for frame in frames])
+
+    def predict() -> tuple[torch.Tensor, torch.Tensor]:
+        found = model(dict(data))
+        return found[AtomicDataDict.TOTAL_ENERGY_KEY], found[AtomicDataDict.FORCE_KEY]
+
+    return training_step(model.parameters(), predict, frames)
+
+
+def _model(size: Settings, mode: str) -> Any:
+    set_global_state(allow_tf32=False)
+    return NequIPGNNModel(
+        seed=0,
+        model_dtype="float32",
+        compile_mode=mode,
+        type_names=SYMBOLS,
+        r_max=size.cutoff,
+        num_layers=size.layers,
+        l_max=size.l_features,
+        parity=False,
+        num_features=size.channels,
+        radial_mlp_depth=2,
+        radial_mlp_width=64,
+        avg_num_neighbors=NEIGHBOURS,
+        per_type_energy_scales=1.0,
+        per_type_energy_shifts=0.0,
+    )
+
+
+def _data(atoms: Atoms, size: Settings) -> AtomicDataDict.Type:
+    data = ChemicalSpeciesToAtomTypeMapper(SYMBOLS)(from_ase(atoms))
+    data = NeighborListTransform(r_max=size.cutoff)(data)
+    return {key: value.float() if value.is_floating_point() else value for key, value in data.items()}
+
+
+def _compiled(job: Job) -> Path:
+    """The compiled model, made once, by another process so that the memory it takes is not counted."""
+    target = job.artefact(".nequip.pt2")
+    if not target.exists():
+        subprocess.run([sys.executable, "-m", __name__, job.dump(), str(target)], check=True, stdout=sys.stderr)
+    return target
+
+
+def _compile(job: Job, target: Path) -> None:
+    """What ``nequip-compile --mode aotinductor --target ase`` does, for a model that was never trained."""
+    from nequip.scripts._compile_utils import ASE_TARGET
+    from nequip.utils.aot import aot_export_model
+    from nequip.utils.aoti_metadata import NEQUIP_AOTI_INPUTS_KEY, NEQUIP_AOTI_OUTPUTS_KEY, serialize_aoti_keys
+
+    model = _model(job.settings, "eager").eval()
+    bound = {name: torch.export.Dim(f"num_{name}s", min=2) for name in ("node", "edge")}
+    metadata = {**model.metadata, **get_latest_global_state(only_metadata_related=True)}
+    metadata = {key: str(int(value)) if isinstance(value, bool) else value for key, value in metadata.items()}
+    metadata[NEQUIP_AOTI_INPUTS_KEY] = serialize_aoti_keys(ASE_TARGET["input"])
+    metadata[NEQUIP_AOTI_OUTPUTS_KEY] = serialize_aoti_keys(ASE_TARGET["output"])
+    aot_export_model(
+        model=model,
+        device=torch.device("cpu"),
+        input_fields=ASE_TARGET["input"],
+        output_fields=ASE_TARGET["output"],
+        data=ASE_TARGET["data_settings"](_data(read_first(job), job.settings)),
+        batch_map={**bound, "graph": torch.export.Dim.STATIC},
+        output_path=str(target),
+        inductor_configs={"aot_inductor.metadata": {key: str(value) for key, value in metadata.items()}},
+    )
+
+
+if __name__ == "__main__":
+    _compile(Job.load(sys.argv[1]), Path(sys.argv[2]))
