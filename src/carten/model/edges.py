@@ -16,15 +16,25 @@ from carten.ops.library import evaluate
 
 
 @dataclass(frozen=True)
+class Interval:
+    """Where lengths lie on a grid of knots: ``fraction`` (E, 1) of the way from knot ``low`` to knot ``high``."""
+
+    fraction: Tensor
+    low: Index
+    high: Index
+
+
+@dataclass(frozen=True)
 class Edges:
     """E edges of N atoms.
 
     Args:
-        basis: (E, n_basis) radial basis times envelope.
+        basis: (E, n_basis) radial basis times envelope; no columns where tables take its place.
         harmonics: (E, (l_max + 1)^2), ``|Y_l|^2 = 2l + 1``.
         centre, neighbour: the atoms of an edge.
         kinds: element of each atom.
         backend: how plans are evaluated.
+        interval: where to look up tabulated radial functions; ``None`` asks for their exact values.
     """
 
     basis: Tensor
@@ -33,6 +43,7 @@ class Edges:
     neighbour: Index
     kinds: Kinds
     backend: str
+    interval: Interval | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -44,15 +55,38 @@ class Edges:
 
 
 def describe(
-    vectors: Tensor, centre: Index, neighbour: Index, kinds: Kinds, config: NetworkConfig, backend: str
+    vectors: Tensor, ends: tuple[Index, Index], kinds: Kinds, config: NetworkConfig, backend: str, n_intervals: int = 0
 ) -> Edges:
-    """Radial basis and harmonics of edge vectors (E, 3) in Å."""
+    """Radial basis, or intervals of radial tables, and harmonics of edge vectors (E, 3) in Å.
+
+    Args:
+        vectors: from centre to neighbour.
+        ends: centre and neighbour of every edge.
+        kinds: element of each atom.
+        config: hyperparameters.
+        backend: how plans are evaluated.
+        n_intervals: of the tables from 0 to the cutoff; 0 where there are none.
+    """
     length = vectors.norm(dim=1)
-    options = config.radial
-    functions = radial.bessel if options.basis == "bessel" else radial.chebyshev
-    envelope = radial.polynomial_envelope(length, config.cutoff, options.envelope_power)
-    basis = functions(length, options.n_basis, config.cutoff) * envelope.unsqueeze(1)
     unit = vectors / length.unsqueeze(1)
     plan = builders.harmonics(config.l_max_edges)
     (harmonics,) = evaluate(plan, [torch.ones_like(unit[:, :1]), unit], {}, len(unit), backend)
-    return Edges(basis, harmonics, centre, neighbour, kinds, backend)
+    if not n_intervals:
+        return Edges(radial_basis(length, config), harmonics, *ends, kinds, backend)
+    interval = _locate(length * (n_intervals / config.cutoff), n_intervals)
+    return Edges(unit[:, :0], harmonics, *ends, kinds, backend, interval)
+
+
+def radial_basis(length: Tensor, config: NetworkConfig) -> Tensor:
+    """Radial basis times envelope, (E,) in Å to (E, n_basis)."""
+    options = config.radial
+    functions = radial.bessel if options.basis == "bessel" else radial.chebyshev
+    envelope = radial.polynomial_envelope(length, config.cutoff, options.envelope_power)
+    return functions(length, options.n_basis, config.cutoff) * envelope.unsqueeze(1)
+
+
+def _locate(position: Tensor, n_intervals: int) -> Interval:
+    position = position.clamp(max=n_intervals)
+    low = position.detach().to(torch.int64).clamp_(max=n_intervals - 1)
+    fraction = (position - low).unsqueeze(1)
+    return Interval(fraction, Index(low, n_intervals + 1), Index(low + 1, n_intervals + 1))

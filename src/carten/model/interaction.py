@@ -41,27 +41,35 @@ class RadialNetwork(nn.Module):
         if config.radial.elements:
             self.elements = normal((2, n_elements, sizes[1]), generator)
 
-    def forward(self, edges: Edges) -> Tensor:
-        """Radial weights of every edge."""
-        values = edges.basis
+    def forward(self, basis: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Radial weights of every edge, from its radial basis and what :meth:`modulation` gives."""
+        values = basis
         last = len(self.weight) - 1
         for k, weight in enumerate(self.weight):
             values = values @ (weight * self.gains[k])
-            if k == 0 and self.elements is not None:
-                element = edges.kinds.index.values
-                centre = self.elements[0].index_select(0, element.index_select(0, edges.centre.values))
-                neighbour = self.elements[1].index_select(0, element.index_select(0, edges.neighbour.values))
-                values = values * (1 + centre + neighbour)
+            if k == 0 and modulation is not None:
+                values = values * modulation
             if k < last:
                 values = nn.functional.silu(values)
         return values
+
+    def modulation(self, edges: Edges) -> Tensor | None:
+        """Factors of the first hidden layer by the elements of both atoms, (E, hidden); ``None`` without."""
+        if self.elements is None:
+            return None
+        element = edges.kinds.index.values
+        centre = self.elements[0].index_select(0, element.index_select(0, edges.centre.values))
+        return 1 + centre + self.elements[1].index_select(0, element.index_select(0, edges.neighbour.values))
 
 
 class Interaction(nn.Module):
     """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5).
 
     R also depends on what neighbours exchange, if they do: one further set of basis functions each.
+    ``table`` holds R on knots, if it was tabulated (:mod:`carten.model.tables`).
     """
+
+    table: Tensor | None
 
     def __init__(
         self,
@@ -77,6 +85,8 @@ class Interaction(nn.Module):
         self.target = Space.up_to(config.l_max_edges, config.odd_products)
         paths = builders.interaction_paths(features, config.l_max_edges, self.target)
         self.plan = builders.interaction(features, config.l_max_edges, self.target)
+        self.table_plan = builders.tabulated_interaction(features, config.l_max_edges, self.target)
+        self.register_buffer("table", None, persistent=False)
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)
@@ -88,12 +98,17 @@ class Interaction(nn.Module):
     def forward(self, features: Features, edges: Edges) -> Features:
         """Messages over :attr:`target`, each (atoms, 2l + 1, channels)."""
         sent = self.up(features)
-        radial = self.radial(edges)
-        operands = [sent[part] for part in self.features.parts]
-        n_channels = operands[0].shape[2]
-        operands += [edges.harmonics, radial.unflatten(1, (-1, n_channels))]
+        operands = [*(sent[part] for part in self.features.parts), edges.harmonics]
         indices = {"centre": edges.centre, "neighbour": edges.neighbour}
-        sums = evaluate(self.plan, operands, indices, edges.n_edges, edges.backend)
+        if edges.interval is not None and self.table is not None:
+            plan = self.table_plan
+            operands += [edges.interval.fraction, self.table, self.table]
+            indices |= {"low": edges.interval.low, "high": edges.interval.high}
+        else:
+            plan = self.plan
+            radial: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
+            operands.append(radial.view(edges.n_edges, -1, operands[0].shape[2]))
+        sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
         pairs = zip(self.target.parts, sums, strict=True)
         mixed: Features = self.mix({part: a.view(edges.n_atoms, part.size, -1) for part, a in pairs})
         return mixed

@@ -13,6 +13,7 @@ from carten.model.inputs import Inputs
 from carten.model.interaction import Interaction
 from carten.model.kinds import Kinds
 from carten.model.parameters import ElementLinear, Features, Linear, channels, normal
+from carten.model.tables import tabulate
 from carten.ops.index import Index
 from carten.ops.space import SCALAR, Space
 
@@ -93,6 +94,7 @@ class Network(nn.Module):
         self.embedding = normal((n_elements, config.n_channels), generator)
         hidden = Space.up_to(config.l_max_features, config.odd_products)
         self.layers = nn.ModuleList()
+        self.n_intervals = 0
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
             first = inputs.start if inputs is not None else Space((SCALAR,))
@@ -101,8 +103,23 @@ class Network(nn.Module):
             self.layers.append(layer)
             self.spaces.append(layer.space)
 
+    @property
+    def tabulable(self) -> bool:
+        """Whether the radial networks depend on nothing but the length of an edge."""
+        return not self.config.radial.elements and (self.inputs is None or not self.inputs.n_exchanged)
+
+    def tabulate(self, tolerance: float = 1e-6) -> None:
+        """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference with fixed weights."""
+        interactions = [module for module in self.modules() if isinstance(module, Interaction)]
+        self.n_intervals = tabulate(interactions, self.config, tolerance)
+
     def forward(
-        self, vectors: Tensor, edge_index: Tensor, element: Tensor, told: Conditions | None = None
+        self,
+        vectors: Tensor,
+        edge_index: Tensor,
+        element: Tensor,
+        told: Conditions | None = None,
+        exact: bool = True,
     ) -> list[Features]:
         """Features after each layer.
 
@@ -111,11 +128,14 @@ class Network(nn.Module):
             edge_index: (2, E) centre and neighbour, sorted by centre.
             element: (N,) row of each atom's element.
             told: what :attr:`inputs` add.
+            exact: whether to evaluate the radial networks even where there are tables, whose second derivatives are
+                rough.
         """
         n_atoms = element.shape[0]
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
         kinds = Kinds(Index(element, self.embedding.shape[0]))
-        edges = describe(vectors, centre, neighbour, kinds, self.config, self.backend)
+        n_intervals = 0 if exact else self.n_intervals
+        edges = describe(vectors, (centre, neighbour), kinds, self.config, self.backend, n_intervals)
         features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
         if told is not None:
             features, edges = add(features, told.places[0]), told.on_edges(edges)

@@ -241,15 +241,29 @@ def powers(space: Space, target: Space, order: int, symmetric: bool = True, betw
 
 @cache
 def tabulated_interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
-    """As :func:`interaction`, with radial functions from a cubic Hermite table instead of one value per edge.
+    """As :func:`interaction`, with radial functions from a cubic Hermite table: no number per edge, path and channel.
 
-    Inputs as before, but for ``radial``: ``hermite`` (edges, 4), the weights of value and slope at both ends of the
-    interval an edge's length falls in, and ``table`` (intervals, 4 paths, channels) gathered at ``interval``.
+    Inputs as before, but for ``radial``: ``fraction`` (edges, 1), where in its interval an edge's length lies, from 0
+    to 1; ``low`` and ``high`` (knots, 2 paths, channels), values and slopes of all paths at both ends, per interval.
     """
     plan = interaction(features, l_max_edges, target)
     radial = plan.arrays["radial"]
-    terms = [(p, k * radial.size + p, k, 1.0) for p in range(radial.size) for k in range(4)]
+    n = radial.size
+    weights = [Array(name, size, channels=False) for name, size in (("square", 1), ("cube", 1), ("hermite", 4))]
+    steps = [
+        Step("square", "fraction", "fraction", ((0, 0, 0, 1.0),)),
+        Step("cube", "square", "fraction", ((0, 0, 0, 1.0),)),
+        Step("hermite", "harmonics", "", ((0, 0, 0, 1.0),)),  # Y_0 = 1
+        Step("hermite", "fraction", "", ((1, 0, 0, 1.0),)),
+        Step("hermite", "square", "", ((0, 0, 0, -3.0), (1, 0, 0, -2.0), (2, 0, 0, 3.0), (3, 0, 0, -1.0))),
+        Step("hermite", "cube", "", ((0, 0, 0, 2.0), (1, 0, 0, 1.0), (2, 0, 0, -2.0), (3, 0, 0, 1.0))),
+        Step("radial", "low", "hermite", tuple((p, k * n + p, k, 1.0) for p in range(n) for k in (0, 1))),
+        Step("radial", "high", "hermite", tuple((p, k * n + p, 2 + k, 1.0) for p in range(n) for k in (0, 1))),
+    ]
     inputs = [array for array in plan.inputs if array != radial]
-    inputs += [Array("hermite", 4, channels=False), Array("table", 4 * radial.size, index="interval")]
-    steps = (Step("radial", "table", "hermite", tuple(terms)), *plan.steps)
-    return Plan(tuple(inputs), (radial, *plan.locals), plan.outputs, steps)
+    inputs += [
+        Array("fraction", 1, channels=False),
+        Array("low", 2 * n, index="low"),
+        Array("high", 2 * n, index="high"),
+    ]
+    return Plan(tuple(inputs), (*weights, radial, *plan.locals), plan.outputs, (*steps, *plan.steps))

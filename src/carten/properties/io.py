@@ -125,13 +125,14 @@ def _header(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "auto") -> Potential:
+def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "auto", exact: bool = False) -> Potential:
     """Read a model for inference.
 
     Args:
         path: a ``.carten`` file.
         dtype: of the weights; as they were saved by default.
         backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
+        exact: whether radial functions are always evaluated, never looked up, see :meth:`Potential.freeze`.
 
     Raises:
         ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
@@ -153,7 +154,7 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not hold the model its header describes ({error})") from error
-    return model.freeze()
+    return model.freeze(tabulate=not exact)
 
 
 def _reference_energies(model: Potential) -> dict[str, float] | dict[str, dict[str, float]]:

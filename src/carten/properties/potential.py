@@ -149,7 +149,8 @@ class Potential(nn.Module):
         told = None
         if self.network.inputs is not None:
             told = self.network.inputs(at.graph.inputs, graph.structure, element)
-        layers = self.network(at.vectors.to(self.dtype), graph.edge_index, element, told)
+        exact = self.training or any(already for _, already in plan.sources)
+        layers = self.network(at.vectors.to(self.dtype), graph.edge_index, element, told, exact)
         kind = element
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
@@ -186,9 +187,17 @@ class Potential(nn.Module):
             )
         return element
 
-    def freeze(self) -> Self:
-        """Evaluation mode, no gradients of parameters: for inference."""
-        return self.eval().requires_grad_(False)
+    def freeze(self, tabulate: bool = False) -> Self:
+        """Evaluation mode, no gradients of parameters: for inference.
+
+        Args:
+            tabulate: whether values and first derivatives may use tables of the radial functions where these depend on
+                nothing but the length of an edge, exact to 1e-6; second derivatives always use the exact functions.
+        """
+        self.eval().requires_grad_(False)
+        if tabulate and self.network.tabulable:
+            self.network.tabulate()
+        return self
 
 
 def _with_needed(inputs: Sequence[Input], properties: Sequence[Property]) -> dict[str, Input]:

@@ -1,0 +1,84 @@
+"""Tabulated radial functions: as good as the network they stand for, and only where they may be used."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+
+from carten.data.neighbours import graph
+from carten.errors import ModelError
+from carten.model.config import NetworkConfig
+from carten.model.interaction import Interaction
+from carten.model.tables import tabulate
+from carten.properties.potential import Potential
+from carten.properties.spec import property_table
+
+SMALL = {"n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "n_readout_channels": 4}
+
+
+def potential(**options: object) -> Potential:
+    rows = property_table()
+    config = NetworkConfig.model_validate({**SMALL, **options})
+    return Potential(config, [1, 6, 8], [rows["energy"], rows["forces"]], 8.0).freeze()
+
+
+@pytest.mark.parametrize("basis", ["bessel", "chebyshev"])
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_energies_and_forces_are_those_of_the_exact_network(basis: str, backend: str) -> None:
+    model = potential(radial={"basis": basis})
+    model.network.backend = backend
+    structure = graph(molecule("CH3CH2OH"), model.cutoff)
+    exact = model(structure, ["energy", "forces"])
+    assert model.freeze(tabulate=True).network.n_intervals > 0
+    table = model(structure, ["energy", "forces"])
+    torch.testing.assert_close(table["energy"], exact["energy"], rtol=1e-6, atol=0)
+    scale = float(exact["forces"].abs().max())
+    assert float((table["forces"] - exact["forces"]).abs().max()) < 1e-5 * scale
+    assert float((table["forces"] - exact["forces"]).abs().max()) > 0  # a table was used indeed
+
+
+def test_forces_are_derivatives_of_the_tabulated_energy() -> None:
+    model = potential().freeze(tabulate=True)
+    atoms = molecule("CH3CH2OH")
+    forces = model(graph(atoms, model.cutoff), ["forces"])["forces"]
+    step, differences = 1e-5, []
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.positions[0, 0] += sign * step
+        differences.append(float(model(graph(moved, model.cutoff), ["energy"])["energy"]))
+    assert float(forces[0, 0]) == pytest.approx(-(differences[0] - differences[1]) / (2 * step), rel=1e-5)
+
+
+def test_second_derivatives_and_training_use_the_exact_network() -> None:
+    model = potential()
+    structure = graph(molecule("H2O"), model.cutoff)
+    hessian = model(structure, ["hessian"])["hessian"]
+    model.freeze(tabulate=True)
+    torch.testing.assert_close(model(structure, ["hessian"])["hessian"], hessian, rtol=0, atol=0)
+    model.train()
+    exact = potential().train()(structure, ["energy"])["energy"]
+    torch.testing.assert_close(model(structure, ["energy"])["energy"], exact, rtol=0, atol=0)
+
+
+def test_networks_that_depend_on_elements_stay_exact() -> None:
+    model = potential(radial={"elements": True}).freeze(tabulate=True)
+    assert model.network.n_intervals == 0
+
+
+def test_lengths_at_and_beyond_the_cutoff_give_nothing() -> None:
+    model = potential().freeze(tabulate=True)
+    alone = float(model(graph(molecule("H2O"), 0.1), ["energy"])["energy"])
+    far = bulk("C", "sc", a=model.cutoff, cubic=True)
+    single = graph(far, model.cutoff + 1e-9)
+    lone = float(model(graph(far, 0.5 * model.cutoff), ["energy"])["energy"])
+    assert single.n_edges == 6
+    assert float(model(single, ["energy"])["energy"]) == pytest.approx(lone, abs=1e-12)
+    assert np.isfinite(alone)
+
+
+def test_a_tolerance_that_cannot_be_met_is_an_error() -> None:
+    model = potential()
+    interactions = [module for module in model.modules() if isinstance(module, Interaction)]
+    with pytest.raises(ModelError, match="use the exact network"):
+        tabulate(interactions, model.config, tolerance=1e-18)
+    assert all(interaction.table is None for interaction in interactions)
