@@ -19,6 +19,7 @@ from carten.train.loader import Loader
 from carten.train.loss import Term, combine, loss_terms
 from carten.train.metrics import PropertyErrors
 from carten.train.optimizer import Length, Schedule, optimizer
+from carten.train.rows import draw_rows, restrict
 from carten.train.watch import Watch
 
 GPU_LOOKS = 50  # steps between looks at the loss where each look would stall the device
@@ -61,6 +62,7 @@ class Fit(LightningModule):
         self.watch = Watch()
         self.errors = PropertyErrors([term.property for term in terms])
         self._names = tuple(term.property.name for term in terms)
+        self._by_rows = any(term.rows is not None for term in terms)
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
         self._measured = torch.zeros_like(self._trained)
         self._earlier, self._since = 0.0, time.monotonic()
@@ -121,7 +123,9 @@ class Fit(LightningModule):
             group["lr"] = group["initial_lr"] * factor
 
     def training_step(self, batch: Batch) -> Tensor:
-        predictions = self.potential(batch.graph, self._names)
+        drawn = draw_rows(self.terms, self.potential, batch, self.global_step) if self._by_rows else {}
+        batch = restrict(self.terms, self.potential, batch, drawn) if drawn else batch
+        predictions = self.potential(batch.graph, self._names, drawn)
         sums = loss_terms(self.terms, predictions, batch)
         loss = combine(self.terms, sums)
         self._trained += sums.detach()
