@@ -60,10 +60,10 @@ VARIANTS = {
     "order 4": ({"correlation_order": 4, "l_max_edges": 2, "n_channels": 2}, TENSORS),
     "coupled, order 4": ({"preset": "ictp", "correlation_order": 4, "l_max_edges": 2, "n_channels": 2}, TENSORS),
     "spatial, order 4": ({**SPATIAL, "correlation_order": 4, "l_max_edges": 4, "l_max_features": 4}, TENSORS),
-    "rank 4": ({"l_max_edges": 4, "l_max_features": 4, "n_channels": 2}, (*TENSORS, *RANK_3, *RANK_4)),
+    "rank 4": ({"l_max_edges": 4, "l_max_features": 4, "n_channels": 2}, (*SCALARS, *RANK_3, *RANK_4)),
     "rank 4, odd products": (
         {"l_max_edges": 4, "l_max_features": 4, "n_channels": 2, "correlation_order": 2, "odd_products": True},
-        (*TENSORS, *RANK_3, *RANK_4, *PSEUDO[1:]),
+        (*VECTORS, *RANK_3, *RANK_4, *PSEUDO[2:]),
     ),
     "coupled, odd products, order 1": ({"preset": "ictp", "odd_products": True, "correlation_order": 1}, VECTORS),
     "features of higher rank than edges": ({"preset": "ictp", "l_max_edges": 1, "l_max_features": 3}, TENSORS),

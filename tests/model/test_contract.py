@@ -84,9 +84,8 @@ def test_variants_have_the_right_derivatives(variant):
     contract.check_derivatives(variant, crystal())
 
 
-def test_variants_do_not_depend_on_order_batch_and_cell(variant):
+def test_variants_do_not_depend_on_order_and_cell(variant):
     contract.check_permutation(variant, molecule())
-    contract.check_batch(variant, [molecule(), crystal()])
     contract.check_supercell(variant, crystal(), (1, 2, 1))
 
 
