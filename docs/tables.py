@@ -1,10 +1,24 @@
 """Pages made from the code: the property and input tables, the configuration reference, the list of modules."""
 
 import pkgutil
+from collections import Counter
 from pathlib import Path
 
 import carten
-from carten.properties.spec import INPUTS, PROPERTIES, AtomicVirial, Derivative, Input, Property, Readout, Route, Sum
+from carten.properties.spec import (
+    INPUTS,
+    PROPERTIES,
+    AtomicVirial,
+    Balanced,
+    Derivative,
+    Input,
+    Multipole,
+    Permittivity,
+    Property,
+    Readout,
+    Route,
+    Sum,
+)
 from carten.train.config import Config
 from configuration_tables import tables_of
 from markdown_table import markdown_table
@@ -22,20 +36,37 @@ PACKAGES = {
 }
 
 
+def partial(of: str, wrt: tuple[str, ...]) -> str:
+    """A derivative of any order in symbols."""
+    powers = Counter(wrt)
+    order = "⁰¹²³⁴⁵⁶"[len(wrt)] if len(wrt) > 1 else ""
+    below = " ".join(f"∂`{name}`{'⁰¹²³⁴⁵⁶'[power] if power > 1 else ''}" for name, power in powers.items())
+    return f"∂{order}`{of}`/{below}"
+
+
 def describe(route: Route) -> str:
-    """A route in words."""
+    """A route in words, after its name in configurations."""
     match route:
         case Readout(reduce="sum"):
-            return "readout"
+            words = "from the features"
         case Readout():
-            return "readout (mean over atoms)"
+            words = "from the features, mean over atoms"
+        case Balanced(total, by):
+            weights = ", by learned softnesses" if by == "softness" else ""
+            words = f"from the features, corrected to add up to {f'`{total}`' if total else 'zero'}{weights}"
         case Sum(of):
-            return f"sum of `{of}`"
-        case AtomicVirial(of):
-            return f"shares of atoms in the virial of `{of}`"
+            words = f"sum of `{of}`"
+        case Multipole(charges, dipoles):
+            words = f"from `{charges}` and `{dipoles}`"
+        case Permittivity(of):
+            words = f"1 + 4π `{of}` / volume"
+        case AtomicVirial(of, sign, per_volume):
+            words = (
+                f"{'−' if sign < 0 else ''}shares of atoms in the virial of `{of}`{' / volume' if per_volume else ''}"
+            )
         case Derivative(of, wrt, sign, per_volume):
-            return f"{'−' if sign < 0 else ''}∂`{of}`/∂`{wrt}`{' / volume' if per_volume else ''}"
-    raise ValueError(f"no words for the route {route}")
+            words = f"{'−' if sign < 0 else ''}{partial(of, wrt)}{' / volume' if per_volume else ''}"
+    return f"`{route.name}`: {words}"
 
 
 def common(row: Property | Input) -> list[str]:
@@ -48,10 +79,10 @@ def properties() -> str:
     """The table of properties."""
 
     def row(p: Property) -> list[str]:
-        routes = ", or ".join(describe(route) for route in p.routes)
-        return [*common(p), p.report_unit, routes]
+        routes = "<br>".join(describe(route) for route in p.routes)
+        return [*common(p), p.report_unit, routes, p.note]
 
-    header = ["name", "per", "indices", "under inversion", "unit", "errors in", "obtained as (default first)"]
+    header = ["name", "per", "indices", "under inversion", "unit", "errors in", "routes (default first)", "conventions"]
     return markdown_table(header, map(row, PROPERTIES))
 
 
@@ -59,11 +90,17 @@ def inputs() -> str:
     """The table of inputs."""
 
     def row(i: Input) -> list[str]:
-        default = "required" if i.default is None else f"{i.default:g}"
-        return [*common(i), type(i.embed).__name__.lower(), default]
+        default = "an error" if i.default is None else f"{i.default:g} {i.unit}"
+        return [*common(i), type(i.embed).__name__.lower(), f"{i.scale:g}", default, i.note]
 
-    header = ["name", "per", "indices", "under inversion", "unit", "embedded as", "when absent"]
-    return markdown_table(header, map(row, INPUTS)) if INPUTS else "There is no built-in input yet.\n"
+    header = ["name", "per", "indices", "under inversion", "unit", "embedded as", "scale", "when absent", "meaning"]
+    return markdown_table(header, map(row, INPUTS))
+
+
+def aliases() -> str:
+    """The names that ASE has for rows of the tables."""
+    rows = [[f"`{row.name}`", f"`{row.ase}`"] for row in (*PROPERTIES, *INPUTS) if row.ase]
+    return markdown_table(["carten", "ASE"], rows)
 
 
 def modules() -> str:
@@ -87,6 +124,7 @@ def write(folder: Path) -> None:
     pages = {
         "properties.md": properties(),
         "inputs.md": inputs(),
+        "aliases.md": aliases(),
         "modules.md": modules(),
         "configuration.md": tables_of(Config),
     }

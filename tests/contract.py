@@ -187,8 +187,15 @@ def check_permutation(model: Potential, atoms: Atoms, tolerance: float = EXACT) 
     order = np.random.default_rng(4).permutation(len(atoms))
     assert (order != np.arange(len(atoms))).any()
     before = results(model, atoms)
-    expected = {n: v[order] if model.properties[n].scope == "atom" else v for n, v in before.items()}
+    expected = {n: _permuted(model.properties[n], v, order) for n, v in before.items()}
     require_equal("permutation", results(model, atoms[order]), expected, tolerance)
+
+
+def _permuted(row: Property, values: Array, order: NDArray[np.int64]) -> Array:
+    n = len(order)
+    if row.scope == "pair":
+        return values.reshape(n, n, *row.shape)[np.ix_(order, order)].reshape(values.shape)
+    return values[order] if row.scope == "atom" else values
 
 
 def check_batch(model: Potential, structures: Sequence[Atoms], tolerance: float = EXACT) -> None:

@@ -107,7 +107,7 @@ class Interaction(nn.Module):
         else:
             plan = self.plan
             radial: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
-            operands.append(radial.view(edges.n_edges, -1, operands[0].shape[2]))
+            operands.append(radial.unflatten(1, (-1, operands[0].shape[2])))
         sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
         pairs = zip(self.target.parts, sums, strict=True)
         mixed: Features = self.mix({part: a.view(edges.n_atoms, part.size, -1) for part, a in pairs})

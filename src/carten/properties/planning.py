@@ -86,18 +86,24 @@ def settled(requested: Sequence[Property], table: Rows, told: Mapping[str, Varia
     """
     wanted = {row.name: row for row in requested}
     table = {**table, **wanted}
+    rows = with_sources(tuple(wanted), {**table, **_free(wanted, table, told)})
+    more = _free(rows, table, told)
+    return with_sources((*rows, *more), {**table, **more, **rows})
+
+
+def _free(there: Rows, table: Rows, told: Mapping[str, Variable]) -> dict[str, Property]:
+    """The other rows of the table that follow from those there without parameters, by the first such route."""
     free: dict[str, Property] = {}
     for _ in table:  # until nothing new is found
         found = {
             name: replace(row, routes=(route, *(other for other in row.routes if other != route)))
             for name, row in table.items()
-            if name not in wanted and (route := _free_route(row, {*wanted, *free}, told)) is not None
+            if name not in there and (route := _free_route(row, {*there, *free}, told)) is not None
         }
         if found.keys() == free.keys():
             break
         free = found
-    rows = with_sources(tuple(wanted), {**table, **free})
-    return with_sources((*rows, *free), {**table, **free})
+    return free
 
 
 def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable]) -> Route | None:
