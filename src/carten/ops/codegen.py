@@ -82,6 +82,8 @@ class _Site:
             if f" {n}[" in text or f"({n}[" in text or f"({n} +" in text or f"({n}," in text or f" {n} +" in text
         ]
         declared = [f"{'const ' if n[0] == 'i' else ''}S* __restrict {n}" for n in used]
+        flags = [f"past_{n}" for n in used if f"past_{n}," in text]
+        used, declared = [*used, *flags], [*declared, *(f"const bool {flag}" for flag in flags)]
         head = "template <int N> " if block else ""
         if block:
             used, declared = ["c", *used], ["const int64_t c", *declared]
@@ -164,7 +166,8 @@ class _Site:
         complete = self.layout.completes(value, stage) == n
         if complete and array.name in self.layout.outputs:
             place = f"{self.layout.names[array.name]} + {component} * C + c"
-            yield f"{'add' if array.index else 'store'}<N>({place}, v{value});"
+            way = "add<N>(" if array.index else f"put<N>(past_{self.layout.names[array.name]}, "
+            yield f"{way}{place}, v{value});"
         elif complete and value in self.layout.rows:
             yield f"store<N>(w + {self.layout.rows[value]} * P + c, v{value});"
         if value in self.layout.blocks[stage] and not (complete and value in self.layout.rows):

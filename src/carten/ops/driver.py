@@ -55,6 +55,7 @@ class Driver:
         yield "    int64_t row = before(begin);"
         yield from (f"    S* o{row.n} = nullptr;" for row in self.rows)
         yield from self._copies()
+        yield from (f"    const bool past_o{n} = passes(out{n}, this->n * {size});" for n, size, _ in self.plain)
         yield "    for (int64_t p = begin; p < end; ++p) {"
         yield "      const int64_t site = order ? order[p] : p;"
         yield from self._open_row()
@@ -65,6 +66,7 @@ class Driver:
         yield from self._prefetch()
         yield from (f"      {line}" for line in site)
         yield "    }"
+        yield "    settle();"
         yield "    if (n_head && begin < end && end == n) clear(row + 1, rows);"
         yield "  }\n};"
         yield 'extern "C" void run(const int64_t* arguments, Team team) { parallel(Job(arguments), team); }'
@@ -124,8 +126,8 @@ class Driver:
         """Rows of the next site, on their way while this one is computed."""
         yield "      if (p + 1 < end) {"
         yield "        const int64_t ahead = order ? order[p + 1] : p + 1;"
-        rows = [(f"in{n}", f"index{n}[ahead]" if index else "ahead", size) for n, size, index in self.inputs]
-        rows += [(f"out{n}", "ahead", size) for n, size, _ in self.plain]
-        rows += [(f"copy{n}", f"target{n}[ahead]", size) for n, size, _ in self.strewn]
-        yield from (f"        prefetch({p} + {at} * {s}, {s});" for p, at, s in rows if s > MIN_PREFETCH)
+        rows = [("", f"in{n}", f"index{n}[ahead]" if index else "ahead", size) for n, size, index in self.inputs]
+        rows += [(f"if (!past_o{n}) ", f"out{n}", "ahead", size) for n, size, _ in self.plain]
+        rows += [("", f"copy{n}", f"target{n}[ahead]", size) for n, size, _ in self.strewn]
+        yield from (f"        {test}prefetch({p} + {at} * {s}, {s});" for test, p, at, s in rows if s > MIN_PREFETCH)
         yield "      }"

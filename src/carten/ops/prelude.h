@@ -1,3 +1,6 @@
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -41,6 +44,37 @@ template <int N> static inline V load(const S* p) {
 template <int N> static inline void store(S* p, V v) {
   if (N == W) *reinterpret_cast<Unaligned*>(p) = v;
   else for (int i = 0; i < N; ++i) p[i] = v[i];
+}
+
+/// Stores past the caches, which what a whole pass writes would only flush: for outputs nobody reads soon.
+template <class T> static inline void store_past(S* p, T v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 64) return _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(T) == 32) return _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#endif
+#if defined(__SSE2__)
+  if constexpr (sizeof(T) == 16) return _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#endif
+  *reinterpret_cast<Unaligned*>(p) = v;
+}
+
+/// Makes what was stored past the caches visible to other threads.
+static inline void settle() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+/// Whether an output is large enough, and aligned, to be stored past the caches.
+static inline bool passes(const S* p, int64_t size) {
+  return C % W == 0 && size * sizeof(S) > (4 << 20) && reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0;
+}
+
+template <int N> static inline void put(bool past, S* p, V v) {
+  if (N == W && past) store_past(p, v);
+  else store<N>(p, v);
 }
 
 template <int N> static inline void add(S* p, V v) { store<N>(p, load<N>(p) + v); }
