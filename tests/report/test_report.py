@@ -1,6 +1,7 @@
 """The report: right numbers, well-formed figures, and a page that asks nothing from the network."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -98,8 +99,10 @@ def test_tables_hold_the_errors():
 def test_the_page_opens_without_errors_and_without_network(browser, tmp_path, names):
     frames = frames_like(ethanol, oxide, diamond)
     found = evaluation(frames, names)
-    path = tmp_path / "report.html"
-    path.write_text(page(subject(found, frames), found), encoding="utf-8")
+    path, metrics = tmp_path / "report.html", tmp_path / "metrics.csv"
+    metrics.write_text(METRICS)
+    about = replace(subject(found, frames), curves=learning_curves(metrics, TABLE))
+    path.write_text(page(about, found), encoding="utf-8")
     seen = browser.open(path, settle=0.5)
     browser.wait_for("document.getElementById('viewer').dataset.state", seconds=180)
     later = browser.logged(settle=0.5)

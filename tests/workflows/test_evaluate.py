@@ -44,7 +44,10 @@ def frames_of(structures):
 def test_statistics_are_those_of_the_known_errors(max_atoms):
     structures, errors = labelled()
     sizes = np.array([len(atoms) for _, atoms in structures])
-    evaluation = evaluate(MODEL, frames_of(structures), max_atoms=max_atoms)
+    done: list[int] = []
+    evaluation = evaluate(MODEL, frames_of(structures), max_atoms=max_atoms, advance=done.append)
+    assert done == sorted(set(done))
+    assert done[-1] == 6
     assert (evaluation.n_structures, evaluation.n_atoms) == (6, sizes.sum())
     assert set(evaluation.comparisons) == {"energy", "forces"}
 

@@ -27,6 +27,8 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of a pipe has seen enough, typer ends quietly
+            raise
         except USER_ERRORS as error:
             typer.secho("Error: ", err=True, fg="red", bold=True, nl=False)
             typer.echo(message(error), err=True)

@@ -20,6 +20,7 @@ def demo(
 
     Three minutes on two cores.
     """
+    import ase.io
     from rich.console import Console
 
     from carten import datasets
@@ -36,8 +37,10 @@ def demo(
     best, test = run / "best.carten", datasets.path(TEST)
     console.rule(f"carten evaluate run/best.carten {TEST} --report report.html")
     model.evaluate(best, [test], report=output / "report.html", json_file=output / "errors.json")
-    console.rule("carten md run/best.carten --steps 1000")
-    dynamics.md(best, test, steps=1000, output=output / "md.extxyz")
+    console.rule("carten md run/best.carten start.extxyz --steps 1000")
+    start = output / "start.extxyz"
+    ase.io.write(start, ase.io.read(test, index=0))
+    dynamics.md(best, start, steps=1000, output=output / "md.extxyz")
     console.rule()
     console.print(f"open [bold]{(output / 'report.html').resolve()}[/]", soft_wrap=True)
 

@@ -56,8 +56,8 @@ def md(
     A run that was interrupted goes on when the same command is given with --restart.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
+    from carten.cli.progress import progress
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
     from carten.workflows.md import Settings, run
@@ -65,10 +65,8 @@ def md(
     settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed)
     atoms = read_structures(structure)[-1][1]
     atoms.calc = Calculator(load_model(model, device, dtype, backend), skin=skin)
-    console = Console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{ensemble}, {len(atoms)} atoms", total=steps)
-        summary = run(atoms, settings, output, restart, lambda step: progress.update(task, completed=step))
+    with progress(Console(), f"{ensemble}, {len(atoms)} atoms", steps) as done:
+        summary = run(atoms, settings, output, restart, advance=done)
     for line in summary_lines(summary, settings.timestep):
         typer.echo(line)
     typer.echo(f"trajectory    {output}")

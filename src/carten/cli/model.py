@@ -56,6 +56,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from carten.cli.progress import progress
     from carten.cli.tables import evaluation_table
     from carten.data.labels import read_frames
     from carten.properties.io import header
@@ -67,8 +68,9 @@ def evaluate(
     labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
     inputs = trained_labels(head, potential.inputs, section="inputs")
     frames = read_frames(data, list(labels.values()), list(inputs.values()))
-    evaluation = run(potential, frames, max_atoms=max_atoms)
     console = Console()
+    with progress(console, f"{len(frames)} structures", len(frames)) as done:
+        evaluation = run(potential, frames, max_atoms=max_atoms, advance=done)
     console.print(evaluation_table(evaluation))
     names = ", ".join(path.name for path in data)
     if json_file is not None:
@@ -126,7 +128,9 @@ def predict(
     Energy, forces, stress, dipole and charges are what ASE takes them for; other tensors are flattened row-major.
     """
     import ase.io
+    from rich.console import Console
 
+    from carten.cli.progress import progress
     from carten.data.read import read_structures
     from carten.errors import DataError
     from carten.workflows.predict import predict as run
@@ -138,10 +142,11 @@ def predict(
     potential = load_model(model, device, dtype, backend)
     structures = [atoms for _, atoms in read_structures(data)]
     names = properties.split(",") if properties else None
-    predicted = [
-        with_values(atoms, values, potential.properties, prefix)
-        for atoms, values in zip(structures, run(potential, structures, names, max_atoms), strict=True)
-    ]
+    predicted: list[ase.Atoms] = []
+    with progress(Console(), f"{len(structures)} structures", len(structures)) as done:
+        for atoms, values in zip(structures, run(potential, structures, names, max_atoms), strict=True):
+            predicted.append(with_values(atoms, values, potential.properties, prefix))
+            done(len(predicted))
     ase.io.write(output, predicted, format="extxyz")
     typer.echo(f"{len(predicted)} structures: {output}")
 

@@ -25,6 +25,8 @@ def train(
     console = Console()
     result = run(Config.load(config), resume=resume, console=console)
     sets = {"validation": result.validation, **({"test": result.test} if result.test else {})}
-    console.print(f"\nbest model: [bold]{result.model}[/], {result.steps} steps in {result.minutes:.1f} minutes")
+    done = f"{result.steps} steps in {result.minutes:.1f} minutes"
+    console.print(f"\nbest model: [bold]{result.model}[/], {done}", highlight=False, soft_wrap=True)
     console.print(training_table(sets, load(result.model).properties))
-    console.print(f"next: carten evaluate {result.model} DATA --report report.html", style="dim", highlight=False)
+    following = f"next: carten evaluate {result.model} DATA --report report.html"
+    console.print(following, style="dim", highlight=False, soft_wrap=True)

@@ -70,7 +70,7 @@ def evaluate(
         frames: structures with labels.
         properties: names to compare; all the model predicts and the data carry when omitted.
         max_atoms: evaluated together, unless one structure has more.
-        advance: called with the number of structures in it after every batch.
+        advance: called with the number of structures done after every batch.
 
     Raises:
         DataError: no structure carries a label of the properties.
@@ -98,7 +98,7 @@ def evaluate(
         n_structures += batch.graph.n_structures
         n_atoms += batch.graph.n_atoms
         if advance is not None:
-            advance(batch.graph.n_structures)
+            advance(n_structures)
     comparisons = {name: _joined(found) for name, found in parts.items() if found}
     for comparison in comparisons.values():
         _require_finite(comparison, frames)

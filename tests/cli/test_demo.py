@@ -1,0 +1,20 @@
+"""The demo, cut short: everything it promises is there."""
+
+import json
+
+import ase.io
+
+
+def test_the_demo_trains_evaluates_runs_and_reports(run, tmp_path):
+    folder = tmp_path / "demo"
+    said = run("demo", "--output", folder, "--minutes", 0.05)
+    assert said.code == 0, said.err
+    assert str(folder / "report.html") in said.out
+    errors = json.loads((folder / "errors.json").read_text())
+    assert errors["structures"] == 300
+    forces = errors["properties"]["forces"]
+    assert forces["rmse"] < forces["spread"]
+    assert len(ase.io.read(folder / "md.extxyz", ":")) == 101
+    report = (folder / "report.html").read_text()
+    for part in ("best.carten", "Learning curves", "Hardest structures", "test.xyz.gz, frame"):
+        assert part in report
