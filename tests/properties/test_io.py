@@ -10,13 +10,16 @@ import subprocess
 import sys
 import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
+import ase.build
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import carten
+from carten.data.neighbours import graph
 from carten.errors import ModelFileError
 from carten.properties import io
 from carten.properties.io import header, load, save
@@ -326,6 +329,14 @@ def test_a_header_that_is_not_json(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "list.carten", {"carten": "[1]"})
     with pytest.raises(ModelFileError, match="damaged header"):
         header(tmp_path / "list.carten")
+
+
+def test_a_file_of_format_1_still_gives_what_it_gave():
+    """Written by the carten of that format, with energy and forces of ASE's water molecule."""
+    old = load(Path(__file__).parent / "fixtures" / "format1.carten", exact=True)
+    values = old(graph(ase.build.molecule("H2O"), old.cutoff), ["energy", "forces"])
+    assert float(values["energy"]) == pytest.approx(-2067.8104721729806, abs=1e-9)
+    assert values["forces"][1].tolist() == pytest.approx([0, 0.5403101707272764, 0.037157423388482005], abs=1e-9)
 
 
 def test_older_formats_are_upgraded_step_by_step(model, path, monkeypatch):

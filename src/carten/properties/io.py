@@ -20,9 +20,20 @@ from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
 from carten.properties.rows import dump, load_input, load_property
 
-FORMAT = 1
+FORMAT = 2
 KEY = "carten"
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def _name_variables(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 1, whose derivatives were of first order and whose models had no inputs."""
+    rows = []
+    for row in header["properties"]:
+        routes = [{**r, "wrt": [r["wrt"]]} if r["kind"] == "Derivative" else r for r in row["routes"]]
+        rows.append({**row, "routes": routes})
+    return {**header, "format": 2, "properties": rows, "inputs": []}
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_variables}
 """From a format version to the next: header to header."""
 
 
