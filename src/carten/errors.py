@@ -1,4 +1,4 @@
-"""Errors a user can act on; every one is a ``ValueError`` whose message says what was expected, found, where, and what to do."""
+"""Errors a user can act on: ``ValueError``s that say what was expected, what was found, where, and what to do."""
 
 
 class ConfigError(ValueError):
