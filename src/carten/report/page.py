@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from carten.data.labels import Frame
@@ -133,7 +134,8 @@ def _list(frames: Mapping[int, Frame], evaluation: Evaluation) -> str:
     rows = ""
     for index, frame in frames.items():
         cells = (number(errors[index]) if index in errors else "no label" for errors in columns.values())
-        rows += f"<tr><td>{escape(frame.where.rsplit('/', 1)[-1])}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        where = escape(Path(frame.where).name)
+        rows += f"<tr><td>{where}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     return (
         "<div class='card wide'><table><caption>Root mean square errors of these structures.</caption>"
         f"<thead><tr><th scope='col'>Structure</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
