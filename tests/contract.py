@@ -34,6 +34,7 @@ from carten.model.graph import Graph, batch
 from carten.ops.space import Part
 from carten.properties.potential import Potential
 from carten.properties.spec import AtomicVirial, Derivative, Input, Property, Sum
+from carten.units import conversion
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
@@ -325,10 +326,14 @@ def check_derivatives(model: Potential, atoms: Atoms, tolerance: float = DIFFERE
         if isinstance(route, Derivative):
             (wrt,) = route.wrt
             expected = route.sign * differences(route.of, wrt)
+            if wrt in model.inputs:
+                unit = f"{model.properties[route.of].unit}/({model.inputs[wrt].unit or 1})"
+                expected = expected * conversion(unit, model.properties[name].unit)
             expected = expected / atoms.get_volume() if route.per_volume else expected
             require_equal("central differences", {name: found[name]}, {name: expected}, tolerance, zero=1e-9)
         elif isinstance(route, AtomicVirial):
-            total = {name: found[name].sum(axis=0, keepdims=True)}
+            total = found[name].sum(axis=0, keepdims=True)
+            total = {name: (total + total.swapaxes(1, 2)) / 2}  # in a field there are torques
             expected = -route.sign * differences(route.of, "strain")
             expected = expected / atoms.get_volume() if route.per_volume else expected
             require_equal("central differences", total, {name: expected}, tolerance, zero=1e-9)
@@ -342,12 +347,17 @@ def central_differences(model: Potential, atoms: Atoms, of: str, wrt: str) -> Ar
     structures = [move(factor * STEP) for move in paths for factor in (-2, -1, 1, 2)]
     values = results(model, *structures, names=[of])[of]
     assert len(values) == len(structures), f"{of} has to be a property of the structure"
-    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * STEP)
+    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * STEP * size(model, wrt))
     slopes = np.einsum("k,pk...->p...", weights, values.reshape(len(paths), 4, *values.shape[1:]))
     shapes = {"positions": (len(atoms), 3), "strain": (1, 3, 3)}
     rows = shapes[wrt] if wrt in shapes else conditions(model, atoms)[wrt].shape
     n = len(rows)
     return np.moveaxis(slopes.reshape(*rows, *values.shape[1:]), range(1, n), range(-n + 1, 0))
+
+
+def size(model: Potential, wrt: str) -> float:
+    """Of a variable: inputs are changed in units of their scale."""
+    return model.inputs[wrt].scale if wrt in model.inputs else 1.0
 
 
 def _perturbations(model: Potential, atoms: Atoms, wrt: str) -> Iterator[Callable[[float], Atoms]]:
@@ -383,7 +393,7 @@ def _inputs_changed(model: Potential, atoms: Atoms, name: str) -> Iterator[Calla
         def changed(step: float, component: tuple[int, ...] = component) -> Atoms:
             copy: Atoms = atoms.copy()
             moved = values.astype(np.float64)
-            moved[component] += step
+            moved[component] += step * size(model, name)
             put(copy, model.inputs[name], moved)
             return copy
 

@@ -62,7 +62,7 @@ def difference(model: Potential, atoms: Atoms, of: str, wrt: str) -> Array:
     """d(of)/d(wrt) by central differences, components of ``of`` before those of ``wrt``."""
     shape, moved = changed(model, atoms, wrt)
     values = np.stack([value_in(model, one, of, atoms) for one in moved])
-    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * contract.STEP)
+    weights = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * contract.STEP * contract.size(model, wrt))
     slopes = np.einsum("k,pk...->...p", weights, values.reshape(-1, 4, *values.shape[1:]))
     slopes = slopes.reshape(
         *slopes.shape[:-1], *shape

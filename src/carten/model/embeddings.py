@@ -162,7 +162,8 @@ class TensorEmbedding(Embedding):
         self.messages = tuple(copies)
         self.start = self.messages if row.scope == "atom" else ()
         for part in copies:
-            basis = torch.tensor(decomposition.basis(part.l)).transpose(0, 1).flatten(2)
+            basis = torch.tensor(decomposition.basis(part.l)).transpose(0, 1)
+            basis = basis.reshape(part.size, copies[part], 3**row.rank)
             self.register_buffer(f"basis_{part.name}", basis, persistent=False)
         n_places = config.n_layers + len(self.start[:1])
         sizes = {part: (n_places, N_POWERS, n * config.n_channels) for part, n in copies.items()}
@@ -170,7 +171,7 @@ class TensorEmbedding(Embedding):
         self.element = nn.ParameterDict({p.name: normal((n_elements, s[2]), generator) for p, s in sizes.items()})
 
     def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        scaled = value.flatten(1) / self.row.scale
+        scaled = value.reshape(len(value), 3**self.row.rank) / self.row.scale
         functions = powers(scaled.square().sum(1), 0) * N_POWERS**-0.5
         places: list[Features] = [{} for _ in self.gains[self.messages[0].name]]
         for part in self.messages:
@@ -194,7 +195,7 @@ class ExchangeEmbedding(Embedding):
         self.invariants = Invariants(config, n_elements, generator)
 
     def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        moments = value.reshape(len(value), -1) / self.row.scale
+        moments = value.reshape(len(value), 3**self.row.rank) / self.row.scale
         hidden = self.perceptron(powers(moments.square().sum(1), 1))
         return Conditions(self.invariants(hidden, element), [moments])
 

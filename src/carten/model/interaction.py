@@ -107,7 +107,8 @@ class Interaction(nn.Module):
         else:
             plan = self.plan
             radial: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
-            operands.append(radial.unflatten(1, (-1, operands[0].shape[2])))
+            n_channels = operands[0].shape[2]
+            operands.append(radial.view(edges.n_edges, radial.shape[1] // n_channels, n_channels))
         sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
         pairs = zip(self.target.parts, sums, strict=True)
         mixed: Features = self.mix({part: a.view(edges.n_atoms, part.size, -1) for part, a in pairs})
