@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-NAMES: tuple[str, ...] = ("ethanol_xtb_train", "ethanol_xtb_test")
+NAMES: tuple[str, ...] = ("ethanol_xtb_train", "ethanol_xtb_test", "bn_xtb_train", "bn_xtb_test")
 
 
 def path(name: str) -> Path:
