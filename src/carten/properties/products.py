@@ -1,0 +1,52 @@
+"""Products of Hessians with vectors, without the matrix: for systems whose Hessian does not fit into memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.model.graph import Graph
+from carten.properties.planning import plan
+from carten.properties.potential import Potential
+from carten.properties.recipes import variables
+
+
+class Products:
+    """``(v H)_b = sum_a v_a H_ab`` for a property H of pairs of atoms, the Hessian by default.
+
+    The values of atoms that H is the derivative of are evaluated once; each product is one pass over the network.
+
+    Args:
+        model: in evaluation mode.
+        graph: one structure, or several: products do not mix them.
+        name: of the property.
+
+    Raises:
+        ModelError: the model has no such property of pairs of atoms.
+    """
+
+    def __init__(self, model: Potential, graph: Graph, name: str = "hessian") -> None:
+        row = model.properties.get(name)
+        if row is None or row.scope != "pair":
+            raise ModelError(f"the model has no property {name!r} of pairs of atoms")
+        steps = plan([name], model.properties, variables(model.inputs.values()))
+        how = steps.recipes[name]
+        if list(how.axes) != sorted(how.axes):
+            raise ModelError(f"property {name!r} is evaluated with its indices in another order: there are no products")
+        with torch.enable_grad():
+            evaluation = model.evaluation(graph, steps)
+            self._value = evaluation.raw((how.base, how.wrt[:-1]))
+        self._wrt = evaluation.at.wrt[how.wrt[-1]]
+        self._factor = how.factor
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """(N, 3) times the unit of the property, from (N, 3)."""
+        if vectors.shape != self._value.shape:
+            raise ValueError(f"expected vectors of shape {tuple(self._value.shape)}, found {tuple(vectors.shape)}")
+        if not self._value.requires_grad:
+            return torch.zeros_like(self._wrt)
+        (product,) = torch.autograd.grad(
+            self._value, [self._wrt], vectors.to(self._value), retain_graph=True, materialize_grads=True
+        )
+        return product * self._factor
