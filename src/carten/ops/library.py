@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from carten.errors import ModelError
-from carten.ops import cpp, reference
+from carten.ops import cpp, reference, triton
 from carten.ops.index import Index
 from carten.ops.plan import Plan
 
-BACKENDS = ("auto", "cpp", "reference")
+BACKENDS = ("auto", "cpp", "triton", "reference")
+COMPILED = {"cpp": (cpp, "the CPU"), "triton": (triton, "a GPU")}
+"""Back ends that generate code, and where it runs."""
 
 
 def evaluate(
@@ -28,21 +30,29 @@ def evaluate(
         operands: one tensor per input of the plan, (rows, size, channels) or (rows, size), all of one dtype and device.
         indices: the index of every gathered or scattered array, by name.
         n_sites: number of sites (edges or atoms) the program runs at.
-        backend: ``"reference"``, ``"cpp"`` or ``"auto"`` (the fastest that can run here).
+        backend: ``"reference"``, ``"cpp"`` on a CPU, ``"triton"`` on a GPU, or ``"auto"`` (the fastest that can run).
 
     Returns:
         One tensor per output of the plan.
 
     Raises:
         ValueError: an unknown back end, or tensors that do not fit the plan.
-        ModelError: ``backend="cpp"`` and there is no C++ compiler.
+        ModelError: a named back end can't run: no C++ compiler, no Triton, or tensors that are elsewhere.
     """
-    if choose(operands, backend) == "reference":
+    chosen = choose(operands, backend)
+    if chosen == "reference":
         return reference.evaluate(plan, operands, indices, n_sites)
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
-        results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, *operands)  # type: ignore[no-untyped-call]
+        results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, chosen, *operands)  # type: ignore[no-untyped-call]
         return results
-    return cpp.evaluate(plan, operands, indices, n_sites)
+    return _run(chosen, plan, operands, indices, n_sites)
+
+
+def _run(
+    backend: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
+) -> tuple[Tensor, ...]:
+    results: tuple[Tensor, ...] = COMPILED[backend][0].evaluate(plan, operands, indices, n_sites)
+    return results
 
 
 def choose(operands: Sequence[Tensor], backend: str) -> str:
@@ -52,13 +62,22 @@ def choose(operands: Sequence[Tensor], backend: str) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"unknown back end {backend!r}; there are {', '.join(BACKENDS)}")
     transformed = torch._C._are_functorch_transforms_active()
-    if backend == "cpp":
-        cpp.check()
-        if transformed or not cpp.supports(operands):
-            found = "a torch.func transform" if transformed else f"{operands[0].dtype} on {operands[0].device}"
-            raise ModelError(f"backend='cpp' runs on float32 or float64 on the CPU, found {found}; use backend='auto'")
-        return backend
-    return "cpp" if not transformed and cpp.supports(operands) and _compiler_found() else "reference"
+    if backend == "auto":
+        return "reference" if transformed else _fastest(operands)
+    module, place = COMPILED[backend]
+    module.check()
+    if transformed or not module.supports(operands):
+        found = "a torch.func transform" if transformed else f"{operands[0].dtype} on {operands[0].device}"
+        raise ModelError(
+            f"backend={backend!r} runs on float32 or float64 on {place}, found {found}; use backend='auto'"
+        )
+    return backend
+
+
+def _fastest(operands: Sequence[Tensor]) -> str:
+    if operands[0].is_cuda:
+        return "triton" if triton.supports(operands) and _triton_found() else "reference"
+    return "cpp" if cpp.supports(operands) and _compiler_found() else "reference"
 
 
 @cache
@@ -71,22 +90,32 @@ def _compiler_found() -> bool:
     return True
 
 
+@cache
+def _triton_found() -> bool:
+    try:
+        triton.check()
+    except ModelError as error:
+        warnings.warn(f"plans run in plain torch, which is slow: {error}", stacklevel=2)
+        return False
+    return True
+
+
 class _Evaluate(torch.autograd.Function):
     """A plan whose gradient is a plan."""
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, indices: Mapping[str, Index], n_sites: int, *operands: Tensor
+        ctx: Any, plan: Plan, indices: Mapping[str, Index], n_sites: int, backend: str, *operands: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.plan, ctx.indices, ctx.n_sites = plan, indices, n_sites
+        ctx.plan, ctx.indices, ctx.n_sites, ctx.backend = plan, indices, n_sites, backend
         ctx.save_for_backward(*operands)
         ctx.set_materialize_grads(False)
-        return cpp.evaluate(plan, operands, indices, n_sites)
+        return _run(backend, plan, operands, indices, n_sites)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
         wrt = [a.name for a, need in zip(plan.inputs, needed, strict=True) if need]
         if not given:
@@ -94,6 +123,7 @@ class _Evaluate(torch.autograd.Function):
         derivative = plan.vjp(tuple(wrt), tuple(name for name, _ in given))
         operands = (*ctx.saved_tensors, *(g for _, g in given))
         batched = any(torch._C._functorch.is_legacy_batchedtensor(g) for _, g in given)
-        backend = "reference" if batched else "auto"
+        transformed = batched or torch._C._are_functorch_transforms_active()
+        backend = "reference" if transformed else ctx.backend
         found = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, backend))
-        return (None, None, None, *(next(found) if need else None for need in needed))
+        return (None, None, None, None, *(next(found) if need else None for need in needed))
