@@ -14,6 +14,8 @@ from benchmarks.peers.settings import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KOKKOS_NUM_THREADS")
+CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "SYMMETRIX_JIT_CACHE")
+"""Variables by which codes are told where to keep what they compile."""
 SPARE = 0.9  # of the memory that is available may be taken
 
 
@@ -35,8 +37,9 @@ class Worker:
         self.job = job
         self.log = log
         self.limit = limit
-        threads = [f"{name}={job.threads}" for name in THREADS]
-        command = ["env", *threads, str(python), "-m", "benchmarks.peers.worker", job.dump()]
+        told = [f"{name}={job.threads}" for name in THREADS]
+        told += [f"{name}={job.compiled / name.lower()}" for name in CACHES]
+        command = ["env", *told, str(python), "-m", "benchmarks.peers.worker", job.dump()]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as output:
             self._process = subprocess.Popen(

@@ -78,10 +78,14 @@ class Job:
         found: dict[str, Any] = json.loads(text)
         return cls(**{**found, "settings": Settings(**found["settings"])})
 
+    @property
+    def compiled(self) -> Path:
+        """The folder for whatever codes compile and keep."""
+        return Path(self.cache) / "compiled"
+
     def artefact(self, suffix: str) -> Path:
         """A file for what this model is compiled to; its folder exists."""
         size = self.settings
-        folder = Path(self.cache) / "compiled"
-        folder.mkdir(parents=True, exist_ok=True)
+        self.compiled.mkdir(parents=True, exist_ok=True)
         name = f"{self.code}-{size.channels}-{size.l_features}-{size.l_edges}-{size.correlation}-{size.layers}"
-        return folder / f"{name}-{size.cutoff}{suffix}"
+        return self.compiled / f"{name}-{size.cutoff}{suffix}"
