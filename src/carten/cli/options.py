@@ -34,7 +34,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU 
 Dtype = Annotated[
     Literal["float32", "float64"] | None, typer.Option(help="As the model was trained by default.", show_default=False)
 ]
-Backend = Annotated[Literal["auto", "cpp", "reference"], typer.Option(help="What runs the heavy operations.")]
+Backend = Annotated[Literal["auto", "cpp", "reference", "triton"], typer.Option(help="What runs the heavy operations.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to a JSON file.")]
 
