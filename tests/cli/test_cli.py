@@ -76,6 +76,17 @@ def test_init_finds_labels_by_their_endings(run, tmp_path):
     assert keys == {"energy": "REF_energy", "forces": "dft_forces"}
 
 
+def test_init_quotes_what_yaml_would_misread(run, tmp_path):
+    frames = labelled(1)
+    frames[0].info["E: 'dft' _energy"] = 1.0
+    frames[0].calc = None
+    path = tmp_path / "my: data #1.extxyz"
+    ase.io.write(path, frames)
+    document = yaml.safe_load(run("init", "--data", path).out)
+    assert document["data"]["train"] == str(path)
+    assert list(document["properties"]) == ["energy"]
+
+
 def test_check_reports(run, trained):
     said = run("check", trained.train)
     assert said.code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -47,7 +48,7 @@ def configuration(data: Path, preset: str, keys: Mapping[str, str]) -> str:
     rows = "\n".join(f"  {_row(table[name], key)}" for name, key in keys.items())
     return f"""# Train with: carten train config.yaml
 data:
-  train: {data}  # any file ASE reads, an ASE database, or a list of them
+  train: {_plain(str(data))}  # any file ASE reads, an ASE database, or a list of them
   validation: 0.1  # a fraction, a number of structures, or a file
   # test: test.extxyz  # looked at once, at the end
   batch: {{structures: 5}}  # or {{atoms: 500}}, {{edges: 20000}}; bounds combine
@@ -77,7 +78,13 @@ output: run  # best.carten, last.ckpt, metrics.csv, tensorboard
 
 
 def _row(row: Property, key: str) -> str:
-    return f"{row.name}: {{key: {key}, unit: {row.unit}, weight: {WEIGHTS.get(row.name, 1.0)}}}"
+    return f"{row.name}: {{key: {_plain(key)}, unit: {row.unit}, weight: {WEIGHTS.get(row.name, 1.0)}}}"
+
+
+def _plain(text: str) -> str:
+    """A string in YAML, quoted where it has to be."""
+    special = set(text) & set(":#{}[],&*?|>!%@`'\"\\") or text != text.strip()
+    return json.dumps(text, ensure_ascii=False) if special else text
 
 
 def _found(data: Path) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +15,9 @@ TRAIN, TEST = "ethanol_xtb_train", "ethanol_xtb_test"
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="A folder for everything the demo makes.")
-    ] = Path("carten-demo"),
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="A new folder for everything; demo or demo-2, ..."),
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="Time to train.")] = 2.0,
 ) -> None:
     """Train a model of ethanol on data that carten ships, evaluate it, run dynamics with it, write a report.
@@ -26,23 +30,29 @@ def demo(
     from carten import datasets
     from carten.cli import dynamics, model, training
 
-    if output.exists():
-        raise FileExistsError(f"{output} exists already: choose another folder with --output")
-    output.mkdir(parents=True)
-    config, run = output / "config.yaml", output / "run"
-    config.write_text(CONFIG.format(data=datasets.path(TRAIN), minutes=minutes), encoding="utf-8")
+    folder = output or next(path for path in _names() if not path.exists())
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: choose another folder with --output")
+    folder.mkdir(parents=True)
+    config, run = folder / "config.yaml", folder / "run"
+    config.write_text(CONFIG.format(data=json.dumps(str(datasets.path(TRAIN))), minutes=minutes), encoding="utf-8")
     console = Console()
     console.rule("carten train config.yaml")
     training.train(config)
     best, test = run / "best.carten", datasets.path(TEST)
     console.rule(f"carten evaluate run/best.carten {TEST} --report report.html")
-    model.evaluate(best, [test], report=output / "report.html", json_file=output / "errors.json")
+    model.evaluate(best, [test], report=folder / "report.html", json_file=folder / "errors.json")
     console.rule("carten md run/best.carten start.extxyz --steps 1000")
-    start = output / "start.extxyz"
+    start = folder / "start.extxyz"
     ase.io.write(start, ase.io.read(test, index=0))
-    dynamics.md(best, start, steps=1000, output=output / "md.extxyz")
+    dynamics.md(best, start, steps=1000, output=folder / "md.extxyz")
     console.rule()
-    console.print(f"open [bold]{(output / 'report.html').resolve()}[/]", soft_wrap=True)
+    console.print(f"open [bold]{(folder / 'report.html').resolve()}[/]", soft_wrap=True)
+
+
+def _names() -> Iterator[Path]:
+    yield Path("demo")
+    yield from (Path(f"demo-{number}") for number in count(2))
 
 
 CONFIG = """# Ethanol from GFN2-xTB molecular dynamics, a small network, as long as the demo lasts.
