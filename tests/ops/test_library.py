@@ -94,6 +94,25 @@ def test_components_nobody_writes_are_zero():
 
 
 @pytest.mark.needs("cpp")
+def test_rows_may_overlap_or_lie_apart():
+    base = torch.arange(40.0).view(10, 1, 4)
+    for x in (base.as_strided((2, 2, 4), (4, 4, 1)), base.expand(10, 2, 4)[:2], base.view(5, 2, 4)[::3]):
+        (found,) = evaluate(SQUARE, [x], ROWS, 3, "cpp")
+        assert torch.equal(found, squares(x))
+
+
+@pytest.mark.needs("cpp")
+@pytest.mark.parametrize("wrong", [2, -1, 2**62])
+def test_an_index_outside_its_rows_is_refused(wrong):
+    values = torch.tensor([1, 0, wrong])
+    with pytest.raises(ValueError, match="an index into 2 rows has values from"):
+        evaluate(SQUARE, [torch.ones(2, 2, 4)], {"row": Index(values, 2)}, 3, "cpp")
+    into = Plan((Array("x", 1),), (), (Array("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
+    with pytest.raises(ValueError, match="an index into 2 rows has values from"):
+        evaluate(into, [torch.ones(3, 1, 4)], {"row": Index(values, 2, ascending=True)}, 3, "cpp")
+
+
+@pytest.mark.needs("cpp")
 def test_not_a_number_stays_visible():
     x = torch.ones(2, 2, 4)
     x[1, 0, 2] = torch.nan

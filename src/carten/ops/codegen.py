@@ -20,11 +20,13 @@ FORGET = 12
 
 
 def source(plan: Plan, scalar: str, channels: int, followed: str) -> str:
-    """C++ source with one function ``run(const int64_t* arguments, Team team)``.
+    """C++ source with one function ``int64_t run(const int64_t* arguments, Team team)``.
 
-    The arguments are the addresses of inputs, outputs, the index of every gathered input, the index of every output
-    that is scattered by another index than ``followed``, that index and its order (0: sites as they are); then the
-    numbers of sites, of rows of the followed index, of threads, and of rows of every output scattered by another index.
+    The arguments are: for every input its address and the distance of its rows, and if it is gathered the address of
+    the index and the number of rows; for every output its address, and if it is scattered by another index than
+    ``followed`` that of the index and the number of rows; then the addresses of the followed index and of its order (0:
+    sites as they are), the numbers of sites, of rows of the followed index, and of threads. The function returns 1 if
+    an index points outside its array, else 0.
 
     Args:
         plan: the plan.

@@ -94,7 +94,7 @@ class _Kernel:
         return tuple(results)
 
     def checked(self, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> list[Tensor]:
-        """Contiguous operands of the right shapes."""
+        """Operands of the right shapes, each row contiguous."""
         kept = list(operands)
         for n, (name, index, shape) in enumerate(self.inputs):
             x = kept[n]
@@ -102,7 +102,7 @@ class _Kernel:
             if x.shape != (rows, *shape) or x.dtype != self.dtype:
                 expected, found = f"{self.dtype} of shape {(rows, *shape)}", f"{x.dtype} of {tuple(x.shape)}"
                 raise ValueError(f"operand {name!r} has to be {expected}, found {found}")
-            if not x.is_contiguous():
+            if not (x.is_contiguous() or _rows_are_contiguous(x, shape)):
                 kept[n] = x.contiguous()
         return kept
 
@@ -115,35 +115,47 @@ def _sums(size: int, channels: bool, dtype: torch.dtype, n_channels: int) -> _Pa
     return _Pass(Plan(inputs, (), outputs, (step,)), "row", dtype, n_channels)
 
 
+def _rows_are_contiguous(x: Tensor, shape: tuple[int, ...]) -> bool:
+    return x.stride()[1:] == ((shape[1], 1) if len(shape) > 1 else (1,))
+
+
 class _Pass:
     """One compiled function."""
 
     def __init__(self, plan: Plan, followed: str, dtype: torch.dtype, channels: int) -> None:
-        gathered = [a.index for a in plan.inputs if a.index]
-        self.strewn = [a.index for a in plan.outputs if a.index not in ("", followed)]
-        self.indices = [*gathered, *self.strewn]
+        self.inputs = [a.index for a in plan.inputs]
+        self.outputs = [a.index if a.index != followed else "" for a in plan.outputs]
         self.followed = followed
         key = "\n".join((plan.digest, followed, SCALARS[dtype], str(channels), _generator()))
         library = compiler.load(key, lambda: source(plan, SCALARS[dtype], channels, followed))
-        self.function: Callable[..., None] = library.run
+        self.function: Callable[..., int] = library.run
         self.function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-        self.function.restype = None
-        n_operands = len(plan.inputs) + len(plan.outputs)
-        self.pack: Any = ctypes.c_int64 * (n_operands + len(self.indices) + len(self.strewn) + 5)
+        self.function.restype = ctypes.c_int64
+        n_indexed = sum(map(bool, (*self.inputs, *self.outputs)))
+        self.pack: Any = ctypes.c_int64 * (2 * len(self.inputs) + len(self.outputs) + 2 * n_indexed + 5)
 
     def __call__(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
     ) -> None:
-        arguments = [x.data_ptr() for x in (*inputs, *outputs)]
-        arguments += [indices[name].address(n_sites) for name in self.indices]
+        arguments: list[int] = []
+        for name, x in zip(self.inputs, inputs, strict=True):
+            arguments += (x.data_ptr(), x.stride(0))
+            if name:
+                arguments += (indices[name].unchecked(n_sites), indices[name].rows)
+        for name, x in zip(self.outputs, outputs, strict=True):
+            arguments.append(x.data_ptr())
+            if name:
+                arguments += (indices[name].unchecked(n_sites), indices[name].rows)
         key = order = rows = 0
         if self.followed:
             index = indices[self.followed]
-            key, rows = index.address(n_sites), index.rows
+            key, rows = index.unchecked(n_sites), index.rows
             order = 0 if index.order is None else index.order.data_ptr()
         arguments += (key, order, n_sites, rows, torch.get_num_threads())
-        arguments += [indices[name].rows for name in self.strewn]
-        self.function(self.pack(*arguments), team())
+        if self.function(self.pack(*arguments), team()):
+            for index in indices.values():
+                index.check()
+            raise ValueError("the values of an index were changed: they point outside its rows, or are not sorted")
 
 
 def followed(plan: Plan) -> str:

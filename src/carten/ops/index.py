@@ -34,28 +34,51 @@ class Index:
         counts = torch.bincount(self.values, minlength=self.rows)
         return torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))
 
+    def unchecked(self, n_sites: int) -> int:
+        """Address of the values, for code that looks whether they are in range.
+
+        Raises:
+            ValueError: the values are not contiguous int64, or not ``n_sites``.
+        """
+        if self._count != n_sites:
+            raise ValueError(f"an index has {self._count} values, expected one for each of {n_sites} sites")
+        return self.values.data_ptr()
+
     def address(self, n_sites: int) -> int:
         """Address of the values, for code that trusts them.
 
         Raises:
             ValueError: the values are not what this class promises, or not ``n_sites``.
         """
-        if self._checked != n_sites:
-            raise ValueError(f"an index has {self._checked} values, expected one for each of {n_sites} sites")
-        return self.values.data_ptr()
+        address = self.unchecked(n_sites)
+        self.check()
+        return address
+
+    def check(self) -> None:
+        """Look at the values, the first time.
+
+        Raises:
+            ValueError: the values are out of range, or not sorted though declared ascending.
+        """
+        _ = self._checked
 
     @cached_property
-    def _checked(self) -> int:
-        """Number of values, once they have been looked at."""
+    def _count(self) -> int:
+        """Number of values."""
         values = self.values
         if values.dtype != torch.int64 or values.dim() != 1 or not values.is_contiguous():
             raise ValueError(
                 f"an index has to be contiguous int64 of one axis, found {values.dtype} of {tuple(values.shape)}"
             )
+        return len(values)
+
+    @cached_property
+    def _checked(self) -> bool:
+        values = self.values
         if len(values):
             low, high = (int(x) for x in torch.aminmax(values))
             if low < 0 or high >= self.rows:
                 raise ValueError(f"an index into {self.rows} rows has values from {low} to {high}")
             if self.ascending and bool((values[1:] < values[:-1]).any()):
                 raise ValueError("an index that was declared ascending is not sorted")
-        return len(values)
+        return True

@@ -72,6 +72,11 @@ static inline bool passes(const S* p, int64_t size) {
   return C % W == 0 && size * sizeof(S) > (4 << 20) && reinterpret_cast<uintptr_t>(p) % sizeof(V) == 0;
 }
 
+/// Whether an array doesn't stay in the caches near the processor by itself.
+static inline bool is_far(int64_t size) { return size * sizeof(S) > (1 << 19); }
+
+static inline bool within(int64_t row, int64_t rows) { return static_cast<uint64_t>(row) < static_cast<uint64_t>(rows); }
+
 template <int N> static inline void put(bool past, S* p, V v) {
   if (N == W && past) store_past(p, v);
   else store<N>(p, v);
@@ -164,6 +169,7 @@ struct Share {
   S* head = nullptr;
   int64_t row = -1;
   S* copy = nullptr;
+  bool wrong = false;
 };
 
 /// Work in parts, claimed one by one: results don't depend on how many threads the team really has.
@@ -185,21 +191,22 @@ template <class Work> static void run_parts(Team team, int64_t parts, const Work
 
 /// Threads share the sites evenly. A row in the followed order belongs to the share that meets it first; what a later
 /// share has of it is added afterwards, as are the copies of strewn outputs: results depend on the number of threads only.
-template <class Job> static void parallel(const Job& job, Team team) {
-  if (job.n == 0) return job.clear(0, job.rows), job.clear_strewn();
+/// Returns whether an index pointed outside its array.
+template <class Job> static int64_t parallel(const Job& job, Team team) {
+  if (job.n == 0) return job.clear(0, job.rows), job.clear_strewn(), 0;
   int64_t threads = job.threads;
   const int64_t useful = 1 + static_cast<int64_t>(static_cast<double>(job.n) * site_work / 2e5);
   if (threads > useful) threads = useful;
   if (threads > job.n) threads = job.n;
   Share first;
-  if (threads <= 1 || !team) return job(0, job.n, first);
+  if (threads <= 1 || !team) return job(0, job.n, first), first.wrong;
   const int64_t copied = job.copied();
   const int64_t stride = n_head + copied + 64;
   S* const memory = static_cast<S*>(std::malloc(threads * (stride * sizeof(S) + sizeof(Share))));
   Share* const shares = reinterpret_cast<Share*>(memory + threads * stride);
   for (int64_t t = 0; t < threads; ++t) {
     S* const own = memory + t * stride;
-    shares[t] = {own, -1, t && copied ? own + n_head : nullptr};
+    shares[t] = {own, -1, t && copied ? own + n_head : nullptr, false};
   }
   run_parts(team, threads, [&](int64_t t) { job(job.n * t / threads, job.n * (t + 1) / threads, shares[t]); });
   for (int64_t t = 1; t < threads; ++t)
@@ -208,5 +215,8 @@ template <class Job> static void parallel(const Job& job, Team team) {
     run_parts(team, threads, [&](int64_t part) {
       for (int64_t t = 1; t < threads; ++t) job.merge_strewn(shares[t].copy, part, threads);
     });
+  bool wrong = false;
+  for (int64_t t = 0; t < threads; ++t) wrong |= shares[t].wrong;
   std::free(memory);
+  return wrong;
 }
