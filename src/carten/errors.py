@@ -1,4 +1,4 @@
-"""Errors a user can act on: ``ValueError``s that say what was expected, what was found, where, and what to do."""
+"""Errors a user can act on, each a ``ValueError`` that says what was expected and found, where, and what to do."""
 
 
 class ConfigError(ValueError):
