@@ -20,7 +20,7 @@ HEAVY = ("torch", "numpy", "scipy", "ase", "matplotlib", "lightning", "pydantic"
 
 STATE = """
 import random, sys, warnings
-import numpy, torch
+import numpy, rich.text, torch  # rich draws random numbers when it is imported
 def state():
     return {
         "default dtype of torch": torch.get_default_dtype(),

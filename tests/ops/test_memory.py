@@ -12,7 +12,7 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 
 def step():
-    blocks = [torch.ones(1 << 20) for _ in range(20)]
+    blocks = [torch.ones(10 << 20) for _ in range(2)]  # above 32 MB glibc never learns to keep a block by itself
     del blocks
 
 def faults(n=5):
@@ -32,5 +32,4 @@ def test_steps_take_no_new_pages():
     for mode in ("keep", "default"):
         done = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True)
         found[mode] = int(done.stdout)
-    # the first steps may place a few of their 20 blocks anew; without the setting two steps take all of them again
-    assert found["keep"] < found["default"] / 4
+    assert found["keep"] < found["default"] / 10
