@@ -162,3 +162,22 @@ def test_offsets_beyond_32_bits(tmp_path):
     index = Index(torch.tensor([0, rows - 1]), rows, ascending=True)
     (found,) = evaluate(plan, [torch.from_numpy(file)], {"row": index}, 2, "cpp")
     assert found[:, 0, 5].tolist() == [2.0, 3.0]
+
+
+@pytest.mark.needs("cpp")
+@pytest.mark.parametrize("wanted", [(0, 1, 2, 3, 4), (1, 4)])
+def test_torch_compile_sees_one_operator(wanted):
+    plan = random_plan(0)
+    indices = random_indices(9, 0)
+    operands = random_operands(plan, 9, indices, 4, 0)
+    leaves = [operands[n].requires_grad_() for n in wanted]
+
+    def value(*tensors):
+        outputs = evaluate(plan, [torch.sin(x) for x in tensors], indices, 9)
+        return sum(torch.cos(x).sum() for x in outputs)
+
+    compiled = torch.compile(value, backend="aot_eager", fullgraph=True)
+    found, expected = compiled(*operands), value(*operands)
+    assert abs(found.item() - expected.item()) <= 1e-12 * abs(expected.item())
+    pairs = (torch.autograd.grad(x, leaves, materialize_grads=True) for x in (found, expected))
+    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-12) for a, b in zip(*pairs, strict=True))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from carten.ops import reference
-from carten.ops.plan import Array, Plan, Step, merge
+from carten.ops.plan import Array, Plan, Step, merge, parse
 from ops.plans import random_indices, random_operands, random_plan
 
 X, Y = Array("x", 2), Array("y", 2, channels=False)
@@ -57,6 +57,13 @@ def test_equal_plans_are_one_key():
     assert first == second
     assert len({first, second, other}) == 2
     assert first.digest != other.digest
+
+
+def test_a_plan_survives_as_text():
+    for seed in range(3):
+        whole = random_plan(seed)
+        assert parse(whole.text) == whole
+        assert parse(whole.text).steps == whole.steps
 
 
 def test_text_names_arrays_and_steps():

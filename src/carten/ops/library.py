@@ -13,7 +13,7 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.ops import cpp, reference, triton
 from carten.ops.index import Index
-from carten.ops.plan import Plan
+from carten.ops.plan import Plan, parse
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
 COMPILED = {"cpp": (cpp, "the CPU"), "triton": (triton, "a GPU")}
@@ -39,6 +39,8 @@ def evaluate(
         ValueError: an unknown back end, or tensors that do not fit the plan.
         ModelError: a named back end can't run: no C++ compiler, no Triton, or tensors that are elsewhere.
     """
+    if torch.compiler.is_compiling():
+        return _traced(plan, operands, indices, n_sites, backend)
     chosen = choose(operands, backend)
     if chosen == "reference":
         return reference.evaluate(plan, operands, indices, n_sites)
@@ -53,6 +55,72 @@ def _run(
 ) -> tuple[Tensor, ...]:
     results: tuple[Tensor, ...] = COMPILED[backend][0].evaluate(plan, operands, indices, n_sites)
     return results
+
+
+def _traced(
+    plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int, backend: str
+) -> tuple[Tensor, ...]:
+    """What torch.compile sees: one operator, with the plan as text."""
+    used = [indices[name] for name in plan.indices]
+    values, rows, ascending = [i.values for i in used], [i.rows for i in used], [i.ascending for i in used]
+    return tuple(_operator(plan.text, list(operands), values, rows, ascending, n_sites, backend))
+
+
+@torch.library.custom_op("carten::evaluate", mutates_args=())
+def _operator(
+    plan: str,
+    operands: Sequence[Tensor],
+    values: Sequence[Tensor],
+    rows: Sequence[int],
+    ascending: Sequence[bool],
+    n_sites: int,
+    backend: str,
+) -> list[Tensor]:
+    program = parse(plan)
+    made = map(Index, values, rows, ascending)
+    indices = dict(zip(program.indices, made, strict=True))
+    return list(evaluate(program, operands, indices, n_sites, backend))
+
+
+@_operator.register_fake
+def _shapes(
+    plan: str,
+    operands: Sequence[Tensor],
+    _values: object,
+    rows: Sequence[int],
+    _sorted: object,
+    n_sites: int,
+    _name: str,
+) -> list[Tensor]:
+    program = parse(plan)
+    channels = next((x.shape[2] for a, x in zip(program.inputs, operands, strict=True) if a.channels), 1)
+    sizes = dict(zip(program.indices, rows, strict=True)) | {"": n_sites}
+    return [
+        operands[0].new_empty((sizes[a.index], a.size, channels) if a.channels else (sizes[a.index], a.size))
+        for a in program.outputs
+    ]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001  torch names it
+    ctx.plan, operands, values, *ctx.rest = inputs
+    ctx.n_operands = len(operands)
+    ctx.save_for_backward(*operands, *values)
+
+
+def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
+    plan = parse(ctx.plan)
+    operands, values = ctx.saved_tensors[: ctx.n_operands], ctx.saved_tensors[ctx.n_operands :]
+    needed = [n for n, need in enumerate(ctx.needs_input_grad[1]) if need]
+    given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
+    derivative = plan.vjp(tuple(plan.inputs[n].name for n in needed), tuple(name for name, _ in given))
+    found = _operator(derivative.text, [*operands, *(g for _, g in given)], list(values), *ctx.rest)
+    result: list[Tensor | None] = [None] * ctx.n_operands
+    for n, gradient in zip(needed, found, strict=True):
+        result[n] = gradient
+    return None, result, [None] * len(values), None, None, None, None
+
+
+_operator.register_autograd(_backward, setup_context=_keep)
 
 
 def choose(operands: Sequence[Tensor], backend: str) -> str:

@@ -9,9 +9,10 @@ where the target has no channel axis, the sum over channels is meant. The deriva
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 Term = tuple[int, int, int, float]
@@ -54,14 +55,18 @@ class Plan:
     outputs: tuple[Array, ...]
     steps: tuple[Step, ...]
 
+    text: str = field(init=False, repr=False)
+    """The whole plan as JSON; see :func:`parse`."""
+    digest: str = field(init=False, repr=False)
+    """Content hash, equal for equal plans."""
+
     def __post_init__(self) -> None:
         _check(self)
-
-    @cached_property
-    def digest(self) -> str:
-        """Content hash, equal for equal plans."""
-        text = repr((self.inputs, self.locals, self.outputs, self.steps))
-        return hashlib.sha256(text.encode()).hexdigest()
+        groups = (self.inputs, self.locals, self.outputs)
+        arrays = [[(a.name, a.size, a.channels, a.index) for a in group] for group in groups]
+        text = json.dumps([*arrays, [(s.target, s.left, s.right, s.terms) for s in self.steps]])
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
 
     @cached_property
     def arrays(self) -> dict[str, Array]:
@@ -140,6 +145,15 @@ class Cost:
     def bytes(self, channels: int, itemsize: int = 4) -> int:
         """Bytes read and written per site, when nothing is cached."""
         return itemsize * (self.moved_scalar + self.moved_vector * channels)
+
+
+@cache
+def parse(text: str) -> Plan:
+    """The plan of :attr:`Plan.text`."""
+    *arrays, steps = json.loads(text)
+    inputs, local, outputs = (tuple(Array(*fields) for fields in part) for part in arrays)
+    made = (Step(target, left, right, tuple(tuple(t) for t in terms)) for target, left, right, terms in steps)
+    return Plan(inputs, local, outputs, tuple(made))
 
 
 def _check(plan: Plan) -> None:
