@@ -48,7 +48,7 @@ def derivatives(plan, operands, indices, n_sites, backend, order):
     current = evaluate(plan, leaves, indices, n_sites, backend)
     found = [*current]
     for _ in range(order):
-        scalar = sum((x * torch.randn(x.shape, generator=g, dtype=x.dtype)).sum() for x in current)
+        scalar = sum((x * torch.randn(x.shape, generator=g, dtype=x.dtype).to(x.device)).sum() for x in current)
         if not scalar.requires_grad:
             break
         gradients = torch.autograd.grad(scalar, leaves, create_graph=True, materialize_grads=True)

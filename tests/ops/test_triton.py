@@ -21,12 +21,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Triton is for L
 POINTERS = {"float32": "*fp32", "float64": "*fp64"}
 
 
-def test_the_interpreter_finds_what_the_reference_finds():
+def run_cases(environment):
     """Triton decides when it is imported whether it interprets kernels, so that takes a process of its own."""
-    cases = Path(__file__).with_name("interpreted.py")
+    cases = Path(__file__).with_name("triton_cases.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, **environment},
         cwd=cases.parents[2],
         capture_output=True,
         text=True,
@@ -34,6 +34,15 @@ def test_the_interpreter_finds_what_the_reference_finds():
     )
     assert done.returncode == 0, done.stdout[-8000:]
     assert re.search(r"\d\d passed", done.stdout)
+
+
+def test_the_interpreter_finds_what_the_reference_finds():
+    run_cases({"TRITON_INTERPRET": "1"})
+
+
+@pytest.mark.needs("gpu")
+def test_a_gpu_finds_what_the_reference_finds():
+    run_cases({"TRITON_INTERPRET": "0"})
 
 
 def test_tensors_on_the_cpu_are_refused():

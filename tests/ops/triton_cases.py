@@ -1,4 +1,6 @@
-"""The Triton back end in Triton's interpreter, against the reference; run by test_triton.py with TRITON_INTERPRET=1."""
+"""The Triton back end against the reference, run by test_triton.py: on a GPU, or with TRITON_INTERPRET=1 on the CPU."""
+
+import os
 
 import pytest
 import torch
@@ -15,10 +17,23 @@ from ops.test_cpp import DERIVATIVES, VALUES, close, derivatives
 from small import small_model
 
 SITES = 5
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+
+
+def put(operands, indices):
+    """Operands and indices on the device."""
+    moved = {name: Index(x.values.to(DEVICE), x.rows, x.ascending) for name, x in indices.items()}
+    return [x.to(DEVICE) for x in operands], moved
 
 
 def both(plan, operands, indices, n_sites):
+    operands, indices = put(operands, indices)
     return [evaluate(plan, operands, indices, n_sites, backend) for backend in ("triton", "reference")]
+
+
+def both_derivatives(plan, operands, indices, n_sites):
+    operands, indices = put(operands, indices)
+    return [derivatives(plan, operands, indices, n_sites, backend, 2) for backend in ("triton", "reference")]
 
 
 @pytest.mark.parametrize(("seed", "channels"), [(0, 1), (1, 8), (2, 37), (3, 64), (4, 3), (6, 100)])
@@ -33,13 +48,13 @@ def test_derivatives_of_random_plans(seed):
     plan = random_plan(seed, n_steps=4, max_terms=4)
     indices = random_indices(3, seed)
     operands = random_operands(plan, 3, indices, 5, seed)
-    close(*(derivatives(plan, operands, indices, 3, backend, 2) for backend in ("triton", "reference")), DERIVATIVES)
+    close(*both_derivatives(plan, operands, indices, 3), DERIVATIVES)
 
 
 def test_single_precision():
     plan = random_plan(1)
     indices = random_indices(SITES, 1)
-    operands = random_operands(plan, SITES, indices, 8, 1, torch.float32)
+    operands, indices = put(random_operands(plan, SITES, indices, 8, 1, torch.float32), indices)
     exact = evaluate(plan, [x.double() for x in operands], indices, SITES, "reference")
     found = evaluate(plan, operands, indices, SITES, "triton")
     assert all(x.dtype == torch.float32 for x in found)
@@ -57,6 +72,7 @@ def test_strided_operands():
     plan = random_plan(1)
     indices = random_indices(2, 1)
     operands = random_operands(plan, 2, indices, 2, 1)
+    operands, indices = put(operands, indices)
     strided = [x.transpose(0, 1).contiguous().transpose(0, 1) for x in operands]
     assert any(not x.is_contiguous() for x in strided)
     close(*both(plan, strided, indices, 2), VALUES)
@@ -65,7 +81,7 @@ def test_strided_operands():
 def test_operands_that_do_not_fit():
     plan = random_plan(1)
     indices = random_indices(2, 1)
-    operands = random_operands(plan, 2, indices, 2, 1)
+    operands, indices = put(random_operands(plan, 2, indices, 2, 1), indices)
     with pytest.raises(ValueError, match=r"operand 'x4' has to be torch\.float64 of shape"):
         evaluate(plan, [*operands[:4], operands[4][:, :2]], indices, 2, "triton")
     fewer = [x if a.index else x[:1] for a, x in zip(plan.inputs, operands, strict=True)]
@@ -134,15 +150,15 @@ def model_operands(plan, n_sites):
 def test_plans_of_the_model(name):
     plan = model_plans()[name]
     operands, indices = model_operands(plan, 4)
-    close(*(derivatives(plan, operands, indices, 4, backend, 2) for backend in ("triton", "reference")), DERIVATIVES)
+    close(*both_derivatives(plan, operands, indices, 4), DERIVATIVES)
 
 
 def test_energy_and_forces_of_a_model():
     atoms = molecule("H2O")
     results = []
     for backend in ("triton", "reference"):
-        model = small_model((1, 8), ("energy", "forces"))
+        model = small_model((1, 8), ("energy", "forces")).to(DEVICE)
         model.network.backend = backend
-        results.append(model(graph(atoms, model.cutoff)))
+        results.append(model(graph(atoms, model.cutoff).to(device=DEVICE)))
     close([results[0][k] for k in ("energy", "forces")], [results[1][k] for k in ("energy", "forces")], DERIVATIVES)
     assert float(results[0]["forces"].abs().max()) > 1e-3
