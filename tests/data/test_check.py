@@ -214,8 +214,9 @@ def test_report_of_sound_data(tmp_path):
     assert set(report.references.origin.values()) == {"isolated"}
     assert report.unused == (("note", (), 1),)
     assert report.duplicates == ()
-    assert report.net_force is not None
-    assert report.net_force[1] < 1e-6
+    assert rows["forces"].sums is not None
+    assert rows["forces"].sums[1] < 1e-6
+    assert rows["energy"].sums is None
     text = "\n".join(lines(report))
     for words in ("energy: 12 of 12", "stress: 10 of 12", "(isolated)", "closest Cu-Au", "Problems: none", "note"):
         assert words in text

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from carten.data.consistency import Agreement, agreements
 from carten.data.geometry import Contact, Surroundings, closest_contacts, duplicates, surroundings
 from carten.data.labels import Frame, Label, carried, frame_from, label_names
 from carten.data.read import Paths, read_structures
@@ -63,6 +64,8 @@ class LabelReport:
         outliers: the worst of them; none if they are more than 5 % (a broad distribution).
         asymmetry: largest violation of the index symmetry, relative to the rms of its structure; ``None`` without one.
         asymmetric: the structure that has it.
+        sums: rms and largest norm of the sum over the atoms of a structure, and the structure of the latter, for
+            properties that obey a sum rule; ``None`` for others.
     """
 
     name: str
@@ -78,6 +81,7 @@ class LabelReport:
     outliers: tuple[Outlier, ...]
     asymmetry: float | None
     asymmetric: str
+    sums: tuple[float, float, str] | None
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,10 @@ class Report:
         labels: the properties found.
         unused: numeric entries of the file that are no property here, with their shape and number of structures.
         references: reference energies; ``None`` without energies.
-        net_force: rms and largest length of the sum of forces on a structure, in eV/Å, and the structure of the latter.
         duplicates: structures of the same geometry.
         contacts: closest contact of each pair of elements.
         stress: sign and unit of the stress; ``None`` without stress.
+        agreements: of labels that are slopes of other labels.
         problems: what prevents structures or labels from being used.
     """
 
@@ -118,10 +122,10 @@ class Report:
     labels: tuple[LabelReport, ...]
     unused: tuple[tuple[str, tuple[int, ...], int], ...]
     references: ReferenceEnergies | None
-    net_force: tuple[float, float, str] | None
     duplicates: tuple[Duplicates, ...]
     contacts: tuple[Contact, ...]
     stress: StressCheck | None
+    agreements: tuple[Agreement, ...]
     problems: tuple[str, ...]
 
 
@@ -166,17 +170,15 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
         labels=tuple(_label_report(label, sound, references) for label in rows),
         unused=_unused(structures, {label.file_key for label in labels}),
         references=references,
-        net_force=_net_force(sound),
         duplicates=_duplicates(sound, found),
         contacts=closest_contacts(sound, found),
         stress=check_stress(sound) if carried(sound, "stress") else None,
+        agreements=agreements(sound, {label.name: label.row for label in rows if isinstance(label.row, Property)}),
         problems=tuple(problems + more),
     )
 
 
-def _sound_labels(
-    structures: Sequence[tuple[str, Atoms]], labels: Sequence[Label]
-) -> tuple[list[Frame], list[str]]:
+def _sound_labels(structures: Sequence[tuple[str, Atoms]], labels: Sequence[Label]) -> tuple[list[Frame], list[str]]:
     """Frames with the labels that can be used, and what is wrong with the others."""
     _ = [label.factor for label in labels]  # a unit that does not fit is an error of the whole check
     frames: list[Frame] = []
@@ -232,12 +234,11 @@ def _unused(structures: Sequence[tuple[str, Atoms]], used: set[str]) -> tuple[tu
     return tuple((name, shapes[name], counts[name]) for name in sorted(shapes))
 
 
-def _net_force(frames: Sequence[Frame]) -> tuple[float, float, str] | None:
-    used = [frame for frame in frames if "forces" in frame.labels]
-    if not used:
+def _sums(row: Any, frames: Sequence[Frame]) -> tuple[float, float, str] | None:
+    if not row.total:
         return None
-    lengths = np.array([np.linalg.norm(frame.labels["forces"].sum(axis=0)) for frame in used])
-    return float(np.sqrt(np.mean(lengths**2))), float(lengths.max()), used[int(lengths.argmax())].where
+    lengths = np.array([np.linalg.norm(frame.labels[row.name].sum(axis=0)) for frame in frames])
+    return float(np.sqrt(np.mean(lengths**2))), float(lengths.max()), frames[int(lengths.argmax())].where
 
 
 def _duplicates(frames: Sequence[Frame], found: Sequence[Surroundings]) -> tuple[Duplicates, ...]:
@@ -270,6 +271,7 @@ def _label_report(label: Label, frames: Sequence[Frame], references: ReferenceEn
         outliers=worst,
         asymmetry=asymmetry,
         asymmetric=asymmetric,
+        sums=_sums(label.row, used),
     )
 
 
@@ -301,7 +303,7 @@ def _outliers(frames: Sequence[Frame], values: Array) -> tuple[int, tuple[Outlie
 
 
 def _asymmetry(label: Label, frames: Sequence[Frame]) -> tuple[float | None, str]:
-    if "=" not in label.row.indices:
+    if label.row.rank < 2 or "=" not in label.row.indices:
         return None, ""
     decomposition = decompose(label.row.indices)
     largest, where = 0.0, ""

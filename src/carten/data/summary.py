@@ -46,11 +46,13 @@ def _labels(report: Report) -> Iterator[str]:
             f"{label.highest:.8g}, mean {label.mean:.6g}, rms {label.rms:.6g} {label.unit}"
         )
         yield from _suspicions(label)
-    if report.net_force is not None:
-        rms, largest, where = report.net_force
-        yield f"  sum of forces on a structure: rms {rms:.2g}, largest {largest:.2g} eV/Angstrom ({where})"
     if report.stress is not None:
         yield f"  stress sign and unit: {report.stress.verdict}; {report.stress.reason}"
+    for found in report.agreements:
+        yield (
+            f"  {found.slope} as slope of {found.of}: {found.verdict}; {found.ratio:.3g} of the change (expected about "
+            f"1), correlation {found.correlation:.3f}, in {found.pairs} pairs of close frames"
+        )
     for name, shape, count in report.unused:
         yield f"  not used: {name} {list(shape) if shape else 'number'}, {count} structures"
 
@@ -61,9 +63,15 @@ def _suspicions(label: LabelReport) -> Iterator[str]:
         yield f"    {label.n_outliers} beyond {OUTLIER:g} robust standard deviations of the {label.compared}{many}"
     for outlier in label.outliers:
         yield f"      {outlier.where}: {outlier.value:.6g} ({outlier.score:.1f} standard deviations)"
+    if label.sums is not None:
+        rms, largest, where = label.sums
+        yield f"    sum over the atoms of a structure: rms {rms:.2g}, largest {largest:.2g} {label.unit} ({where})"
     if label.asymmetry is not None and label.asymmetry > ASYMMETRY:
         percent = 100 * label.asymmetry
-        yield f"    violates its index symmetry by {percent:.2g} % ({label.asymmetric}); predictions will obey it"
+        yield (
+            f"    violates its index symmetry by {percent:.2g} % ({label.asymmetric}); predictions will obey it "
+            "(project: true in the configuration makes the labels obey it too)"
+        )
 
 
 def _references(report: Report) -> Iterator[str]:

@@ -1,0 +1,143 @@
+"""Do labels agree with the slopes of other labels? Energies with forces, dipoles with Born charges, and so on.
+
+Every route of the property table that is a derivative with respect to positions says what to compare: along a small
+displacement u between two frames of the same atoms, ``f(b) - f(a) = sum_i (df/dr_i) . u_i`` with the slope averaged
+over the two (trapezoidal rule, error of third order in u).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carten.data.labels import Frame
+from carten.errors import ConfigError
+from carten.properties.spec import Derivative, Property
+from carten.units import conversion
+
+Array = npt.NDArray[Any]
+
+_FAR = 0.5  # Å, largest displacement of an atom along one axis
+_NEAR = 1e-3  # Å, smallest displacement that tells something
+_PAIRS = 5
+_NEXT = 5  # frames each one is compared with
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a label is the slope of another.
+
+    Args:
+        slope: the property that is a derivative.
+        of: the property it is the derivative of.
+        pairs: of frames that are close enough.
+        ratio: ``sum change * predicted / sum predicted^2``: near 1 for labels that agree, -1 for the opposite sign,
+            other values for another unit.
+        correlation: between changes and what the slopes predict; near 1 unless something is wrong.
+    """
+
+    slope: str
+    of: str
+    pairs: int
+    ratio: float
+    correlation: float
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if abs(self.correlation) < 0.9:
+            return "undecided"
+        if 0.75 < self.ratio < 1.33:
+            return "as expected"
+        return "opposite sign" if -1.33 < self.ratio < -0.75 else "other unit"
+
+
+def agreements(frames: Sequence[Frame], rows: Mapping[str, Property]) -> tuple[Agreement, ...]:
+    """Every comparison that the labels allow.
+
+    Args:
+        frames: with labels; pairs of the same atoms and cell with displacements up to 0.5 Å are compared.
+        rows: the labelled properties.
+    """
+    pairs = list(_pairs(frames))
+    found = [_compare(row, of, sign, pairs, rows) for row in rows.values() for of, sign in _slopes(row, rows)]
+    return tuple(agreement for agreement in found if agreement is not None)
+
+
+def _slopes(row: Property, rows: Mapping[str, Property]) -> Iterator[tuple[str, float]]:
+    """What a row is a slope of among the labelled rows, with the sign and the factor of units."""
+    for route in row.routes:
+        if not isinstance(route, Derivative) or route.per_volume or "positions" not in route.wrt:
+            continue
+        rest = list(route.wrt)
+        rest.remove("positions")
+        for other in rows.values():
+            for lower in other.routes:
+                same = isinstance(lower, Derivative) and (lower.of, sorted(lower.wrt)) == (route.of, sorted(rest))
+                plain = other.name == route.of and not rest
+                if row.scope == "atom" and other.scope == "structure" and (same or plain):
+                    sign = route.sign * (lower.sign if isinstance(lower, Derivative) and same else 1)
+                    factor = _factor(row.unit, other.unit)
+                    if factor is not None:
+                        yield other.name, sign * factor
+                    break
+
+
+def _factor(slope: str, of: str) -> float | None:
+    try:
+        return conversion(f"({slope})*Angstrom" if slope else "Angstrom", of)
+    except ConfigError:
+        return None
+
+
+def _pairs(frames: Sequence[Frame]) -> Iterator[tuple[Frame, Frame, Array]]:
+    """Close frames of the same atoms in the same cell under the same conditions, and the displacements."""
+    groups: dict[bytes, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        told = b"".join(value.tobytes() for value in frame.inputs.values())
+        groups[frame.numbers.tobytes() + frame.cell.tobytes() + frame.pbc.tobytes() + told].append(frame)
+    for group in groups.values():
+        for step in range(1, _NEXT + 1):
+            for one, other in zip(group[:-step], group[step:], strict=True):
+                moved = _displacements(one, other)
+                if _NEAR < np.abs(moved).max() < _FAR:
+                    yield one, other, moved
+
+
+def _displacements(one: Frame, other: Frame) -> Array:
+    moved: Array = other.positions - one.positions
+    if one.pbc.any():
+        inverse = np.linalg.pinv(one.cell[one.pbc])
+        moved = moved - np.round(moved @ inverse) @ one.cell[one.pbc]
+    return moved
+
+
+def _compare(
+    row: Property, of: str, factor: float, pairs: Sequence[tuple[Frame, Frame, Array]], rows: Mapping[str, Property]
+) -> Agreement | None:
+    changes, predicted = [], []
+    for one, other, moved in pairs:
+        if all(name in frame.labels for frame in (one, other) for name in (row.name, of)):
+            slope = 0.5 * (one.labels[row.name] + other.labels[row.name])
+            predicted.append(factor * np.einsum("i...x,ix->...", slope, moved).ravel())
+            change = np.ravel(other.labels[of] - one.labels[of])
+            changes.append(_folded(change, one) if rows[of].modulo else change)
+    if len(changes) < _PAIRS:
+        return None
+    x, y = np.concatenate(predicted), np.concatenate(changes)
+    square = float(x @ x)
+    if square == 0.0 or not y.any():
+        return None
+    return Agreement(row.name, of, len(changes), float(x @ y) / square, float(x @ y) / float(np.sqrt(square * (y @ y))))
+
+
+def _folded(change: Array, frame: Frame) -> Array:
+    """The change of a dipole of a cell, up to e times lattice vectors."""
+    vectors = frame.cell[frame.pbc]
+    folded: Array = change - np.round(change @ np.linalg.pinv(vectors)) @ vectors
+    return folded

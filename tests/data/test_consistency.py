@@ -1,0 +1,94 @@
+"""Labels that are slopes of other labels are recognised, and so are wrong signs and units."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+import contract
+from carten.data.consistency import agreements
+from carten.data.labels import Frame, Label, frames_from
+from carten.properties.spec import input_table, property_table
+from properties.cases import build, solid
+
+TABLE = property_table()
+
+
+def frames(names: tuple[str, ...], structures: list[Atoms]) -> list[Frame]:
+    return frames_from([(f"frame {k}", atoms) for k, atoms in enumerate(structures)], [Label(TABLE[n]) for n in names])
+
+
+def scaled(found: list[Frame], name: str, factor: float) -> list[Frame]:
+    return [replace(frame, labels={**frame.labels, name: factor * frame.labels[name]}) for frame in found]
+
+
+@pytest.fixture(scope="module")
+def copper() -> list[Frame]:
+    """A random walk of small steps, atoms wrapped into the cell."""
+    rng, structures = np.random.default_rng(0), []
+    atoms = bulk("Cu", cubic=True)
+    for _ in range(8):
+        atoms.positions += 0.05 * rng.normal(size=(4, 3))
+        copy = atoms.copy()
+        copy.wrap()
+        copy.calc = EMT()
+        copy.info.update(energy=copy.get_potential_energy(), forces=copy.get_forces())
+        structures.append(copy)
+    return frames(("energy", "forces"), structures)
+
+
+@pytest.mark.parametrize(
+    ("factor", "ratio", "verdict"),
+    [(1.0, 1.0, "as expected"), (-1.0, -1.0, "opposite sign"), (27.2, 1 / 27.2, "other unit")],
+)
+def test_forces_are_slopes_of_energies(copper, factor, ratio, verdict):
+    rows = {name: TABLE[name] for name in ("energy", "forces")}
+    (found,) = agreements(scaled(copper, "forces", factor), rows)
+    assert (found.slope, found.of, found.verdict) == ("forces", "energy", verdict)
+    assert found.ratio == pytest.approx(ratio, rel=0.1)
+    assert found.pairs > 20
+
+
+def test_noise_is_not_judged(copper):
+    rng = np.random.default_rng(1)
+    noise = [replace(f, labels={**f.labels, "forces": rng.normal(size=(4, 3))}) for f in copper]
+    (found,) = agreements(noise, {name: TABLE[name] for name in ("energy", "forces")})
+    assert found.verdict == "undecided"
+
+
+def test_responses_of_a_model_agree_with_each_other():
+    """Polarization on any branch, Born charges, polarizability, Raman tensors; the order of indices matters."""
+    names = ("energy", "forces", "polarization", "born_charges", "polarizability", "raman")
+    model = build((TABLE["energy"],), (input_table()["electric_field"],))
+    rng, structures, atoms = np.random.default_rng(2), [], solid()
+    atoms.info["electric_field"] = np.zeros(3)
+    for k in range(7):
+        atoms.positions += 0.02 * rng.normal(size=(2, 3))
+        copy = atoms.copy()
+        copy.info = {}
+        for name, value in contract.results(model, atoms, names=list(names)).items():
+            copy.info[name] = value[0] if model.properties[name].scope == "structure" else value
+        copy.info["polarization"] = copy.info["polarization"] + (k % 3 - 1) * atoms.cell.array[k % 2]
+        structures.append(copy)
+    labelled = frames(names, structures)
+    rows = {name: TABLE[name] for name in names}
+    found = {(a.slope, a.of): a for a in agreements(labelled, rows)}
+    assert set(found) == {("forces", "energy"), ("born_charges", "polarization"), ("raman", "polarizability")}
+    for agreement in found.values():
+        assert agreement.ratio == pytest.approx(1.0, abs=0.05), agreement
+        assert agreement.correlation > 0.99
+    turned = [
+        replace(f, labels={**f.labels, "born_charges": f.labels["born_charges"].swapaxes(1, 2)}) for f in labelled
+    ]
+    wrong = {a.slope: a for a in agreements(turned, rows)}["born_charges"]
+    assert wrong.correlation < found["born_charges", "polarization"].correlation
+
+
+def test_too_few_pairs_or_labels_are_not_compared(copper):
+    rows = {name: TABLE[name] for name in ("energy", "forces")}
+    assert agreements(copper[:2], rows) == ()
+    assert agreements(copper, {"forces": TABLE["forces"]}) == ()
+    assert agreements([], rows) == ()
