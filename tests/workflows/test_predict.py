@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from carten.data.labels import Label, frames_from
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
+from carten.properties.spec import input_table, property_table
 from carten.workflows.predict import predict, with_values
+from properties.cases import build
 from small import diamond, ethanol, oxide, small_model
 
 MODEL = small_model(properties=("energy", "forces", "stress", "dipole", "polarizability", "charges"))
@@ -60,3 +63,24 @@ def test_unknown_elements_are_named_with_their_structure():
     atoms.numbers[0] = 26
     with pytest.raises(ModelError, match=r"structure 1: the model does not know Fe \(atom 0\)"):
         list(predict(MODEL, [ethanol(), atoms]))
+
+
+def test_inputs_are_found_under_the_names_of_the_files():
+    """In the unit of the files too; under the name of the row otherwise."""
+    row = input_table()["electric_field"]
+    model = build((property_table()["energy"],), (row,))
+    named, other = oxide(), oxide()
+    named.info["electric_field"] = [0.0, 0.0, 0.51422067]
+    other.info["E"] = [0.0, 0.0, 0.01]
+    labels = {"electric_field": Label(row, "E", "Hartree/e/Bohr")}
+    found = [float(values["energy"]) for values in predict(model, [named, other, oxide()], ["energy"], inputs=labels)]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+    assert abs(found[2] - found[0]) > 1e-9
+
+
+def test_hessians_survive_a_file(tmp_path):
+    values = next(predict(MODEL, [oxide()], ["hessian"]))
+    ase.io.write(tmp_path / "out.extxyz", with_values(oxide(), values, MODEL.properties))
+    label = Label(property_table()["hessian"])
+    (frame,) = frames_from([("read", ase.io.read(tmp_path / "out.extxyz"))], [label])
+    np.testing.assert_allclose(frame.labels["hessian"], values["hessian"], atol=1e-7)

@@ -133,6 +133,7 @@ def predict(
     from carten.cli.progress import progress
     from carten.data.read import read_structures
     from carten.errors import DataError
+    from carten.properties.io import header
     from carten.workflows.predict import predict as run
     from carten.workflows.predict import with_values
 
@@ -140,11 +141,12 @@ def predict(
         raise DataError(f"predictions are written as extended XYZ: expected a name ending in .extxyz, found {output}")
     require_new(output, overwrite)
     potential = load_model(model, device, dtype, backend)
+    inputs = trained_labels(header(model), potential.inputs, section="inputs")
     structures = [atoms for _, atoms in read_structures(data)]
     names = properties.split(",") if properties else None
     predicted: list[ase.Atoms] = []
     with progress(Console(), f"{len(structures)} structures", len(structures)) as done:
-        for atoms, values in zip(structures, run(potential, structures, names, max_atoms), strict=True):
+        for atoms, values in zip(structures, run(potential, structures, names, max_atoms, inputs), strict=True):
             predicted.append(with_values(atoms, values, potential.properties, prefix))
             done(len(predicted))
     ase.io.write(output, predicted, format="extxyz")

@@ -133,11 +133,19 @@ class Calculator(BaseCalculator):
 
 
 def read_inputs(
-    atoms: ase.Atoms, rows: Mapping[str, Input], given: Mapping[str, npt.ArrayLike]
+    atoms: ase.Atoms,
+    rows: Mapping[str, Input],
+    given: Mapping[str, npt.ArrayLike],
+    labels: Mapping[str, Label] | None = None,
 ) -> Mapping[str, npt.NDArray[Any]]:
-    """Values of inputs with their leading axis, (1, 3, ..) or (N, 3, ..), from ``given``, else from the structure.
+    """Values of inputs with their leading axis, (1, 3, ..) or (N, 3, ..).
 
-    Initial charges and magnetic moments of ASE serve where there is nothing under the name of the row.
+    Args:
+        atoms: the structure.
+        rows: the inputs.
+        given: values that go before those of the structure.
+        labels: names and units under which the structure may have them; else they are under the name of the row, or,
+            as initial charges and magnetic moments are, under ASE's.
 
     Raises:
         DataError: one is missing and has no default, or its shape is wrong.
@@ -147,14 +155,16 @@ def read_inputs(
     if given:
         atoms = atoms.copy()
         atoms.info.update(given)
-    labels = [Label(row, key=_key(atoms, row)) for row in rows.values()]
-    return frame_from(atoms, (), labels, str(atoms.symbols)).inputs
+    found = [_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
+    return frame_from(atoms, (), found, str(atoms.symbols)).inputs
 
 
-def _key(atoms: ase.Atoms, row: Input) -> str:
-    """Where a structure keeps an input: under its name, or where ASE keeps it."""
-    named = row.name in atoms.info or row.name in atoms.arrays
-    return row.ase if row.ase in atoms.arrays and not named else row.name
+def _label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
+    """Where a structure keeps an input."""
+    there = {*atoms.info, *atoms.arrays}
+    if label is not None and label.file_key in there:
+        return label
+    return Label(row, key=row.ase if row.ase in there and row.name not in there else row.name)
 
 
 def require_known(numbers: npt.NDArray[Any], elements: Sequence[int], where: str) -> None:

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import per_atom_properties, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from carten.data.labels import matrix
+from carten.data.labels import Label, matrix
 from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.interfaces.ase import read_inputs, require_known
@@ -29,7 +29,11 @@ def evaluate_graph(model: Potential, graph: Graph, names: Sequence[str]) -> dict
 
 
 def predict(
-    model: Potential, frames: Iterable[ase.Atoms], properties: Sequence[str] | None = None, max_atoms: int = 500
+    model: Potential,
+    frames: Iterable[ase.Atoms],
+    properties: Sequence[str] | None = None,
+    max_atoms: int = 500,
+    inputs: Mapping[str, Label] | None = None,
 ) -> Iterator[dict[str, Floats]]:
     """Properties of each structure in turn, (3, ..), (N, 3, ..) or (N * N, 3, ..).
 
@@ -38,16 +42,18 @@ def predict(
         frames: structures; inputs of the model are read as :class:`carten.Calculator` does.
         properties: names; those the model was made for when omitted.
         max_atoms: evaluated together, unless one structure has more.
+        inputs: where else to look for inputs: names and units of the files at hand.
 
     Raises:
-        ModelError: a structure has an element the model does not know, or an input is missing.
+        ModelError: a structure has an element the model does not know.
+        DataError: an input is missing.
     """
     names = list(model.requested) if properties is None else list(properties)
     if unknown := [name for name in names if name not in model.properties]:
         raise ModelError(f"the model does not predict {', '.join(unknown)}; it predicts {', '.join(model.properties)}")
     done = 0
     for group in _groups(frames, max_atoms):
-        graphs = [_graph(model, atoms, f"structure {done + k}") for k, atoms in enumerate(group)]
+        graphs = [_graph(model, atoms, f"structure {done + k}", inputs or {}) for k, atoms in enumerate(group)]
         values = evaluate_graph(model, batch(graphs), names)
         done += len(group)
         first = dict.fromkeys(names, 0)
@@ -87,9 +93,9 @@ def with_values(
     return copy
 
 
-def _graph(model: Potential, atoms: ase.Atoms, where: str) -> Graph:
+def _graph(model: Potential, atoms: ase.Atoms, where: str, inputs: Mapping[str, Label]) -> Graph:
     require_known(atoms.numbers, model.elements, where)
-    return graph(atoms, model.cutoff, read_inputs(atoms, model.inputs, {}))
+    return graph(atoms, model.cutoff, read_inputs(atoms, model.inputs, {}, inputs))
 
 
 def _groups(frames: Iterable[ase.Atoms], max_atoms: int) -> Iterator[list[ase.Atoms]]:
