@@ -12,7 +12,17 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from carten.data.labels import Label, carried, categories, frame_from, frames_from, label_names, matrix, read_frames
+from carten.data.labels import (
+    Label,
+    carried,
+    categories,
+    frame_from,
+    frames_from,
+    label_names,
+    matrix,
+    read_frames,
+    weighted,
+)
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
 from carten.properties.spec import Category, Input, Property, Scalar, property_table
@@ -324,6 +334,18 @@ def test_projection_only_where_asked_for():
     np.testing.assert_array_equal(frame_from(atoms, [Label(row)]).labels["polarizability"], skew)
     found = frame_from(atoms, [Label(row, project=True)]).labels["polarizability"]
     np.testing.assert_allclose(found, (skew + skew.T) / 2, atol=1e-15)
+
+
+def test_weights_of_structures():
+    heavy, plain = molecule("H2O"), molecule("H2O")
+    heavy.info["w"] = 3
+    structures = [("a", heavy), ("b", plain)]
+    frames = frames_from(structures)
+    assert [frame.weight for frame in weighted(frames, structures, "w")] == [3.0, 1.0]
+    fails(['no structure carries the weight "weight"'], weighted, frames, structures, "weight")
+    for wrong in (-1.0, np.nan, np.inf, [1.0, 2.0], "much"):
+        heavy.info["w"] = wrong
+        fails(["a: the weight", "at least 0"], weighted, frames, structures, "w")
 
 
 def test_structures_that_cannot_be():

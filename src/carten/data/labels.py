@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +146,22 @@ def frame_from(
         inputs={label.name: _condition(atoms, label, where) for label in inputs},
         where=where,
     )
+
+
+def weighted(frames: Sequence[Frame], structures: Sequence[tuple[str, Atoms]], key: str) -> list[Frame]:
+    """The frames with the weights in the loss that their structures carry under a name; 1 where they carry none.
+
+    Raises:
+        DataError: a weight is negative or no finite number, or no structure carries one.
+    """
+    found = [_lookup(atoms, key) for _, atoms in structures]
+    if all(value is None for value in found):
+        raise DataError(f'no structure carries the weight "{key}"; correct its name, or remove data.weight')
+    weights = [_numeric(1.0 if value is None else value) for value in found]
+    for (where, _), weight in zip(structures, weights, strict=True):
+        if weight is None or weight.size != 1 or not 0.0 <= float(weight.item()) < math.inf:
+            raise DataError(f'{where}: the weight "{key}" should be a number of at least 0, found {weight}')
+    return [replace(frame, weight=float(w.item())) for frame, w in zip(frames, weights, strict=True) if w is not None]
 
 
 def carried(frames: Sequence[Frame], name: str) -> int:

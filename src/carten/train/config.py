@@ -68,6 +68,8 @@ class DataConfig(_Section):
     validation: Annotated[float | int | Files, BeforeValidator(_validation)] = 0.1
     """A fraction or a number of structures taken from ``train``, or files of their own."""
     test: Files | None = None
+    weight: str | None = None
+    """Name, in the files, of the weight of each structure in the loss; structures without it weigh 1."""
     batch: BatchConfig = BatchConfig(structures=5)
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches ahead; 0 prepares them in the training process."""

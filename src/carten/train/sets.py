@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from carten.data.dataset import Dataset, split
-from carten.data.labels import Frame, Label, frames_from, read_frames
+from carten.data.labels import Frame, Label, frames_from, read_frames, weighted
 from carten.data.read import read_structures
 from carten.data.statistics import elements, reference_energies
 from carten.errors import ConfigError, DataError
@@ -20,6 +20,9 @@ from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
 from carten.train.config import Config
 from carten.train.loss import Term
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,15 @@ class _Wanted:
 
     labels: Sequence[Label]
     inputs: Sequence[Label]
+    weight: str | None
+
+    def frames(self, structures: Sequence[tuple[str, Atoms]]) -> list[Frame]:
+        """The structures as they are trained on."""
+        frames = frames_from(structures, self.labels, self.inputs)
+        return frames if self.weight is None else weighted(frames, structures, self.weight)
 
     def read(self, paths: Sequence[Path]) -> list[Frame]:
-        """Frames of files that need not carry every label."""
+        """Frames of files that need not carry every label; they all weigh 1."""
         return read_frames(paths, [replace(label, required=False) for label in self.labels], self.inputs)
 
     @property
@@ -71,8 +80,8 @@ def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
     """
     structures = read_structures(config.data.train)
     inputs = input_labels(config.inputs, [term.property for term in terms], structures)
-    wanted = _Wanted(_labels(config, terms), inputs)
-    everything = frames_from(structures, wanted.labels, wanted.inputs)
+    wanted = _Wanted(_labels(config, terms), inputs, config.data.weight)
+    everything = wanted.frames(structures)
     frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
     train, validation = _split(config, frames, wanted)
     _require_labels(train, terms)
