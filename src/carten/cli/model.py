@@ -189,15 +189,28 @@ def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str,
     )
     yield "cutoff", f"{network['cutoff']:g} Å, {head['neighbours']:.1f} neighbours on average"
     yield "parameters", f"{parameters:,} in {head['dtype']}"
-    if head["reference_energies"]:
-        energies = (f"{symbols[number]} {energy:.4f}" for number, energy in head["reference_energies"].items())
-        yield "E0 (eV)", ", ".join(energies)
+    if head["inputs"]:
+        yield "is told", ", ".join(_told(row) for row in head["inputs"])
+    references = head["reference_energies"]
+    by_level = references if any(isinstance(found, dict) for found in references.values()) else {"": references}
+    for level, found in by_level.items():
+        if found:
+            yield f"E0 (eV){level and ' '}{level}", ", ".join(f"{symbols[z]} {energy:.4f}" for z, energy in found.items())
     if "epoch" in provenance:
         minutes = f"{provenance['minutes']:.1f} minutes"
         yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"
     yield from (("validation", text) for text in _validation(head))
     if "config" in provenance:
         yield "configuration", yaml.safe_dump(provenance["config"], sort_keys=False, allow_unicode=True)
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """An input, with its unit or values, and its default."""
+    values = row["embed"].get("values")
+    what = "one of " + ", ".join(map(str, values)) if values else row["unit"]
+    default = "" if row["default"] is None else f"by default {row['default']}"
+    said = ", ".join(filter(None, (what, default)))
+    return f"{row['name']} ({said})" if said else str(row["name"])
 
 
 def _validation(head: Mapping[str, Any]) -> Iterator[str]:
