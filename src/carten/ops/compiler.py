@@ -18,8 +18,10 @@ from carten.errors import ModelError
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-w")
-CONTRACT = ("-ffp-contract=fast", "-fno-tree-ter")
-NATIVE = (("-march=native",), ("-mcpu=native",), ())
+"""Safe arithmetic: not-a-number and infinity stay what they are, and sums keep their order."""
+TUNED = ("-march=native", "-ffp-contract=fast", "-fno-tree-ter")
+"""The last keeps GCC from undoing the order of operations."""
+ATTEMPTS = (TUNED, TUNED[:2], ("-mcpu=native", "-ffp-contract=fast"), ())
 TIMEOUT = 600.0
 
 
@@ -34,7 +36,7 @@ def load(key: str, source: Callable[[], str]) -> ctypes.CDLL:
         ModelError: no compiler, or it failed.
     """
     path, version = compiler()
-    name = hashlib.sha256("\n".join((key, path, version, *FLAGS, *CONTRACT, processor())).encode()).hexdigest()[:32]
+    name = hashlib.sha256("\n".join((key, path, version, *FLAGS, *TUNED, processor())).encode()).hexdigest()[:32]
     folder = cache_folder()
     for entry in sorted(folder.glob(f"{name}-*.so")):
         library = _open(entry)
@@ -122,8 +124,8 @@ def _compile(path: str, source: str, folder: Path, name: str) -> Path:
         text, made = Path(place) / "plan.cpp", Path(place) / "plan.so"
         text.write_text(source, encoding="utf-8")
         done = None
-        for native in NATIVE:
-            command = [path, *FLAGS, *CONTRACT, *native, str(text), "-o", str(made)]
+        for flags in ATTEMPTS:
+            command = [path, *FLAGS, *flags, str(text), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
             if done.returncode == 0:
                 entry = folder / f"{name}-{_digest(made.read_bytes())}.so"
