@@ -195,7 +195,8 @@ def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str,
     by_level = references if any(isinstance(found, dict) for found in references.values()) else {"": references}
     for level, found in by_level.items():
         if found:
-            yield f"E0 (eV){level and ' '}{level}", ", ".join(f"{symbols[z]} {energy:.4f}" for z, energy in found.items())
+            energies = ", ".join(f"{symbols[number]} {energy:.4f}" for number, energy in found.items())
+            yield f"E0 (eV){level and ' '}{level}", energies
     if "epoch" in provenance:
         minutes = f"{provenance['minutes']:.1f} minutes"
         yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"
