@@ -19,6 +19,7 @@ from nequip.utils.global_state import get_latest_global_state, set_global_state
 from benchmarks.peers.codes.common import as_array, read_first, training_step
 from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, Settings, Train
 
+OUTPUTS = [AtomicDataDict.TOTAL_ENERGY_KEY, AtomicDataDict.FORCE_KEY]
 SYMBOLS = [chemical_symbols[z] for z in ELEMENTS]
 
 
@@ -86,27 +87,29 @@ def _compiled(job: Job) -> Path:
 
 
 def _compile(job: Job, target: Path) -> None:
-    """What ``nequip-compile --mode aotinductor --target ase`` does, for a model that was never trained."""
-    from nequip.scripts._compile_utils import ASE_TARGET
+    """What ``nequip-compile --mode aotinductor`` does, for a model that was never trained; energy and forces only."""
+    from nequip.scripts._compile_utils import PAIR_NEQUIP_INPUTS, single_frame_data_settings
     from nequip.utils.aot import aot_export_model
     from nequip.utils.aoti_metadata import NEQUIP_AOTI_INPUTS_KEY, NEQUIP_AOTI_OUTPUTS_KEY, serialize_aoti_keys
 
+    made = target.with_name(f"new-{target.name}")
     model = _model(job.settings, "eager").eval()
     bound = {name: torch.export.Dim(f"num_{name}s", min=2) for name in ("node", "edge")}
     metadata = {**model.metadata, **get_latest_global_state(only_metadata_related=True)}
     metadata = {key: str(int(value)) if isinstance(value, bool) else value for key, value in metadata.items()}
-    metadata[NEQUIP_AOTI_INPUTS_KEY] = serialize_aoti_keys(ASE_TARGET["input"])
-    metadata[NEQUIP_AOTI_OUTPUTS_KEY] = serialize_aoti_keys(ASE_TARGET["output"])
+    metadata[NEQUIP_AOTI_INPUTS_KEY] = serialize_aoti_keys(PAIR_NEQUIP_INPUTS)
+    metadata[NEQUIP_AOTI_OUTPUTS_KEY] = serialize_aoti_keys(OUTPUTS)
     aot_export_model(
         model=model,
         device=torch.device("cpu"),
-        input_fields=ASE_TARGET["input"],
-        output_fields=ASE_TARGET["output"],
-        data=ASE_TARGET["data_settings"](_data(read_first(job), job.settings)),
+        input_fields=PAIR_NEQUIP_INPUTS,
+        output_fields=OUTPUTS,
+        data=single_frame_data_settings(_data(read_first(job), job.settings)),
         batch_map={**bound, "graph": torch.export.Dim.STATIC},
-        output_path=str(target),
+        output_path=str(made),
         inductor_configs={"aot_inductor.metadata": {key: str(value) for key, value in metadata.items()}},
     )
+    made.rename(target)
 
 
 if __name__ == "__main__":

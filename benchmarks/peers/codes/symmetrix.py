@@ -47,7 +47,9 @@ def _convert(job: Job, target: Path) -> None:
 
     source = job.artefact(".model")
     torch.save(model(job.settings), source)
-    target.write_text(json.dumps(extract_mace_data(str(source))))
+    made = target.with_suffix(".new")
+    made.write_text(json.dumps(extract_mace_data(str(source))))
+    made.rename(target)
 
 
 if __name__ == "__main__":

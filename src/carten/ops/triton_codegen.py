@@ -113,6 +113,7 @@ class _Source:
         self.scalar = f"tl.{scalar}"
         self.short = {a.name: f"i{n}" for n, a in enumerate(self.plan.inputs)}
         self.short |= {a.name: f"o{n}" for n, a in enumerate(self.plan.outputs)}
+        self.gathered = [self.short[array.name] for array in self.plan.inputs if array.index]
         self.final = {v for v in program.order if self._name(v).startswith("o")}
         self.masked = tile.lanes > 0 and channels % tile.lanes != 0
 
@@ -121,8 +122,7 @@ class _Source:
         return self.short.get(self.program.owner[value][0].name, "")
 
     def lines(self) -> Iterable[str]:
-        gathered = [n for n, array in enumerate(self.plan.inputs) if array.index]
-        names = [*self.short.values(), *(f"x{n}" for n in gathered)]
+        names = [*self.short.values(), *(f"x{name[1:]}" for name in self.gathered)]
         names += ["order", "bounds", "ORDERED: tl.constexpr"] if self.index else ["n", "blocks"]
         yield "import triton\nimport triton.language as tl\n\n"
         yield "@triton.jit" if self.index else '@triton.jit(do_not_specialize=["n", "blocks"])'
@@ -148,10 +148,14 @@ class _Source:
             yield f"site = site * {self.tile.sites} + {self._axis(self.tile.sites, True)}"
             yield "live = site < n"
             yield "site = tl.minimum(site, n - 1)"
-        if self.tile.lanes and not self.program.sums:
+        yield from self._rows("site", [*self.plan.inputs, *self.plan.outputs])
+        if self.program.sums:
+            yield from _Loops(self).run()
+            return
+        if self.tile.lanes:
             yield from self.channel("tl.program_id(1)")
-        yield from self._rows()
-        yield from _Loops(self).run() if self.program.sums else _Body(self).straight()
+            yield from self.columns([*self.plan.inputs, *self.plan.outputs])
+        yield from _Body(self).straight()
 
     def _segment(self) -> Iterable[str]:
         sites = self.tile.sites
@@ -169,10 +173,13 @@ class _Source:
             yield "    at = tl.minimum(at, end - 1)"
         at = "at" if sites > 1 else "k"
         yield f"    site = tl.load(order + {at}) if ORDERED else {at}"
-        yield from (f"    {line}" for line in [*self._rows(), *_Body(self).straight()])
+        inputs, outputs = self.plan.inputs, self.plan.outputs
+        addresses = [*self._rows("site", inputs), *self.columns(inputs)]
+        yield from (f"    {line}" for line in [*addresses, *_Body(self).straight()])
+        yield from [*self._rows("row", outputs), *self.columns(outputs)]
         for v in sums:
             total = f"tl.sum(a{v}, 0{', keep_dims=True' if self.tile.lanes else ''})" if sites > 1 else f"a{v}"
-            yield self.store(v, total, "row")
+            yield self.store(v, total, one=True)
 
     def channel(self, block: str) -> Iterable[str]:
         """Channels of the tile."""
@@ -184,37 +191,34 @@ class _Source:
         """Numbers in one row."""
         return array.size * (self.channels if array.channels else 1)
 
-    def _rows(self) -> Iterable[str]:
-        """Addresses of the inputs of a site."""
-        used = {v for value in self.program.order for v in self._sources(value)}
-        names = {self._name(v) for v in used}
-        for n, array in enumerate(self.plan.inputs):
-            if f"i{n}" in names:
-                row = f"tl.load(x{n} + site)" if array.index else "site"
-                yield f"p{n} = i{n} + {row} * {self.width(array)}"
+    def _rows(self, row: str, arrays: Sequence[Array]) -> Iterable[str]:
+        """Addresses of the rows of arrays."""
+        for array in arrays:
+            name = self.short[array.name]
+            place = f"tl.load(x{name[1:]} + {row})" if name in self.gathered else row
+            yield f"p_{name} = {name} + {place} * {array.size * (self.channels if array.channels else 1)}"
 
-    def _sources(self, value: int) -> list[int]:
-        return operands([*self.program.terms[value], *self.program.sums.get(value, ())])
+    def columns(self, arrays: Sequence[Array]) -> Iterable[str]:
+        """Addresses of the channels of the tile in the rows of arrays that have channels."""
+        names = [self.short[array.name] for array in arrays if array.channels]
+        return [f"q_{name} = p_{name} + c" for name in names]
 
-    def address(self, value: int) -> str:
-        """Where an input is read."""
-        array, component = self.program.owner[value]
-        base = f"p{self.short[array.name][1:]}"
-        return f"{base} + ({component * self.channels} + c)" if array.channels else f"{base} + {component}"
-
-    def load(self, value: int) -> str:
-        mask = ", mask=inside, other=0.0" if self.masked and self.program.wide(value) else ""
-        return f"tl.load({self.address(value)}{mask})"
-
-    def store(self, value: int, expression: str, row: str = "site") -> str:
-        """Write an output."""
+    def _address(self, value: int) -> str:
         array, component = self.program.owner[value]
         name = self.short[array.name]
-        place = f"{name} + {row} * {self.width(array)} + "
-        place += f"({component * self.channels} + c)" if array.channels else f"{component}"
-        masks = ["live"] if self.tile.sites > 1 and row == "site" else []
-        masks += ["inside"] if self.masked and array.channels else []
-        return f"tl.store({place}, {expression}{', mask=' + ' & '.join(masks) if masks else ''})"
+        return f"q_{name} + {component * self.channels}" if array.channels else f"p_{name} + {component}"
+
+    def load(self, value: int) -> str:
+        """Read an input."""
+        mask = ", mask=inside, other=0.0" if self.masked and self.program.wide(value) else ""
+        return f"tl.load({self._address(value)}{mask})"
+
+    def store(self, value: int, expression: str, one: bool = False) -> str:
+        """Write an output of the sites of the tile, or of one row."""
+        masks = ["live"] if self.tile.sites > 1 and not one else []
+        masks += ["inside"] if self.masked and self.program.wide(value) else []
+        mask = f", mask={' & '.join(masks)}" if masks else ""
+        return f"tl.store({self._address(value)}, {expression}{mask})"
 
 
 class _Body:
@@ -247,15 +251,20 @@ class _Body:
 
     def _add(self, operation: Operation) -> None:
         """One term of a vector."""
-        target = operation.target
-        term = self._term(operation)
+        target, left, right, coefficient = operation
         direct = self._is_direct(target)
         name = f"a{target}" if direct else f"v{target}"
-        if direct or target in self.known:
-            self.lines.append(f"{name} {'-' if term[0] == '-' else '+'}= {term.removeprefix('-')}")
+        if (direct or target in self.known) and right != NONE and coefficient == 1.0:
+            self.lines.append(f"{name} = tl.fma({self._read(left)}, {self._read(right)}, {name})")
+        elif direct or target in self.known:
+            self.lines.append(self._plus(name, self._term(operation)))
         else:
-            self.lines.append(f"{name} = {term}")
+            self.lines.append(f"{name} = {self._term(operation)}")
         self.known.add(target)
+
+    def _plus(self, name: str, term: str) -> str:
+        """Add a term."""
+        return f"{name} {'-' if term[0] == '-' else '+'}= {term.removeprefix('-')}"
 
     def _is_direct(self, value: int) -> bool:
         """Whether terms are added to a sum over sites at once."""
@@ -388,7 +397,8 @@ class _Loops(_Body):
                 masked = f"tl.where(inside, {product}, 0.0)" if self.source.masked else product
                 self.lines.append(f"a{value} += {masked}")
         self.outer += [f"a{v} = tl.zeros(({tile.sites}, {tile.lanes}), {self.source.scalar})" for v in sums]
-        body = [*self.source.channel("k"), *self.lines]
+        plan = self.program.plan
+        body = [*self.source.channel("k"), *self.source.columns([*plan.inputs, *plan.outputs]), *self.lines]
         if channels > tile.lanes:
             self.outer.append("for k in range(blocks):")
             self.outer += [f"    {line}" for line in body]
@@ -399,15 +409,14 @@ class _Loops(_Body):
 
     def _accumulate(self, value: int, term: str) -> None:
         """Add one part to a scalar that depends on sums; with the last one, go on to the scalars that depend on it."""
-        sign = "-" if term[0] == "-" else "+"
-        self.outer.append(f"s{value} {sign}= {term.removeprefix('-')}" if value in self.begun else f"s{value} = {term}")
+        self.outer.append(self._plus(f"s{value}", term) if value in self.begun else f"s{value} = {term}")
         self.begun.add(value)
         self.missing[value] -= 1
         if self.missing[value]:
             return
         for operation in (Operation(value, *term) for term in self.program.terms[value]):
             if not self._late_factors(operation):
-                self.outer.append(f"s{value} += {self._term(operation)}")
+                self.outer.append(self._plus(f"s{value}", self._term(operation)))
         self.known.add(value)
         self._leave(value)
         for operation in self.users[value]:
