@@ -7,6 +7,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
+from carten.physics.term import TermConfig
 from carten.properties.potential import Potential
 from carten.properties.spec import Input, property_table
 
@@ -18,10 +19,11 @@ def small_model(
     properties: tuple[str, ...] = ("energy", "forces", "dipole"),
     dtype: torch.dtype = torch.float64,
     inputs: tuple[Input, ...] = (),
+    terms: tuple[TermConfig, ...] = (),
 ) -> Potential:
     rows = [property_table()[name] for name in properties]
     config = NetworkConfig.model_validate(NETWORK | {"radial": {"hidden": (8,)}})
-    return Potential(config, elements, rows, seed=3, inputs=inputs).to(dtype).freeze()
+    return Potential(config, elements, rows, seed=3, inputs=inputs, terms=terms).to(dtype).freeze()
 
 
 def ethanol() -> Atoms:

@@ -339,6 +339,14 @@ def test_a_file_of_format_1_still_gives_what_it_gave():
     assert values["forces"][1].tolist() == pytest.approx([0, 0.5403101707272764, 0.037157423388482005], abs=1e-9)
 
 
+def test_a_file_of_format_2_still_gives_what_it_gave():
+    """Written by the carten of that format, with energy and forces of ASE's water molecule as a cation."""
+    old = load(Path(__file__).parent / "fixtures" / "format2.carten", exact=True)
+    values = old(graph(ase.build.molecule("H2O"), old.cutoff, {"total_charge": np.array([1.0])}), ["energy", "forces"])
+    assert float(values["energy"]) == pytest.approx(0.47288887964287996, abs=1e-9)
+    assert values["forces"][1].tolist() == pytest.approx([0, 1.0240283597395003, -0.08078661906864638], abs=1e-9)
+
+
 def test_older_formats_are_upgraded_step_by_step(model, path, monkeypatch):
     """A file of format 1 in a program of format 3, where formats 1 and 2 called the elements otherwise."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +18,17 @@ Features = dict[Part, Tensor]
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:
     """A float64 parameter of independent unit normals."""
     return nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
+
+
+class Precise(nn.Module):
+    """A module whose own buffers keep their dtype: casting the model moves them to the device, no more."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, value in kept.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
 
 
 class Linear(nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from carten.math.symmetry import decompose
-from carten.model.parameters import Features, Linear, normal
+from carten.model.parameters import Features, Precise
+from carten.model.readout import Readout
 from carten.ops.space import SCALAR, Part, Space
 from carten.properties.routes import Property
 
@@ -18,37 +17,6 @@ from carten.properties.routes import Property
 def parts_of(row: Property) -> dict[Part, int]:
     """The irreducible parts of a property's values, with multiplicities."""
     return {Part(rank, row.parity): copies for rank, copies in decompose(row.indices).parts}
-
-
-class Readout(nn.Module):
-    """Linear in the features of a layer; the last layer has one hidden layer, gated by its scalars."""
-
-    def __init__(self, copies: dict[Part, int], n_channels: int, n_hidden: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.out = nn.ModuleDict(
-            {part.name: Linear({part: n_hidden or n_channels}, n, generator) for part, n in copies.items()}
-        )
-        self.copies = copies
-        self.hidden = Linear(dict.fromkeys(copies, n_channels), n_hidden, generator) if n_hidden else None
-        gates = {part: normal((n_channels, n_hidden), generator) for part in copies if n_hidden and part != SCALAR}
-        self.gates = nn.ParameterDict({part.name: weight for part, weight in gates.items()})
-
-    def forward(self, features: Features) -> Features:
-        """(atoms, 2l + 1, copies) for every part."""
-        if self.hidden is None:
-            inner = features
-        else:
-            inner = self.hidden(features)
-            for part in self.copies:
-                gate = inner[part] if part == SCALAR else features[SCALAR] @ self._gate(part)
-                inner[part] = nn.functional.silu(inner[part]) if part == SCALAR else inner[part] * torch.sigmoid(gate)
-        result: Features = {part: self.out[part.name](inner)[part] for part in self.copies}
-        return result
-
-    def _gate(self, part: Part) -> Tensor:
-        weight: Tensor = self.gates[part.name]
-        scaled: Tensor = weight * weight.shape[0] ** -0.5
-        return scaled
 
 
 @dataclass(frozen=True)
@@ -66,7 +34,7 @@ class Kind:
     apart: bool = False
 
 
-class Head(nn.Module):
+class Head(Precise):
     """Values of one property at every atom, ``reference[z] + shift[z] + scale * sum_layers readout``.
 
     The values are float64: small differences survive large references. ``reference`` holds energies of isolated atoms
@@ -99,14 +67,6 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         rows = [_rows(row, part) for part in self.copies]
         self.register_buffer("assembly", torch.cat(rows), persistent=False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move and cast parameters; the float64 buffers follow to the device and keep their precision."""
-        kept = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, value in kept.items():
-            setattr(self, name, value.to(getattr(self, name).device))
-        return self
 
     def forward(self, layers: list[Features], kind: Tensor) -> Tensor:
         """(atoms, 3, ..) float64 from the features after each layer and the row of each atom in the baselines."""

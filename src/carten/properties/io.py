@@ -17,10 +17,11 @@ from torch import Tensor
 import carten
 from carten.errors import ModelFileError
 from carten.model.config import NetworkConfig
+from carten.physics.config import load_terms
 from carten.properties.potential import Potential
 from carten.properties.rows import dump, load_input, load_property
 
-FORMAT = 2
+FORMAT = 3
 KEY = "carten"
 
 
@@ -33,7 +34,12 @@ def _name_variables(header: dict[str, Any]) -> dict[str, Any]:
     return {**header, "format": 2, "properties": rows, "inputs": []}
 
 
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_variables}
+def _list_terms(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 2, whose models were networks alone."""
+    return {**header, "format": 3, "terms": []}
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_variables, 2: _list_terms}
 """From a format version to the next: header to header."""
 
 
@@ -57,6 +63,7 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         "neighbours": model.neighbours,
         "properties": [dump(model.properties[name]) for name in model.requested],
         "inputs": [dump(row) for row in model.inputs.values()],
+        "terms": [config.model_dump(mode="json") for config in model.term_configs],
         "units": {name: row.unit for name, row in model.properties.items()},
         "reference_energies": _reference_energies(model),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -158,6 +165,7 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
             found["neighbours"],
             backend=backend,
             inputs=[load_input(row) for row in found["inputs"]],
+            terms=load_terms(found["terms"]),
         )
         model.to(dtype or getattr(torch, found["dtype"]))
         model.load_state_dict(tensors)

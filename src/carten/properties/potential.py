@@ -18,6 +18,7 @@ from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
 from carten.model.parameters import Features
 from carten.ops.space import SCALAR, Part, Space
+from carten.physics.term import Host, TermConfig, View
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation, per_structure
 from carten.properties.heads import Head, Kind, parts_of
@@ -37,6 +38,8 @@ from carten.properties.spec import (
 )
 
 MAX_NUMBER = 118
+ENERGIES = "energies"
+"""The property that terms add to."""
 
 
 class Potential(nn.Module):
@@ -52,7 +55,8 @@ class Potential(nn.Module):
         seed: of the initial weights.
         backend: see :func:`carten.ops.library.evaluate`.
         inputs: what the model is told besides the atoms; inputs of the table that the requested properties are
-            derivatives with respect to, or balanced to, are added.
+            derivatives with respect to, or balanced to, or that terms need, are added.
+        terms: physics that is added to the energies of atoms.
 
     Raises:
         ModelError: when the network lacks tensors a property or an input needs, the message names the option to change;
@@ -70,6 +74,7 @@ class Potential(nn.Module):
         seed: int = 0,
         backend: str = "auto",
         inputs: Sequence[Input] = (),
+        terms: Sequence[TermConfig] = (),
     ) -> None:
         super().__init__()
         self.config = config
@@ -78,22 +83,27 @@ class Potential(nn.Module):
             raise ModelError(f"elements are atomic numbers from 1 to {MAX_NUMBER}, found {list(self.elements)}")
         self.neighbours = float(neighbours)
         self.requested = tuple(row.name for row in properties)
-        self.inputs = _with_needed(inputs, properties)
+        self.term_configs = tuple(terms)
+        self.inputs = _with_needed(inputs, properties, terms)
         self._told = variables(self.inputs.values())
-        self.properties = settled(properties, property_table(), self._told)
+        self.properties = settled(properties, _table(properties, terms), self._told)
         self.usual = _usual(self.properties, self.requested)
         self.levels = _levels(self.inputs)
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._plan(self.requested)
         generator = torch.Generator().manual_seed(seed)
         heads = {name: row for name, row in self.properties.items() if has_readout(row)}
-        target = _target(heads, config)
+        target = _target(heads, config, terms)
         embedded = Inputs(self.inputs.values(), config, len(self.elements), generator) if self.inputs else None
         self.network = Network(config, len(self.elements), target, neighbours, generator, backend, embedded)
-        _require_reached(heads, self.network.spaces[-1], config)
+        _require_reached(_needed_parts(heads, terms), self.network.spaces[-1], config)
         self.heads = self._heads(heads, generator)
+        if terms and ENERGIES not in heads:
+            raise ModelError(f"terms ({terms[0].kind}) add to the energy, which the model does not have: add energy")
         soft = [row for row in heads.values() if _by_softness(row)]
         self.softness = self._heads({row.name: Property(row.name, "atom", "", +1, "") for row in soft}, generator)
+        host = Host(config, self.elements, self.network.spaces, generator)
+        self.terms = nn.ModuleList(term.build(host) for term in terms)
         lookup = torch.full((MAX_NUMBER + 1,), -1)
         lookup[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of", lookup, persistent=False)
@@ -154,7 +164,7 @@ class Potential(nn.Module):
         kind = element
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
-        read = partial(self._read, layers, kind, at.graph)
+        read = partial(self._read, layers, kind, View(at.graph, at.vectors, layers))
         return Evaluation(plan, at, read, self._told, self.training, drawn)
 
     def _plan(self, names: tuple[str, ...]) -> Plan:
@@ -162,10 +172,13 @@ class Potential(nn.Module):
             self._plans[names] = plan(names, self.properties, self._told)
         return self._plans[names]
 
-    def _read(self, layers: list[Features], kind: Tensor, graph: Graph, name: str) -> Tensor:
+    def _read(self, layers: list[Features], kind: Tensor, view: View, name: str) -> Tensor:
         """A property that has a readout, (S, 3, ..) or (N, 3, ..)."""
-        row = self.properties[name]
+        row, graph = self.properties[name], view.graph
         value: Tensor = self.heads[name](layers, kind)
+        if name == ENERGIES:
+            for term in self.terms:
+                value = value + term(view)
         match row.routes[0]:
             case Readout(reduce) if row.scope == "structure":
                 return per_structure(value, graph, reduce == "mean")
@@ -200,17 +213,36 @@ class Potential(nn.Module):
         return self
 
 
-def _with_needed(inputs: Sequence[Input], properties: Sequence[Property]) -> dict[str, Input]:
-    """The inputs, and those of the table that properties need."""
+def _with_needed(
+    inputs: Sequence[Input], properties: Sequence[Property], terms: Sequence[TermConfig]
+) -> dict[str, Input]:
+    """The inputs, and those of the table that properties and terms need."""
     table, found = input_table(), {row.name: row for row in inputs}
-    for row in properties:
-        for name in needed_inputs(row):
-            if name not in found and name in table:
-                found[name] = table[name]
+    needed = [*(name for row in properties for name in needed_inputs(row)), *(n for term in terms for n in term.inputs)]
+    found.update({name: table[name] for name in needed if name not in found and name in table})
     for row in properties:
         if isinstance(route := row.routes[0], Balanced) and route.total and found[route.total].rank:
             raise ModelError(f"property {row.name!r} can't be balanced to {route.total!r}, which is no number")
     return found
+
+
+def _table(properties: Sequence[Property], terms: Sequence[TermConfig]) -> dict[str, Property]:
+    """Rows of the property table; none by atomic virials where a term has no part in these.
+
+    Raises:
+        ModelError: such a property is asked for.
+    """
+    beyond = [term.kind for term in terms if not term.local]
+    for row in properties:
+        if beyond and isinstance(row.routes[0], AtomicVirial):
+            raise ModelError(
+                f"property {row.name!r}: the energy of {beyond[0]} does not divide into virials of atoms; "
+                f"remove terms: {beyond[0]}, or the property (virial and stress of structures are there)"
+            )
+    table = property_table()
+    if not beyond:
+        return table
+    return {name: row for name, row in table.items() if not isinstance(row.routes[0], AtomicVirial)}
 
 
 @dataclass(frozen=True)
@@ -244,7 +276,13 @@ def _by_softness(row: Property) -> bool:
     return isinstance(route, Balanced) and route.by == "softness"
 
 
-def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
+def _needed_parts(heads: Mapping[str, Property], terms: Sequence[TermConfig]) -> dict[str, tuple[Part, ...]]:
+    """Parts that readouts take, by what reads them."""
+    parts = {f"property {name!r}": tuple(parts_of(row)) for name, row in heads.items()}
+    return parts | {f"term {term.kind}": term.parts for term in terms}
+
+
+def _target(heads: Mapping[str, Property], config: NetworkConfig, terms: Sequence[TermConfig]) -> Space:
     """Parts the last layer must deliver; scalars always, since they gate the others."""
     needed: set[Part] = {SCALAR}
     reach = Space.up_to(max(config.l_max_edges, config.l_max_features), config.odd_products)
@@ -253,27 +291,28 @@ def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
             raise ModelError(f"property {name!r}: properties of pairs of atoms are derivatives, there is no readout")
         if isinstance(row.routes[0], Balanced) and row.scope != "atom":
             raise ModelError(f"property {name!r} is balanced among atoms: expected scope atom, found {row.scope}")
-        for part in parts_of(row):
+    for name, parts in _needed_parts(heads, terms).items():
+        for part in parts:
             if part.l > reach.l_max:
                 raise ModelError(
-                    f"property {name!r} needs features of rank {part.l}, the network has up to {reach.l_max}: "
+                    f"{name} needs features of rank {part.l}, the network has up to {reach.l_max}: "
                     f"set model.l_max_edges: {part.l}"
                 )
             if part not in reach:
                 raise ModelError(
-                    f"property {name!r} needs pseudotensors {part.name}, which even products never make: "
+                    f"{name} needs pseudotensors {part.name}, which even products never make: "
                     "set model.odd_products: true"
                 )
             needed.add(part)
     return Space(tuple(sorted(needed, key=lambda part: (part.l, not part.natural))))
 
 
-def _require_reached(heads: Mapping[str, Property], space: Space, config: NetworkConfig) -> None:
-    for name, row in heads.items():
-        missing = [part.name for part in parts_of(row) if part not in space]
+def _require_reached(needed: Mapping[str, Sequence[Part]], space: Space, config: NetworkConfig) -> None:
+    for name, parts in needed.items():
+        missing = [part.name for part in parts if part not in space]
         if missing:
             raise ModelError(
-                f"property {name!r} needs features {', '.join(missing)}, which products of order "
+                f"{name} needs features {', '.join(missing)}, which products of order "
                 f"{config.correlation_order} of features up to rank {config.l_max_edges} do not make: increase "
                 "model.correlation_order, model.l_max_edges or model.n_layers"
             )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from carten.errors import ConfigError
 from carten.model.config import NetworkConfig
+from carten.physics.config import AnyTerm
 from carten.train.explain import explain
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -213,6 +214,8 @@ class Config(_Section):
         "forces": PropertyConfig(weight=10.0),
     }
     inputs: dict[str, InputConfig] = {}
+    terms: tuple[AnyTerm, ...] = ()
+    """Physics that is added to the energy of the network, told by ``kind``."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()

@@ -18,7 +18,9 @@ def explain(error: ValidationError, model: type[BaseModel], document: Any, sourc
         location = _in_document(item["loc"], document)
         if item["type"] == "missing":
             location = [*location, item["loc"][-1]]
-        mistakes.setdefault(".".join(str(part) for part in location), []).append(_reason(dict(item), model, location))
+        if item["type"].startswith("union_tag"):
+            location = [*location, item["ctx"]["discriminator"].strip("'")]
+        mistakes.setdefault(".".join(str(part) for part in location), []).append(_reason(dict(item), model))
     lines = [f"  {key or 'configuration'}: {' or '.join(dict.fromkeys(why))}" for key, why in mistakes.items()]
     return "\n".join([f"{source}: {len(lines)} {'mistake' if len(lines) == 1 else 'mistakes'}", *lines])
 
@@ -36,26 +38,30 @@ def _in_document(location: Location, document: Any) -> list[int | str]:
     return kept
 
 
-def _reason(item: dict[str, Any], model: type[BaseModel], location: Location) -> str:
-    if item["type"] == "missing":
+def _reason(item: dict[str, Any], model: type[BaseModel]) -> str:
+    if item["type"] in ("missing", "union_tag_not_found"):
         return "is required"
     if item["type"] == "extra_forbidden":
-        allowed = _fields(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), allowed, n=1, cutoff=0.5)
+        allowed = _fields(model, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1, cutoff=0.5)
         hint = f'did you mean "{near[0]}"? ' if near else ""
         return f"unknown key; {hint}allowed here: {', '.join(allowed)}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if item["type"] == "value_error":
         return f"{message}; found {_shown(item['input'])}"
-    near = difflib.get_close_matches(str(item["input"]), _choices(item), n=1, cutoff=0.6)
+    found = item["input"]
+    if item["type"] == "union_tag_invalid":
+        message, found = item["ctx"]["expected_tags"], item["ctx"]["tag"]
+    near = difflib.get_close_matches(str(found), _choices(item), n=1, cutoff=0.6)
     hint = f'; did you mean "{near[0]}"?' if near else ""
-    return f"expected {message}, found {_shown(item['input'])}{hint}"
+    return f"expected {message}, found {_shown(found)}{hint}"
 
 
 def _choices(item: dict[str, Any]) -> list[str]:
-    if item["type"] != "literal_error":
+    keys = {"literal_error": "expected", "union_tag_invalid": "expected_tags"}
+    if item["type"] not in keys:
         return []
-    return [choice.strip(" '") for choice in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+    return [choice.strip(" '") for choice in item["ctx"][keys[item["type"]]].replace(" or ", ",").split(",")]
 
 
 def _shown(value: Any) -> str:
@@ -64,12 +70,18 @@ def _shown(value: Any) -> str:
 
 
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
-    """Names allowed at a location."""
+    """Names allowed at a location, which tells the branches of unions by their tags."""
+    candidates = [model]
     for part in location:
-        field = model.model_fields.get(str(part))
-        inner = next(_models(field.annotation), None) if field else None
-        model = inner if inner is not None else model
-    return list(model.model_fields)
+        fields = [found.model_fields[str(part)] for found in candidates if str(part) in found.model_fields]
+        inside = [inner for field in fields for inner in _models(field.annotation)]
+        candidates = inside or [found for found in candidates if _tag(found) == part] or candidates
+    return list(candidates[0].model_fields)
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    """What tells a model from others of a union."""
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

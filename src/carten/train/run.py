@@ -106,7 +106,15 @@ def build(config: Config, sets: Sets, wanted: Sequence[Term]) -> Potential:
     """The untrained model: statistics of the training set give its scales and its average number of neighbours."""
     found = statistics(sets.train, sets.references[0] if sets.references else {})
     rows = [term.property for term in wanted]
-    model = Potential(config.model, sets.elements, rows, found.neighbours, config.seed, inputs=sets.inputs)
+    model = Potential(
+        config.model,
+        sets.elements,
+        rows,
+        found.neighbours,
+        config.seed,
+        inputs=sets.inputs,
+        terms=config.terms,
+    )
     model.to(sets.train.dtype)
     by_energy = any(row.name == "energy" for row in rows)
     if by_energy:

@@ -1,0 +1,1 @@
+"""Energy terms: physics that is added to what the network predicts; see :mod:`carten.physics.term`."""

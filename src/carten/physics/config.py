@@ -1,0 +1,19 @@
+"""The kinds of energy terms that configurations and model files may list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from carten.physics.term import TermConfig
+from carten.physics.zbl import ZblConfig
+
+AnyTerm = ZblConfig
+"""One entry under ``terms``, told from others by its ``kind``."""
+
+
+def load_terms(entries: Iterable[Mapping[str, Any]]) -> tuple[TermConfig, ...]:
+    """The terms that the header of a model file lists."""
+    return TypeAdapter(tuple[AnyTerm, ...]).validate_python(tuple(entries))

@@ -1,0 +1,95 @@
+"""The protocol of energy terms: additive contributions to the energies of atoms. None knows another.
+
+A term is configured by a :class:`TermConfig` (listed under ``terms`` in the configuration of a run and kept in the
+header of model files) and evaluated by the :class:`Term` it builds. Everything that follows from the energy (forces,
+stress, Hessians, ..) follows from the terms as well, because they are differentiated with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from carten.model.config import NetworkConfig
+from carten.model.graph import Graph
+from carten.model.parameters import Features, Precise
+from carten.ops.space import Part, Space
+
+
+@dataclass(frozen=True)
+class Host:
+    """The model that a term becomes part of.
+
+    Args:
+        network: hyperparameters.
+        elements: atomic numbers the model knows, ascending.
+        spaces: parts of the features after each layer, for readouts.
+        generator: source of initial weights.
+    """
+
+    network: NetworkConfig
+    elements: tuple[int, ...]
+    spaces: Sequence[Space]
+    generator: torch.Generator
+
+
+@dataclass(frozen=True)
+class View:
+    """What a term sees of a batch.
+
+    Energies are differentiated with respect to the tensors in here: use these, not copies.
+
+    Args:
+        graph: positions, cells, inputs.
+        vectors: (E, 3) edge vectors of the graph, Å.
+        features: of atoms, after each layer; fixed terms do without.
+    """
+
+    graph: Graph
+    vectors: Tensor
+    features: Sequence[Features] = ()
+
+
+class Term(Precise):
+    """Evaluates the energies of one term; its float64 buffers stay float64 whatever the dtype of the model."""
+
+    def forward(self, view: View) -> Tensor:
+        """(N,) float64, eV: what the term adds to the energy of each atom; add up to its energy of each structure."""
+        raise NotImplementedError
+
+
+class TermConfig(BaseModel, ABC):
+    """One entry under ``terms``; a subclass has a ``kind`` of its own, and its options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    kind: str
+    fixed: ClassVar[bool] = False
+    """Whether the term is a function of positions, cells and numbers alone: it has no parameters and looks at no
+    features or inputs. Its values are then subtracted from labels once, before training."""
+    local: ClassVar[bool] = False
+    """Whether it depends on positions and cells through the edge vectors of the view alone, as atomic virials take."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts the last layer must deliver, besides scalars."""
+        return ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of inputs (of the table) the model must be told."""
+        return ()
+
+    @abstractmethod
+    def build(self, host: Host) -> Term:
+        """The term as part of a model.
+
+        Raises:
+            ModelError: the model has an element the term knows nothing about, or does not fit otherwise.
+        """

@@ -1,0 +1,104 @@
+"""Screened repulsion of nuclei at short distances."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from ase.data import chemical_symbols, covalent_radii
+from pydantic import Field
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.math.radial import polynomial_envelope
+from carten.physics.constants import COULOMB
+from carten.physics.term import Host, Term, TermConfig, View
+
+SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+"""Amplitudes and decay constants of the universal screening function."""
+LENGTH = 0.46850
+"""Å, and
+:data:`POWER` of the nuclear charges: the universal screening length ``0.46850 / (Z_i^0.23 + Z_j^0.23)``."""
+POWER = 0.23
+SMOOTHNESS = 6
+NO_RADIUS = 0.2
+"""Å, what ASE lists where no covalent radius is known."""
+
+
+class ZblConfig(TermConfig):
+    """Repulsion of screened nuclei (Ziegler, Biersack, Littmark), brought smoothly to zero."""
+
+    kind: Literal["zbl"] = "zbl"
+    cutoff: Annotated[float, Field(gt=0)] | None = None
+    """Å, where the repulsion of every pair ends; the sum of the two covalent radii by default."""
+
+    fixed: ClassVar[bool] = True
+    local: ClassVar[bool] = True
+
+    def build(self, host: Host) -> Zbl:
+        """The term as part of a model.
+
+        Raises:
+            ModelError: an element has no covalent radius, or a pair would repel beyond the cutoff of the model.
+        """
+        reach = _reach(self.cutoff, host.elements)
+        if float(reach.max()) > host.network.cutoff:
+            raise ModelError(
+                f"zbl: nuclei would repel up to {float(reach.max()):.2f} Å, the model sees pairs up to "
+                f"{host.network.cutoff:g} Å: set a smaller cutoff of zbl, or a larger model.cutoff"
+            )
+        return Zbl(reach)
+
+
+def _reach(cutoff: float | None, elements: tuple[int, ...]) -> Tensor:
+    """(119, 119) float64: distance in Å up to which two elements repel; 0 where one is not of the model."""
+    reach = torch.zeros(len(covalent_radii), len(covalent_radii), dtype=torch.float64)
+    radii = torch.tensor(covalent_radii, dtype=torch.float64)
+    known = torch.tensor(elements)
+    if cutoff is None and (missing := [z for z in elements if radii[z] <= NO_RADIUS]):
+        names = ", ".join(chemical_symbols[z] for z in missing)
+        raise ModelError(f"zbl: no covalent radius of {names} is known: give zbl a cutoff")
+    pairs = radii[:, None] + radii if cutoff is None else torch.full_like(reach, cutoff)
+    reach[known[:, None], known] = pairs[known[:, None], known]
+    return reach
+
+
+class Zbl(Term):
+    """``V_ij = k Z_i Z_j / r phi(r / a) s(r / r_ij)``, half of it to each atom.
+
+    ``phi`` is the universal screening function, ``a = 0.46850 Å / (Z_i^0.23 + Z_j^0.23)``, and s falls from 1 at
+    distance 0 to 0 at r_ij with zero slope and curvature there.
+
+    Args:
+        reach: (119, 119) the distances r_ij in Å by atomic numbers.
+
+    Source: J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter, Pergamon (1985).
+    """
+
+    reach: Tensor
+
+    def __init__(self, reach: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("reach", reach, persistent=False)
+
+    def forward(self, view: View) -> Tensor:
+        """(N,) eV."""
+        numbers = view.graph.numbers
+        centre, neighbour = view.graph.edge_index
+        ends = self.reach[numbers[centre], numbers[neighbour]]
+        near = (view.vectors.detach().norm(dim=1) < ends).nonzero().squeeze(1)
+        centre, neighbour, ends = centre[near], neighbour[near], ends[near]
+        r = view.vectors.index_select(0, near).to(torch.float64).norm(dim=1)
+        pairs = repulsion(r, numbers[centre], numbers[neighbour]) * polynomial_envelope(r / ends, 1.0, SMOOTHNESS)
+        return pairs.new_zeros(len(numbers)).index_add(0, centre, 0.5 * pairs)
+
+
+def repulsion(r: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Energy in eV of pairs of nuclei at distances r in Å, all (pairs,), before it is switched off.
+
+    Source: Ziegler, Biersack, Littmark (1985), Eqs. 2-60 to 2-73.
+    """
+    charges = (one.to(r.dtype), other.to(r.dtype))
+    x = r * (charges[0] ** POWER + charges[1] ** POWER) / LENGTH
+    screening = torch.stack([amplitude * torch.exp(-decay * x) for amplitude, decay in SCREENING]).sum(0)
+    return COULOMB * charges[0] * charges[1] / r * screening

@@ -1,0 +1,99 @@
+"""Models with terms satisfy the contract: everything that follows from the energy follows from the terms."""
+
+import pytest
+import torch
+from ase import Atoms
+
+import contract
+from carten.physics.term import TermConfig
+from carten.physics.zbl import ZblConfig
+from carten.properties.io import load, save
+from model.models import crystal, molecule, slab, stretched, wire
+from small import small_model
+
+ELEMENTS = (1, 6, 7, 8)
+ROWS = ("energy", "forces", "stress", "hessian", "elastic")
+TERMS = {"zbl": ZblConfig(cutoff=2.5)}
+LOCAL = [name for name, term in TERMS.items() if term.local]
+
+
+def model(*terms: TermConfig, dtype: torch.dtype = torch.float64):
+    return small_model(ELEMENTS, ROWS, dtype, terms=terms)
+
+
+@pytest.fixture(params=TERMS)
+def with_term(request):
+    return model(TERMS[request.param])
+
+
+@pytest.fixture(params=LOCAL)
+def with_local_term(request):
+    return model(TERMS[request.param])
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_the_term_adds_to_the_energies_of_atoms_and_to_all_that_follows(name):
+    """Else none of the other tests would see it."""
+    found, without = (contract.results(m, crystal()) for m in (model(TERMS[name]), model()))
+    assert all(abs(found[row] - without[row]).max() > 1e-3 for row in (*ROWS, "energies", "virial"))
+
+
+def test_rotations_and_reflections(with_term):
+    contract.check_rotations(with_term, molecule())
+    contract.check_rotations(with_term, crystal())
+
+
+def test_translation(with_term):
+    contract.check_translation(with_term, crystal())
+
+
+def test_permutation(with_term):
+    contract.check_permutation(with_term, molecule())
+
+
+def test_batch(with_term):
+    contract.check_batch(with_term, [molecule(), crystal(), slab(), wire(), Atoms("N")])
+
+
+@pytest.mark.parametrize(("structure", "repeats"), [(crystal, (2, 1, 2)), (slab, (2, 1, 1)), (wire, (2, 1, 1))])
+def test_supercell(with_term, structure, repeats):
+    contract.check_supercell(with_term, structure(), repeats)
+
+
+@pytest.mark.parametrize("structure", [lambda: molecule()[:4], crystal, slab], ids=["molecule", "crystal", "slab"])
+def test_derivatives(with_term, structure):
+    contract.check_derivatives(with_term, structure())
+
+
+def test_additivity(with_local_term):
+    contract.check_additivity(with_local_term, molecule(), stretched())
+
+
+def test_smoothness(with_local_term):
+    contract.check_smoothness(with_local_term, stretched())
+
+
+def test_lone_atoms(with_local_term):
+    contract.check_lone_atoms(with_local_term)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_file_keeps_the_term(name, tmp_path):
+    saved = model(TERMS[name])
+    save(tmp_path / "model.carten", saved, {})
+    loaded = load(tmp_path / "model.carten", exact=True)
+    assert loaded.term_configs == (TERMS[name],)
+    contract.check_same(saved, loaded, [molecule(), crystal()])
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_model_in_float32_evaluates_the_term_in_float64(name):
+    """What a term adds does not depend on the dtype of the network."""
+    added = []
+    for dtype in (torch.float64, torch.float32):
+        exact, without = (
+            m(contract.graphs(model(), [molecule()]), ["energy"])["energy"]
+            for m in (model(TERMS[name], dtype=dtype), model(dtype=dtype))
+        )
+        added.append(float(exact - without))
+    assert added[1] == pytest.approx(added[0], abs=1e-9)
