@@ -21,8 +21,8 @@ LENGTH = 0.46850
 :data:`POWER` of the nuclear charges: the universal screening length ``0.46850 / (Z_i^0.23 + Z_j^0.23)``."""
 POWER = 0.23
 SMOOTHNESS = 6
-NO_RADIUS = 0.2
-"""Å, what ASE lists where no covalent radius is known."""
+LAST_RADIUS = 96
+"""The heaviest element whose covalent radius is known (Cordero et al., Dalton Trans. 2008, 2832, as ASE lists them)."""
 
 
 class ZblConfig(TermConfig):
@@ -55,7 +55,7 @@ def _reach(cutoff: float | None, elements: tuple[int, ...]) -> Tensor:
     reach = torch.zeros(len(covalent_radii), len(covalent_radii), dtype=torch.float64)
     radii = torch.tensor(covalent_radii, dtype=torch.float64)
     known = torch.tensor(elements)
-    if cutoff is None and (missing := [z for z in elements if radii[z] <= NO_RADIUS]):
+    if cutoff is None and (missing := [z for z in elements if z > LAST_RADIUS]):
         names = ", ".join(chemical_symbols[z] for z in missing)
         raise ModelError(f"zbl: no covalent radius of {names} is known: give zbl a cutoff")
     pairs = radii[:, None] + radii if cutoff is None else torch.full_like(reach, cutoff)
