@@ -60,6 +60,34 @@ def test_second_derivatives_and_training_use_the_exact_network() -> None:
     torch.testing.assert_close(model(structure, ["energy"])["energy"], exact, rtol=0, atol=0)
 
 
+def test_training_on_tables_gives_the_gradients_of_the_exact_network() -> None:
+    """Of a loss of forces, that is through second derivatives; and forces are those of the tabulated energy."""
+    structure = graph(molecule("CH3CH2OH"), 5.0)
+    gradients = []
+    for n_intervals in (0, 1024):
+        model = potential().train().requires_grad_(True)
+        if n_intervals:
+            model.network.train_on_tables(n_intervals)
+        forces = model(structure, ["energy", "forces"])["forces"]
+        parameters = [p for name, p in model.named_parameters() if "network" in name]
+        found = torch.autograd.grad(forces.square().sum(), parameters, allow_unused=True)
+        gradients.append([x for x in found if x is not None])
+    exact, tables = gradients
+    assert len(exact) == len(tables)
+    assert any(not torch.equal(a, b) for a, b in zip(exact, tables, strict=True))
+    for a, b in zip(exact, tables, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5 * float(a.abs().max()))
+
+
+def test_tables_that_are_trained_concern_training_only() -> None:
+    model = potential()
+    structure = graph(molecule("H2O"), model.cutoff)
+    exact = model(structure, ["energy"])["energy"]
+    model.network.train_on_tables(64)
+    torch.testing.assert_close(model(structure, ["energy"])["energy"], exact, rtol=0, atol=0)
+    assert float(model.train()(structure, ["energy"])["energy"]) != float(exact)
+
+
 def test_networks_that_depend_on_elements_stay_exact() -> None:
     model = potential(radial={"elements": True}).freeze(tabulate=True)
     assert model.network.n_intervals == 0

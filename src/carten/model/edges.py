@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,11 +18,15 @@ from carten.ops.library import evaluate
 
 @dataclass(frozen=True)
 class Interval:
-    """Where lengths lie on a grid of knots: ``fraction`` (E, 1) of the way from knot ``low`` to knot ``high``."""
+    """Where lengths lie on a grid of knots: ``fraction`` (E, 1) of the way from knot ``low`` to knot ``high``.
+
+    ``knots`` (K, 2, n_basis) is the radial basis there, see :func:`knots`.
+    """
 
     fraction: Tensor
     low: Index
     high: Index
+    knots: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,7 @@ def describe(
     (harmonics,) = evaluate(plan, [torch.ones_like(unit[:, :1]), unit], {}, len(unit), backend)
     if not n_intervals:
         return Edges(radial_basis(length, config), harmonics, *ends, kinds, backend)
-    interval = _locate(length * (n_intervals / config.cutoff), n_intervals)
-    return Edges(unit[:, :0], harmonics, *ends, kinds, backend, interval)
+    return Edges(unit[:, :0], harmonics, *ends, kinds, backend, _locate(length, config, n_intervals))
 
 
 def radial_basis(length: Tensor, config: NetworkConfig) -> Tensor:
@@ -85,8 +89,21 @@ def radial_basis(length: Tensor, config: NetworkConfig) -> Tensor:
     return functions(length, options.n_basis, config.cutoff) * envelope.unsqueeze(1)
 
 
-def _locate(position: Tensor, n_intervals: int) -> Interval:
-    position = position.clamp(max=n_intervals)
+@cache
+def knots(config: NetworkConfig, n_intervals: int) -> Tensor:
+    """Radial basis at equidistant knots from 0 to the cutoff, float64 (n_intervals + 1, 2, n_basis).
+
+    Values, then slopes times the width of an interval.
+    """
+    lengths = torch.linspace(0, config.cutoff, n_intervals + 1, dtype=torch.float64)
+    width = torch.full_like(lengths, config.cutoff / n_intervals)
+    values, slopes, *_ = torch.func.jvp(lambda r: radial_basis(r, config), (lengths,), (width,))
+    return torch.stack([values, slopes], dim=1)
+
+
+def _locate(length: Tensor, config: NetworkConfig, n_intervals: int) -> Interval:
+    position = (length * (n_intervals / config.cutoff)).clamp(max=n_intervals)
     low = position.detach().to(torch.int64).clamp_(max=n_intervals - 1)
     fraction = (position - low).unsqueeze(1)
-    return Interval(fraction, Index(low, n_intervals + 1), Index(low + 1, n_intervals + 1))
+    basis = knots(config, n_intervals).to(length)
+    return Interval(fraction, Index(low, n_intervals + 1), Index(low + 1, n_intervals + 1), basis)

@@ -53,6 +53,19 @@ class RadialNetwork(nn.Module):
                 values = nn.functional.silu(values)
         return values
 
+    def table(self, knots: Tensor) -> Tensor:
+        """Values and slopes (K, 2, n_out) from those of the basis (K, 2, n_in), by the chain rule."""
+        both = knots
+        last = len(self.weight) - 1
+        for k, weight in enumerate(self.weight):
+            both = both @ (weight * self.gains[k])
+            if k < last:
+                value, slope = both.unbind(1)
+                gate = torch.sigmoid(value)
+                value = value * gate
+                both = torch.stack([value, slope * (gate + value * (1 - gate))], dim=1)
+        return both
+
     def modulation(self, edges: Edges) -> Tensor | None:
         """Factors of the first hidden layer by the elements of both atoms, (E, hidden); ``None`` without."""
         if self.elements is None:
@@ -66,7 +79,8 @@ class Interaction(nn.Module):
     """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5).
 
     R also depends on what neighbours exchange, if they do: one further set of basis functions each.
-    ``table`` holds R on knots, if it was tabulated (:mod:`carten.model.tables`).
+    Where edges have an interval, R is looked up: in ``table``, if it was tabulated (:mod:`carten.model.tables`), or in
+    a table of the present weights, through which they can be trained.
     """
 
     table: Tensor | None
@@ -100,14 +114,16 @@ class Interaction(nn.Module):
         sent = self.up(features)
         operands = [*(sent[part] for part in self.features.parts), edges.harmonics]
         indices = {"centre": edges.centre, "neighbour": edges.neighbour}
-        if edges.interval is not None and self.table is not None:
-            plan = self.table_plan
-            operands += [edges.interval.fraction, self.table, self.table]
+        n_channels = operands[0].shape[2]
+        if edges.interval is not None:
+            plan, table = self.table_plan, None if self.training else self.table
+            if table is None:
+                table = self.radial.table(edges.interval.knots).view(len(edges.interval.knots), -1, n_channels)
+            operands += [edges.interval.fraction, table, table]
             indices |= {"low": edges.interval.low, "high": edges.interval.high}
         else:
             plan = self.plan
             radial: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
-            n_channels = operands[0].shape[2]
             operands.append(radial.view(edges.n_edges, radial.shape[1] // n_channels, n_channels))
         sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
         pairs = zip(self.target.parts, sums, strict=True)

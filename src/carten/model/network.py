@@ -95,6 +95,7 @@ class Network(nn.Module):
         hidden = Space.up_to(config.l_max_features, config.odd_products)
         self.layers = nn.ModuleList()
         self.n_intervals = 0
+        self.n_trained_intervals = 0
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
             first = inputs.start if inputs is not None else Space((SCALAR,))
@@ -112,6 +113,14 @@ class Network(nn.Module):
         """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference with fixed weights."""
         interactions = [module for module in self.modules() if isinstance(module, Interaction)]
         self.n_intervals = tabulate(interactions, self.config, tolerance)
+
+    def train_on_tables(self, n_intervals: int = 256) -> None:
+        """In training mode, look radial functions up in tables of the present weights, made at every step.
+
+        The work of the radial networks then does not grow with the number of edges. 256 intervals are exact to 3e-6.
+        Evaluation is not concerned; nor are second derivatives, and networks that can't be tabulated.
+        """
+        self.n_trained_intervals = n_intervals if self.tabulable else 0
 
     def forward(
         self,
@@ -134,8 +143,9 @@ class Network(nn.Module):
         n_atoms = element.shape[0]
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
         kinds = Kinds(Index(element, self.embedding.shape[0]))
-        n_intervals = 0 if exact else self.n_intervals
-        edges = describe(vectors, (centre, neighbour), kinds, self.config, self.backend, n_intervals)
+        n_intervals = self.n_trained_intervals if self.training else self.n_intervals
+        ends = (centre, neighbour)
+        edges = describe(vectors, ends, kinds, self.config, self.backend, 0 if exact else n_intervals)
         features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
         if told is not None:
             features, edges = add(features, told.places[0]), told.on_edges(edges)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
-from carten.model.edges import radial_basis
-from carten.model.interaction import Interaction
+from carten.model.edges import knots, radial_basis
+from carten.model.interaction import Interaction, RadialNetwork
 
 FEWEST, MOST = 256, 16384
 
@@ -46,17 +46,19 @@ def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: 
 
 def _exact(interaction: Interaction, config: NetworkConfig, length: Tensor) -> tuple[Tensor, Tensor]:
     """Values and slopes of the radial network in float64, each (lengths, paths * channels)."""
-    network = copy.deepcopy(interaction.radial).to(torch.float64).requires_grad_(False)
+    network = _precise(interaction)
     value, slope, *_ = torch.func.jvp(lambda r: network(radial_basis(r, config)), (length,), (torch.ones_like(length),))
     return value, slope
 
 
 def _table(interaction: Interaction, config: NetworkConfig, n: int) -> Tensor:
     """(knots, 2 paths, channels): values, then slopes times the width of an interval."""
-    device = interaction.radial.weight[0].device
-    knots = torch.linspace(0, config.cutoff, n + 1, dtype=torch.float64, device=device)
-    value, slope = _exact(interaction, config, knots)
-    return torch.cat([value, slope * (config.cutoff / n)], dim=1).view(n + 1, -1, config.n_channels)
+    network = _precise(interaction)
+    return network.table(knots(config, n).to(network.weight[0])).view(n + 1, -1, config.n_channels)
+
+
+def _precise(interaction: Interaction) -> RadialNetwork:
+    return copy.deepcopy(interaction.radial).to(torch.float64).requires_grad_(False)
 
 
 def _error(interaction: Interaction, table: Tensor, config: NetworkConfig) -> float:

@@ -168,6 +168,14 @@ def _triton_found() -> bool:
     return True
 
 
+def _asked(node: Any) -> bool:
+    """Whether the pass that runs goes through a node: forces need no gradients of weights."""
+    try:
+        return bool(torch._C._will_engine_execute_node(node))
+    except RuntimeError:  # a leaf that the pass ends at
+        return True
+
+
 class _Evaluate(torch.autograd.Function):
     """A plan whose gradient is a plan."""
 
@@ -183,10 +191,11 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
-        needed = ctx.needs_input_grad[4:]
+        nodes = (node for node, _ in ctx.next_functions)
+        needed = [need and _asked(node) for need, node in zip(ctx.needs_input_grad[4:], nodes, strict=True)]
         given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
         wrt = [a.name for a, need in zip(plan.inputs, needed, strict=True) if need]
-        if not given:
+        if not given or not wrt:
             return (None,) * len(ctx.needs_input_grad)
         derivative = plan.vjp(tuple(wrt), tuple(name for name, _ in given))
         operands = (*ctx.saved_tensors, *(g for _, g in given))

@@ -159,7 +159,7 @@ class Potential(nn.Module):
         told = None
         if self.network.inputs is not None:
             told = self.network.inputs(at.graph.inputs, graph.structure, element)
-        exact = self.training or any(already for _, already in plan.sources)
+        exact = any(already for _, already in plan.sources)
         layers = self.network(at.vectors.to(self.dtype), graph.edge_index, element, told, exact)
         kind = element
         if self.levels is not None:

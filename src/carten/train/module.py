@@ -28,6 +28,9 @@ GPU_LOOKS = 50  # steps between looks at the loss where each look would stall th
 class Fit(LightningModule):
     """Trains a potential on the terms of the loss; the average of the weights is validated and saved.
 
+    Training looks radial functions up where it can, see :meth:`carten.model.network.Network.train_on_tables`;
+    validation evaluates the exact ones.
+
     Args:
         potential: the model.
         terms: what the loss consists of.
@@ -52,6 +55,7 @@ class Fit(LightningModule):
     ) -> None:
         super().__init__()
         self.potential = potential
+        potential.network.train_on_tables()
         self.average = Average(potential, ema) if ema else None
         self.terms = tuple(terms)
         self.config = config
