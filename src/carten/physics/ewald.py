@@ -1,0 +1,207 @@
+"""Electrostatic energy of atomic multipoles: periodic structures, slabs and molecules, many at once.
+
+``E = e^2 / (4 pi eps0) 1/2 sum_(i != j) q_i q_j erf(r_ij / (sqrt(2) sigma)) / r_ij``, over all periodic images: charges
+smeared by Gaussians, points where sigma is 0; an atom does not interact with itself. Where the sum over images does not
+converge it is what Ewald defines: no field at the surface, and a uniform background that neutralises charged cells.
+Molecules are summed pair by pair.
+
+Source: P. P. Ewald, Ann. Phys. 369, 253 (1921); for smeared charges B. Cheng, npj Comput. Mater. 11, 80 (2025).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.model.graph import Graph
+from carten.physics import pairs, reciprocal, sums
+from carten.physics.constants import COULOMB
+from carten.physics.pairs import Multipoles
+from carten.physics.reciprocal import Gaussians, Lattice
+
+SINGULAR = 1e-6
+"""Volume relative to the product of the lengths of the periodic vectors, below which a cell is no cell."""
+
+
+@dataclass(frozen=True)
+class Ewald:
+    """How electrostatic energies are summed.
+
+    Args:
+        sigma: width of the Gaussians in Å; 0 for points, which need edges.
+        accuracy: relative error of the energies and forces of charges; that of stress is up to 6 times as large, that of
+            multipoles 10 times for each rank.
+        edges: Å, up to where the edges of the graphs reach, if these are to be used: the sum over reciprocal vectors is
+            then that of the widest Gaussians whose difference from the true ones ends there. 0: edges are not used.
+        method: explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster; all to the
+            same accuracy.
+
+    Raises:
+        ModelError: an argument is out of its range, or points have no edges.
+    """
+
+    sigma: float
+    accuracy: float = 1e-4
+    edges: float = 0.0
+    method: Literal["auto", "explicit", "mesh"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not 1e-12 <= self.accuracy <= 0.1:
+            raise ModelError(f"accuracy of electrostatics: expected 1e-12 to 0.1, found {self.accuracy:g}")
+        if not (math.isfinite(self.sigma) and self.sigma >= 0.0 and math.isfinite(self.edges) and self.edges >= 0.0):
+            raise ModelError(f"sigma and edges are lengths in Å, found {self.sigma} and {self.edges}")
+        if self.sigma == 0.0 and self.edges == 0.0:
+            raise ModelError("points (sigma: 0) of periodic structures need edges: give the cutoff of the graphs")
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """Of the sum over reciprocal vectors: as wide as the edges allow, so that it takes fewest vectors."""
+        own = Gaussians(1.0, self.accuracy)
+        return replace(own, width=max(self.sigma, self.edges / own.reach))
+
+    @property
+    def split(self) -> bool:
+        """Whether edges take part."""
+        return self.gaussians.width > self.sigma
+
+
+def energy(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+    """Electrostatic energy of every structure, (S,) float64 in eV, differentiable to any order.
+
+    Args:
+        multipoles: of the N atoms.
+        graph: the structures.
+        vectors: (E, 3) edge vectors in Å; looked at if :attr:`Ewald.edges` is set, for periodic structures.
+        how: smearing and accuracy.
+
+    Raises:
+        ModelError: a structure is periodic in one direction only, has no proper cell, or would take more than can be
+            done for this accuracy.
+    """
+    m = multipoles.to(torch.float64)
+    n_periodic = graph.pbc.sum(1)
+    total = m.charges.new_zeros(graph.n_structures)
+    if not bool((n_periodic > 0).all()):
+        total = total + _molecules(m, graph, how.sigma)
+    if bool((n_periodic > 0).any()):
+        total = total + _periodic(m, graph, vectors, how)
+    return COULOMB * total
+
+
+def _molecules(m: Multipoles, graph: Graph, sigma: float) -> Tensor:
+    """Pair by pair, (S,), 0 for periodic structures."""
+    atoms = (~graph.pbc.any(1)).index_select(0, graph.structure).nonzero().squeeze(1)
+    structure = graph.structure.index_select(0, atoms)
+    first, second = (atoms.index_select(0, x) for x in pairs.within(structure))
+    positions = graph.positions.to(torch.float64)
+    r = positions.index_select(0, first) - positions.index_select(0, second)
+    found = _pairs(m, (first, second), r, (sigma, None))
+    return found.new_zeros(graph.n_structures).index_add(0, graph.structure.index_select(0, first), found)
+
+
+def _pairs(m: Multipoles, ends: tuple[Tensor, Tensor], r: Tensor, widths: tuple[float, float | None]) -> Tensor:
+    """(P,) interaction of Gaussians of one width, minus that of another."""
+    square = r.square().sum(1)
+    order = m.order
+    b = pairs.radial(square, widths[0], order)
+    if widths[1] is not None:
+        b = [x - y for x, y in zip(b, pairs.radial(square, widths[1], order), strict=True)]
+    return pairs.interaction(b, r, m.select(ends[0]), m.select(ends[1]))
+
+
+def _periodic(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+    """(S,), 0 for molecules."""
+    structures = graph.pbc.any(1).nonzero().squeeze(1)
+    _require_cells(graph)
+    lattice = _lattice(graph, structures, how)
+    place = graph.structure.new_full((graph.n_structures,), -1)
+    place[structures] = torch.arange(len(structures), device=place.device)
+    own = place.index_select(0, graph.structure)
+    atoms = (own >= 0).nonzero().squeeze(1)
+    own, m_own = own.index_select(0, atoms), m.select(atoms)
+    fractional = torch.einsum("na,nax->nx", _positions(graph, atoms), torch.linalg.inv(lattice.cell)[own])
+    values = reciprocal.moments(m_own, lattice.reciprocal.index_select(0, own))
+    counts = torch.bincount(own, minlength=len(structures)).tolist()
+    points = sums.Points(values, fractional, counts, m.charges.shape[1])
+    found = sums.energies(points, lattice, how.gaussians, how.method)
+    found = found.index_add(0, own, -pairs.self_interaction(m_own, how.gaussians.width))
+    if how.split:
+        found = found + _background(m_own.charges, own, lattice, how)
+    total = found.new_zeros(graph.n_structures).index_add(0, structures, found)
+    return total + _near(m, graph, vectors, how) if how.split else total
+
+
+def _positions(graph: Graph, atoms: Tensor) -> Tensor:
+    return graph.positions.index_select(0, atoms).to(torch.float64)
+
+
+def _background(charges: Tensor, own: Tensor, lattice: Lattice, how: Ewald) -> Tensor:
+    """What the edges count too much where cells are charged: 0 for slabs, where nothing is left out."""
+    sums = charges.new_zeros(len(lattice.cell), charges.shape[1]).index_add(0, own, charges)
+    square = torch.where(lattice.flat.any(1), 0.0, sums.square().sum(1))
+    return -math.pi * (how.gaussians.width**2 - how.sigma**2) * square / lattice.volume
+
+
+def _near(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+    """The difference between the true and the wide Gaussians, over edges of periodic structures, (S,)."""
+    centre, neighbour = graph.edge_index
+    structure = graph.structure.index_select(0, centre)
+    chosen = (graph.pbc.any(1).index_select(0, structure) & (centre <= neighbour)).nonzero().squeeze(1)
+    centre, neighbour = centre.index_select(0, chosen), neighbour.index_select(0, chosen)
+    r = -vectors.index_select(0, chosen).to(torch.float64)
+    found = _pairs(m, (centre, neighbour), r, (how.sigma, how.gaussians.width))
+    found = torch.where(centre == neighbour, 0.5, 1.0) * found
+    structure = structure.index_select(0, chosen)
+    return found.new_zeros(graph.n_structures).index_add(0, structure, found)
+
+
+def _require_cells(graph: Graph) -> None:
+    n_periodic = graph.pbc.sum(1)
+    if bool((n_periodic == 1).any()):
+        wire = int((n_periodic == 1).nonzero()[0])
+        raise ModelError(
+            f"structure {wire} of the batch is periodic in one direction only (pbc {graph.pbc[wire].tolist()}); "
+            "electrostatics is for molecules, slabs and bulk: set pbc in all directions, with enough vacuum"
+        )
+    cell = torch.where(graph.pbc[:, :, None], graph.cell.detach().to(torch.float64), 0.0)
+    unit = cell / cell.norm(dim=2, keepdim=True).clamp(min=1e-300)
+    gram = unit @ unit.mT + torch.diag_embed((~graph.pbc).to(torch.float64))
+    bad = (torch.linalg.det(gram).clamp(min=0.0).sqrt() < SINGULAR) & (n_periodic > 0)
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        raise ModelError(
+            f"structure {first} of the batch is periodic ({graph.pbc[first].tolist()}), but its cell vectors span no "
+            f"volume: {graph.cell[first].tolist()} Å; give the structure its cell, or set pbc to False"
+        )
+
+
+def _lattice(graph: Graph, structures: Tensor, how: Ewald) -> Lattice:
+    """Cells of periodic structures; those of slabs completed by a normal, twice as long as the interaction reaches."""
+    cell = graph.cell.index_select(0, structures).to(torch.float64)
+    flat = ~graph.pbc.index_select(0, structures)
+    if not bool(flat.any()):
+        return Lattice(cell, flat)
+    rows = []
+    for k, s in enumerate(structures.tolist()):
+        rows.append(cell[k] if not bool(flat[k].any()) else _completed(cell[k], flat[k], _atoms(graph, s), how))
+    return Lattice(torch.stack(rows), flat)
+
+
+def _atoms(graph: Graph, structure: int) -> Tensor:
+    return graph.positions.detach().to(torch.float64)[graph.structure == structure]
+
+
+def _completed(cell: Tensor, flat: Tensor, positions: Tensor, how: Ewald) -> Tensor:
+    axis = int(flat.nonzero()[0])
+    first, second = (cell[(axis + k) % 3] for k in (1, 2))
+    normal = torch.linalg.cross(first, second)
+    normal = normal / normal.norm()
+    places = positions @ normal.detach()
+    thick = float(places.max() - places.min()) if len(places) else 0.0
+    row = normal * math.ceil(2 * (thick + how.gaussians.reach))  # whole Å: does not change with every step
+    return torch.stack([row if k == axis else cell[k] for k in range(3)])

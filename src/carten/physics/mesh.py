@@ -1,0 +1,77 @@
+"""Structure factors by a particle mesh: charges spread on a grid by B-splines, then a fast Fourier transform."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+from torchpme.lib import MeshInterpolator
+
+from carten.errors import ModelError
+from carten.physics.reciprocal import Gaussians, Lattice
+
+NODES = 5
+"""Points of the mesh on which a charge is spread, in each direction."""
+ERROR = 0.03
+"""Relative error of forces at a spacing of one width of the Gaussians, measured; it falls with the power NODES."""
+POINTS = 2**27
+"""Of a mesh, at most: 1 GiB of numbers."""
+
+
+def shape(lattice: Lattice, gaussians: Gaussians) -> tuple[int, int, int]:
+    """Points of the mesh in each direction.
+
+    Args:
+        lattice: of one structure.
+        gaussians: their width, and the accuracy of the energy.
+
+    Raises:
+        ModelError: the mesh would be too large.
+    """
+    spacing = min(gaussians.width * (gaussians.accuracy / ERROR) ** (1 / NODES), math.pi / gaussians.largest)
+    lengths = lattice.cell.detach()[0].norm(dim=1).tolist()
+    first, second, third = (max(next_fast_len(math.ceil(x / spacing) + 1, real=True), NODES) for x in lengths)
+    if first * second * third > POINTS:
+        raise ModelError(
+            f"electrostatics to an accuracy of {gaussians.accuracy:g} with Gaussians of {gaussians.width:.3g} Å takes "
+            f"a mesh of {first} x {second} x {third} points for a cell of {', '.join(f'{x:.4g}' for x in lengths)} Å, "
+            f"more than {POINTS}: ask for less accuracy, or use wider Gaussians"
+        )
+    return first, second, third
+
+
+def factors(values: Tensor, fractional: Tensor, points: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """``sum_i m_i exp(i k . r_i)`` of N atoms, (M, n1, n2, n3/2 + 1) complex, and the whole numbers (.., 3) of the k.
+
+    Their size is such that the energy of an atom with itself is right on average over its places in the mesh.
+
+    Args:
+        values: (N, M).
+        fractional: (N, 3) positions in units of the lattice vectors.
+        points: of the mesh.
+
+    Source: U. Essmann et al., J. Chem. Phys. 103, 8577 (1995); M. Deserno, C. Holm, J. Chem. Phys. 109, 7678 (1998).
+    """
+    unit = torch.eye(3, dtype=values.dtype, device=values.device)
+    counts = torch.tensor(points, device=values.device)
+    spread: Any = MeshInterpolator(unit, counts, NODES, "P3M")
+    spread.compute_weights(fractional)
+    transformed: Tensor = torch.fft.rfftn(spread.points_to_mesh(values), dim=(1, 2, 3)).conj()
+    axes = [_frequencies(n, half=axis == 2).to(values) for axis, n in enumerate(points)]
+    first, second, third = (_correction(h, n) for h, n in zip(axes, points, strict=True))
+    corrected: Tensor = transformed * (first[:, None, None] * second[:, None] * third)
+    return corrected, torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+
+def _frequencies(n: int, half: bool) -> Tensor:
+    found: Tensor = torch.fft.rfftfreq(n) if half else torch.fft.fftfreq(n)
+    return found.mul(n).round()
+
+
+def _correction(h: Tensor, n: int) -> Tensor:
+    """``(sum_m U(h + m n)^2)^(-1/2)`` of the Fourier transform U of the spline."""
+    aliases = torch.stack([torch.sinc(h / n + m) ** (2 * NODES) for m in range(-3, 4)])
+    return aliases.sum(0).rsqrt()

@@ -1,0 +1,193 @@
+"""Structure factors of periodic structures on boxes of reciprocal vectors, and the energies they give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import torch
+from scipy.special import erfcinv
+from torch import Tensor
+
+from carten.physics.pairs import Multipoles
+
+PAIRS = tuple(combinations_with_replacement(range(3), 2))
+
+
+MARGIN = 10.0
+"""In crystals what is left out of a sum adds up: each sum is this much more accurate than asked for."""
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Those that smear the charges in a sum over reciprocal vectors.
+
+    Args:
+        width: Å.
+        accuracy: relative error of energies and forces.
+    """
+
+    width: float
+    accuracy: float
+
+    @property
+    def reach(self) -> float:
+        """Distance r with ``erfc(r / (sqrt(2) width)) = accuracy / 10``, Å: from there on they are like points."""
+        return math.sqrt(2) * float(erfcinv(self.accuracy / MARGIN)) * self.width
+
+    @property
+    def largest(self) -> float:
+        """Length of the largest reciprocal vector k, 1/Å: ``erfc(k width / sqrt(2)) = accuracy / 10``.
+
+        The vectors beyond hold this part of the energy of a Gaussian with itself.
+        """
+        return self.reach / self.width**2
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Periodic structures as the sums over reciprocal vectors see them.
+
+    Args:
+        cell: (S, 3, 3) Å; the row of a direction that is not periodic is normal to the others, twice as long as charges
+            reach.
+        flat: (S, 3) bool, true for the direction in which a slab is not periodic.
+    """
+
+    cell: Tensor
+    flat: Tensor
+
+    @property
+    def reciprocal(self) -> Tensor:
+        """(S, 3, 3), rows b with ``a_i . b_j = 2 pi delta_ij``, 1/Å."""
+        rows: Tensor = 2 * math.pi * torch.linalg.inv(self.cell).mT
+        return rows
+
+    @property
+    def volume(self) -> Tensor:
+        """(S,) Å^3."""
+        volume: Tensor = torch.linalg.det(self.cell).abs()
+        return volume
+
+    def select(self, structures: Tensor) -> Lattice:
+        """Those of some structures."""
+        return Lattice(self.cell.index_select(0, structures), self.flat.index_select(0, structures))
+
+
+def weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
+    """What ``|S(k)|^2`` is multiplied with in the energy over e^2 / (4 pi eps0), 1/Å: (S, H1, H2, H3).
+
+    ``2 pi / V exp(-sigma^2 k^2 / 2) / k^2``, without k = 0 (charges see a uniform background that neutralises them).
+    In slabs the interaction ends at half the height of the cell: the factor ``1 - exp(-k_par h/2) cos(k_z h/2)``, and
+    ``-h^2/8`` instead of 1/k^2 at k = 0.
+
+    Args:
+        lattice: of the structures.
+        gaussians: sigma, and the largest k, beyond which the weights are 0.
+        h: (H1, H2, H3, 3) whole numbers, k = h @ reciprocal.
+
+    Source: C. A. Rozzi et al., Phys. Rev. B 73, 205119 (2006), Eq. 15 for slabs.
+    """
+    rows = lattice.reciprocal
+    k = torch.einsum("abcx,sxy->sabcy", h, rows)
+    square = k.square().sum(-1)
+    zero = (h == 0).all(-1)
+    inside = (square.detach() <= gaussians.largest**2) & ~zero
+    inverse = 1.0 / torch.where(inside, square, 1.0)
+    result = torch.where(inside, torch.exp(-0.5 * gaussians.width**2 * square) * inverse, 0.0)
+    if bool(lattice.flat.any()):
+        result = torch.where(lattice.flat.any(1).view(-1, 1, 1, 1), _ended(result, lattice, h, zero), result)
+    return 2 * math.pi / lattice.volume.view(-1, 1, 1, 1) * result
+
+
+def _ended(full: Tensor, lattice: Lattice, h: Tensor, zero: Tensor) -> Tensor:
+    """The weights of slabs, from those of an interaction without an end."""
+    flat = lattice.flat.to(full.dtype)
+    half = 0.5 * torch.einsum("sx,sxy->sy", flat, lattice.cell).norm(dim=1).view(-1, 1, 1, 1)
+    along = (h * (1 - flat)[:, None, None, None]) @ lattice.reciprocal[:, None, None]
+    square = along.square().sum(-1)
+    lying = square.detach() > 0
+    k = torch.where(lying, torch.where(lying, square, 1.0).sqrt(), 0.0)
+    cosine = torch.cos(math.pi * torch.einsum("abcx,sx->sabc", h, flat))
+    return torch.where(zero, -0.5 * half.square(), full * (1 - torch.exp(-k * half) * cosine))
+
+
+def whole_numbers(reach: tuple[int, int, int], like: Tensor) -> Tensor:
+    """(2 n1 + 1, 2 n2 + 1, n3 + 1, 3): half of a box, since k and -k are worth the same."""
+    first, second, third = reach
+    axes = [torch.arange(-first, first + 1), torch.arange(-second, second + 1), torch.arange(third + 1)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).to(like)
+
+
+def moments(m: Multipoles, reciprocal: Tensor) -> Tensor:
+    """Multipoles along the rows of reciprocal lattices, (N, M C): 1, 4 or 10 numbers for every kind.
+
+    Args:
+        m: of N atoms.
+        reciprocal: (N, 3, 3) of their structures.
+    """
+    found = [m.charges]
+    if m.order > 0:
+        dipoles = m.dipoles if m.dipoles is not None else m.charges.new_zeros(*m.charges.shape, 3)
+        found += torch.einsum("nca,nxa->xnc", dipoles, reciprocal).unbind(0)
+    if m.quadrupoles is not None:
+        along = torch.einsum("ncab,nxa,nyb->xync", m.quadrupoles, reciprocal, reciprocal) / 3
+        found += [along[x, y] * (1 if x == y else 2) for x, y in PAIRS]
+    return torch.cat(found, dim=1)
+
+
+def combine(factors: Tensor, h: Tensor) -> Tensor:
+    """``S(k) = sum_i (q_i + i k . d_i - 1/3 k . Q_i . k) exp(i k . r_i)``, (S, C, H1, H2, H3).
+
+    Args:
+        factors: (S, M, C, H1, H2, H3), ``sum_i m_i exp(i k . r_i)`` of the numbers of :func:`moments`.
+        h: (H1, H2, H3, 3).
+    """
+    total = factors[:, 0]
+    if factors.shape[1] > 1:
+        total = total + 1j * sum(h[..., x] * factors[:, 1 + x] for x in range(3))
+    if factors.shape[1] > 4:
+        total = total - sum(h[..., x] * h[..., y] * factors[:, 4 + n] for n, (x, y) in enumerate(PAIRS))
+    return total
+
+
+def explicit(values: Tensor, fractional: Tensor, reach: tuple[int, int, int]) -> Tensor:
+    """``sum_i m_i exp(i k . r_i)`` term by term, (S, M, H1, H2, H3) complex, as a product of matrices.
+
+    Phases are products of those along the three directions: two of them make one matrix, the third and the m the other.
+
+    Args:
+        values: (S, N, M), zero where a structure has fewer than N atoms.
+        fractional: (S, N, 3) positions in units of the lattice vectors.
+        reach: largest whole numbers of the three directions.
+    """
+    first, second, third = (
+        _phases(fractional[..., axis], torch.arange(0 if axis == 2 else -n, n + 1)) for axis, n in enumerate(reach)
+    )
+    plane = (first.unsqueeze(3) * second.unsqueeze(2)).flatten(2)
+    column = (values.unsqueeze(3) * third.unsqueeze(2)).flatten(2)
+    product = plane.mT @ column
+    n_structures, _, n_moments = values.shape
+    shape = (n_structures, first.shape[2], second.shape[2], n_moments, third.shape[2])
+    return product.view(shape).permute(0, 3, 1, 2, 4)
+
+
+def _phases(along: Tensor, h: Tensor) -> Tensor:
+    """``exp(2 pi i h x)``, (S, N, H)."""
+    angle = 2 * math.pi * along.unsqueeze(2) * h.to(along)
+    return torch.complex(torch.cos(angle), torch.sin(angle))
+
+
+def energies(factors: Tensor, lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
+    """Energies over e^2 / (4 pi eps0), each atom with itself included, (S,) in e^2/Å.
+
+    Args:
+        factors: (S, M, C, H1, H2, H3) of the vectors h in half a box; the last of H3 may be any.
+        lattice: of the structures.
+        gaussians: their width, and what may be neglected.
+        h: (H1, H2, H3, 3).
+    """
+    weight = weights(lattice, gaussians, h) * torch.where(h[..., 2] == 0, 1.0, 2.0)
+    found = combine(factors, h)
+    return (weight.unsqueeze(1) * (found.real.square() + found.imag.square())).sum((1, 2, 3, 4))

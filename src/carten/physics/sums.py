@@ -1,0 +1,140 @@
+"""The sum over reciprocal vectors for structures of all sizes: which method, and which structures together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.physics import mesh, reciprocal
+from carten.physics.reciprocal import Gaussians, Lattice
+
+MESH_FROM = 4e8
+"""Complex products of an explicit sum, from which a mesh is faster."""
+LARGEST = 1e9
+"""Complex numbers an explicit sum may keep."""
+TOGETHER = 4e6
+"""Complex products that are cheaper than another call."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Atoms of periodic structures, ordered by structure.
+
+    Args:
+        values: (N, M C) numbers of :func:`carten.physics.reciprocal.moments`.
+        fractional: (N, 3) positions in units of the lattice vectors.
+        counts: atoms of each structure.
+        n_kinds: C.
+    """
+
+    values: Tensor
+    fractional: Tensor
+    counts: Sequence[int]
+    n_kinds: int
+
+    def select(self, structures: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Values and positions of some structures, (structures, most atoms, ..): zero where one has fewer."""
+        most = max(self.counts[s] for s in structures)
+        starts = [0, *torch.tensor(self.counts).cumsum(0).tolist()]
+        rows = [torch.arange(most) + starts[s] for s in structures]
+        there = torch.stack([torch.arange(most) < self.counts[s] for s in structures])
+        index = torch.where(there, torch.stack(rows), 0).to(self.values.device)
+        flat = index.flatten()
+        values, fractional = (x.index_select(0, flat).view(*index.shape, -1) for x in (self.values, self.fractional))
+        if bool(there.all()):
+            return values, fractional
+        return torch.where(there.to(values.device).unsqueeze(2), values, 0.0), fractional
+
+
+def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str) -> Tensor:
+    """Energies over e^2 / (4 pi eps0), each atom with itself included: (structures,) in e^2/Å.
+
+    Args:
+        points: the atoms.
+        lattice: the structures.
+        gaussians: their width, and what may be neglected.
+        method: ``"explicit"``, ``"mesh"`` or ``"auto"``.
+
+    Raises:
+        ModelError: it would take too much.
+    """
+    boxes = _boxes(lattice, gaussians.largest)
+    work = [n * points.n_kinds * box.size for n, box in zip(points.counts, boxes, strict=True)]
+    meshed = [method == "mesh" or (method == "auto" and cost > MESH_FROM) for cost in work]
+    groups = [[k] for k, use in enumerate(meshed) if use]
+    groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
+    found = []
+    for group in groups:
+        some = lattice.select(torch.tensor(group, device=lattice.cell.device))
+        values, fractional = points.select(group)
+        if meshed[group[0]]:
+            shape = mesh.shape(some, gaussians)
+            factors, h = mesh.factors(values[0], fractional[0], shape)
+            factors = factors.unsqueeze(0)
+        else:
+            reach = _common(boxes[k] for k in group)
+            _require_feasible(reach, values, gaussians)
+            factors, h = reciprocal.explicit(values, fractional, reach), reciprocal.whole_numbers(reach, values)
+        split = factors.reshape(len(group), -1, points.n_kinds, *factors.shape[2:])
+        found.append(reciprocal.energies(split, some, gaussians, h))
+    if len(groups) == 1:
+        return found[0]
+    order = torch.tensor([k for group in groups for k in group], device=lattice.cell.device)
+    return found[0].new_zeros(len(boxes)).index_add(0, order, torch.cat(found))
+
+
+@dataclass(frozen=True)
+class Box:
+    """The whole numbers of reciprocal vectors that matter, -n .. n in two directions and 0 .. n in the third."""
+
+    reach: tuple[int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Number of vectors."""
+        first, second, third = self.reach
+        return (2 * first + 1) * (2 * second + 1) * (third + 1)
+
+
+def _boxes(lattice: Lattice, largest: float) -> list[Box]:
+    lengths = lattice.cell.detach().norm(dim=2)
+    reaches = (largest / (2 * math.pi) * lengths).floor().long().tolist()
+    return [Box((first, second, third)) for first, second, third in reaches]
+
+
+def _common(boxes: Iterable[Box]) -> tuple[int, int, int]:
+    first, second, third = (max(axis) for axis in zip(*(box.reach for box in boxes), strict=True))
+    return first, second, third
+
+
+def _together(structures: Sequence[int], counts: Sequence[int], boxes: Sequence[Box]) -> list[list[int]]:
+    """Groups of structures of similar size, for which filling up to the largest costs less than another call."""
+    groups: list[list[int]] = []
+    spent = 0
+    for k in sorted(structures, key=lambda k: counts[k] * boxes[k].size):
+        own = counts[k] * boxes[k].size
+        if groups:
+            grown = [*groups[-1], k]
+            filled = len(grown) * max(counts[j] for j in grown) * Box(_common(boxes[j] for j in grown)).size
+            if filled <= 2 * (spent + own) + TOGETHER:
+                groups[-1], spent = grown, spent + own
+                continue
+        groups.append([k])
+        spent = own
+    return groups
+
+
+def _require_feasible(reach: tuple[int, int, int], values: Tensor, gaussians: Gaussians) -> None:
+    first, second, third = reach
+    plane = (2 * first + 1) * (2 * second + 1)
+    n_structures, n_atoms, n_moments = values.shape
+    if n_structures * max(n_atoms * (plane + n_moments * third), plane * third * n_moments) > LARGEST:
+        raise ModelError(
+            f"electrostatics to an accuracy of {gaussians.accuracy:g} with Gaussians of {gaussians.width:.3g} Å takes "
+            f"{plane * third} reciprocal vectors for {n_atoms} atoms: use a mesh, less accuracy or wider Gaussians"
+        )
