@@ -73,13 +73,6 @@ def test_text_names_arrays_and_steps():
     assert "out += x * y   (2 terms)" in text
 
 
-def test_cost_counts_terms_and_numbers():
-    cost = plan(PRODUCT).cost()
-    assert (cost.scalar, cost.vector) == (0, 2)
-    assert cost.multiply_adds(8) == 16
-    assert cost.bytes(8, itemsize=8) == 8 * (2 + 8 * (2 + 1))
-
-
 def test_merge_adds_equal_terms_and_drops_zeros():
     assert merge([(0, 1, 2, 0.5), (0, 1, 2, 0.25), (1, 0, 0, 1.0), (1, 0, 0, -1.0)]) == ((0, 1, 2, 0.75),)
 

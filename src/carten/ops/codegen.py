@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from carten.ops.cost import cost
 from carten.ops.driver import Driver
 from carten.ops.layout import Layout
 from carten.ops.plan import Plan
@@ -44,7 +45,7 @@ def source(plan: Plan, scalar: str, channels: int, followed: str) -> str:
         f"constexpr int64_t n_rows = {len(site.layout.rows) + 1};",
         f"constexpr int64_t n_blocks = {site.layout.n_blocks + 1};",
         f"constexpr int64_t n_head = {driver.n_head};",
-        f"constexpr double site_work = {100.0 + plan.cost().multiply_adds(channels)};",
+        f"constexpr double site_work = {100.0 + cost(plan).multiply_adds(channels)};",
     ]
     prelude = Path(__file__).with_name("prelude.h").read_text(encoding="utf-8")
     return "\n".join(["#include <cstdint>", *constants, prelude, *site.functions, *driver.source(calls)]) + "\n"

@@ -14,6 +14,7 @@ from carten.errors import ModelError
 from carten.ops import cpp, reference, triton
 from carten.ops.index import Index
 from carten.ops.plan import Plan, parse
+from carten.ops.record import record, recording
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
 COMPILED = {"cpp": (cpp, "the CPU"), "triton": (triton, "a GPU")}
@@ -42,7 +43,7 @@ def evaluate(
     if torch.compiler.is_compiling():
         return _traced(plan, operands, indices, n_sites, backend)
     chosen = choose(operands, backend)
-    if chosen == "reference":
+    if chosen == "reference" and not _recorded():
         return reference.evaluate(plan, operands, indices, n_sites)
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
         results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, chosen, *operands)  # type: ignore[no-untyped-call]
@@ -53,8 +54,13 @@ def evaluate(
 def _run(
     backend: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
 ) -> tuple[Tensor, ...]:
-    results: tuple[Tensor, ...] = COMPILED[backend][0].evaluate(plan, operands, indices, n_sites)
-    return results
+    module = COMPILED[backend][0] if backend in COMPILED else reference
+    return record(lambda: module.evaluate(plan, operands, indices, n_sites), plan, operands, indices, n_sites)
+
+
+def _recorded() -> bool:
+    """Whether the derivatives of the reference back end are to be seen as plans too."""
+    return recording() and not torch._C._are_functorch_transforms_active()
 
 
 def _traced(

@@ -113,39 +113,6 @@ class Plan:
         """
         return _vjp(self, tuple(wrt), tuple(a.name for a in self.outputs) if given is None else tuple(given))
 
-    def cost(self) -> Cost:
-        """Multiply-adds and numbers moved, per site."""
-        arrays = self.arrays
-        scalar = vector = 0
-        for step in self.steps:
-            parts = [arrays[name] for name in (step.target, step.left, step.right) if name]
-            if any(part.channels for part in parts):
-                vector += len(step.terms)
-            else:
-                scalar += len(step.terms)
-        moved = (*self.inputs, *self.outputs)
-        return Cost(
-            scalar, vector, sum(a.size for a in moved if not a.channels), sum(a.size for a in moved if a.channels)
-        )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Work of a plan at one site; the ``vector`` and ``moved_vector`` parts are per channel."""
-
-    scalar: int
-    vector: int
-    moved_scalar: int
-    moved_vector: int
-
-    def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds per site."""
-        return self.scalar + self.vector * channels
-
-    def bytes(self, channels: int, itemsize: int = 4) -> int:
-        """Bytes read and written per site, when nothing is cached."""
-        return itemsize * (self.moved_scalar + self.moved_vector * channels)
-
 
 @cache
 def parse(text: str) -> Plan:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.ops.compiler import cache_folder
+from carten.ops.cost import cost
 from carten.ops.index import Index
 from carten.ops.plan import Array, Plan, Step
 from carten.ops.triton_codegen import kernel
@@ -156,8 +157,8 @@ class _Kernel:
             for array, written in zip(self.plan.outputs, made.written, strict=True)
         ]
         self.gathered = [array.index for array in self.plan.inputs if array.index]
-        cost = self.plan.cost()
-        self.work = max(1, cost.scalar + cost.vector)
+        work = cost(self.plan)
+        self.work = max(1, work.scalar + work.vector)
         self.function = load(made.source)
 
     def __call__(self, values: Mapping[str, Tensor], indices: Mapping[str, Index], n_sites: int) -> dict[str, Tensor]:

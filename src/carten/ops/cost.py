@@ -1,0 +1,55 @@
+"""What a plan costs: the multiply-adds that compiled code performs, and the numbers it has to read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from carten.ops.plan import Array, Plan
+from carten.ops.program import lower
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of a plan.
+
+    Args:
+        scalar: multiply-adds at a site, once for all channels.
+        vector: multiply-adds at a site, for each channel; sums over channels included.
+        moved: inputs and outputs; each is read or written once.
+    """
+
+    scalar: int
+    vector: int
+    moved: tuple[Array, ...]
+
+    def multiply_adds(self, channels: int) -> int:
+        """Multiply-adds per site."""
+        return self.scalar + self.vector * channels
+
+    def bytes(self, channels: int, itemsize: int, rows: Mapping[str, int]) -> int:
+        """Bytes read and written if every number moves once, as with a cache that holds what several sites share.
+
+        Args:
+            channels: size of the channel axis.
+            itemsize: bytes of a number.
+            rows: of the arrays of every index; those of the sites under ``""``.
+        """
+        widths = ((rows[array.index], array.size * (channels if array.channels else 1)) for array in self.moved)
+        return itemsize * sum(n * width for n, width in widths)
+
+
+@cache
+def cost(plan: Plan) -> Cost:
+    """The cost of a plan as it is lowered for the compilers: vanishing terms dropped, equal coefficients shared."""
+    program = lower(plan)
+    scalar = vector = 0
+    for value in program.order:
+        terms, sums = len(program.terms[value]), len(program.sums.get(value, ()))
+        if program.wide(value):
+            vector += terms
+        else:
+            scalar += terms
+            vector += sums
+    return Cost(scalar, vector, (*plan.inputs, *plan.outputs))
