@@ -41,12 +41,16 @@ class RecursiveProduct(nn.Module):
 
 
 def _path_scale(plan: Plan, n_weights: int) -> Tensor:
-    """1 / sqrt(number of paths) that lead to the same array as a weight's path, (n_weights, 1)."""
+    """1 / number of paths that lead to the same array as a weight's path, (n_weights, 1).
+
+    Untrained models then depend little on the higher orders, and learn them as far as the data ask for: with one over
+    the root, which keeps the variance, errors on unseen structures are larger.
+    """
     scale = torch.ones(n_weights, 1, dtype=torch.float64)
     for step in plan.steps:
         if step.right == "weights":
             rows = sorted({b for _, _, b, _ in step.terms})
-            scale[rows] = len(rows) ** -0.5
+            scale[rows] = 1 / len(rows)
     return scale
 
 

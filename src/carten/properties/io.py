@@ -17,11 +17,12 @@ from torch import Tensor
 import carten
 from carten.errors import ModelFileError
 from carten.model.config import NetworkConfig
+from carten.model.product import RecursiveProduct
 from carten.physics.config import load_terms
 from carten.properties.potential import Potential
 from carten.properties.rows import dump, load_input, load_property
 
-FORMAT = 3
+FORMAT = 4
 KEY = "carten"
 
 
@@ -39,7 +40,12 @@ def _list_terms(header: dict[str, Any]) -> dict[str, Any]:
     return {**header, "format": 3, "terms": []}
 
 
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_variables, 2: _list_terms}
+def _reweigh(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 3, whose products divided by roots of numbers of paths: :func:`load` rescales their weights."""
+    return {**header, "format": 4, "by_roots": True}
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_variables, 2: _list_terms, 3: _reweigh}
 """From a format version to the next: header to header."""
 
 
@@ -168,12 +174,21 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
             terms=load_terms(found["terms"]),
         )
         model.to(dtype or getattr(torch, found["dtype"]))
+        if found.get("by_roots"):
+            tensors = _by_numbers(tensors, model)
         model.load_state_dict(tensors)
     except ModelFileError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} does not hold the model its header describes ({error})") from error
     return model.freeze(tabulate=not exact)
+
+
+def _by_numbers(tensors: Mapping[str, Tensor], model: Potential) -> dict[str, Tensor]:
+    """Weights of products that divide by the number of paths, from those of products that divided by its root."""
+    products = {name: module for name, module in model.named_modules() if isinstance(module, RecursiveProduct)}
+    roots = {f"{name}.weight": product.scale.rsqrt() for name, product in products.items()}
+    return {name: value * roots[name].to(value.dtype) if name in roots else value for name, value in tensors.items()}
 
 
 def _reference_energies(model: Potential) -> dict[str, float] | dict[str, dict[str, float]]:
