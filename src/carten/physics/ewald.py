@@ -34,8 +34,8 @@ class Ewald:
 
     Args:
         sigma: width of the Gaussians in Å; 0 for points, which need edges.
-        accuracy: relative error of the energies and forces of charges; that of stress is up to 6 times as large, that of
-            multipoles 10 times for each rank.
+        accuracy: relative error of the energies and forces of charges; that of stress is up to 6 times as large,
+            that of multipoles 10 times for each rank.
         edges: Å, up to where the edges of the graphs reach, if these are to be used: the sum over reciprocal vectors is
             then that of the widest Gaussians whose difference from the true ones ends there. 0: edges are not used.
         method: explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster; all to the
@@ -70,8 +70,10 @@ class Ewald:
         return self.gaussians.width > self.sigma
 
 
-def energy(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
-    """Electrostatic energy of every structure, (S,) float64 in eV, differentiable to any order.
+def energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+    """Electrostatic energy of every atom, half of what it has with others: (N,) float64 in eV.
+
+    They add up to the energy of each structure, and can be differentiated to any order.
 
     Args:
         multipoles: of the N atoms.
@@ -84,38 +86,38 @@ def energy(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) ->
             done for this accuracy.
     """
     m = multipoles.to(torch.float64)
-    n_periodic = graph.pbc.sum(1)
-    total = m.charges.new_zeros(graph.n_structures)
-    if not bool((n_periodic > 0).all()):
+    periodic = graph.pbc.any(1)
+    total = m.charges.new_zeros(graph.n_atoms)
+    if not bool(periodic.all()):
         total = total + _molecules(m, graph, how.sigma)
-    if bool((n_periodic > 0).any()):
-        total = total + _periodic(m, graph, vectors, how)
+    if bool(periodic.any()):
+        total = total + _periodic(m, graph, how)
+        if how.split:
+            total = total + _near(m, graph, vectors, how)
     return COULOMB * total
 
 
 def _molecules(m: Multipoles, graph: Graph, sigma: float) -> Tensor:
-    """Pair by pair, (S,), 0 for periodic structures."""
+    """Pair by pair, (N,), 0 in periodic structures."""
     atoms = (~graph.pbc.any(1)).index_select(0, graph.structure).nonzero().squeeze(1)
-    structure = graph.structure.index_select(0, atoms)
-    first, second = (atoms.index_select(0, x) for x in pairs.within(structure))
+    first, second = (atoms.index_select(0, x) for x in pairs.within(graph.structure.index_select(0, atoms)))
     positions = graph.positions.to(torch.float64)
     r = positions.index_select(0, first) - positions.index_select(0, second)
-    found = _pairs(m, (first, second), r, (sigma, None))
-    return found.new_zeros(graph.n_structures).index_add(0, graph.structure.index_select(0, first), found)
+    return _pairs(m, (first, second), r, (sigma, None))
 
 
 def _pairs(m: Multipoles, ends: tuple[Tensor, Tensor], r: Tensor, widths: tuple[float, float | None]) -> Tensor:
-    """(P,) interaction of Gaussians of one width, minus that of another."""
+    """Interaction of Gaussians of one width, minus that of another, half of it at either end: (N,)."""
     square = r.square().sum(1)
-    order = m.order
-    b = pairs.radial(square, widths[0], order)
+    b = pairs.radial(square, widths[0], m.order)
     if widths[1] is not None:
-        b = [x - y for x, y in zip(b, pairs.radial(square, widths[1], order), strict=True)]
-    return pairs.interaction(b, r, m.select(ends[0]), m.select(ends[1]))
+        b = [x - y for x, y in zip(b, pairs.radial(square, widths[1], m.order), strict=True)]
+    half = 0.5 * pairs.interaction(b, r, m.select(ends[0]), m.select(ends[1]))
+    return half.new_zeros(len(m.charges)).index_add(0, ends[0], half).index_add(0, ends[1], half)
 
 
-def _periodic(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
-    """(S,), 0 for molecules."""
+def _periodic(m: Multipoles, graph: Graph, how: Ewald) -> Tensor:
+    """The sum over reciprocal vectors, without atoms with themselves: (N,), 0 in molecules."""
     structures = graph.pbc.any(1).nonzero().squeeze(1)
     _require_cells(graph)
     lattice = _lattice(graph, structures, how)
@@ -123,41 +125,33 @@ def _periodic(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tenso
     place[structures] = torch.arange(len(structures), device=place.device)
     own = place.index_select(0, graph.structure)
     atoms = (own >= 0).nonzero().squeeze(1)
-    own, m_own = own.index_select(0, atoms), m.select(atoms)
-    fractional = torch.einsum("na,nax->nx", _positions(graph, atoms), torch.linalg.inv(lattice.cell)[own])
-    values = reciprocal.moments(m_own, lattice.reciprocal.index_select(0, own))
+    own, m = own.index_select(0, atoms), m.select(atoms)
+    positions = graph.positions.index_select(0, atoms).to(torch.float64)
+    fractional = torch.einsum("na,nax->nx", positions, torch.linalg.inv(lattice.cell).index_select(0, own))
+    values = reciprocal.moments(m, lattice.reciprocal.index_select(0, own))
     counts = torch.bincount(own, minlength=len(structures)).tolist()
     points = sums.Points(values, fractional, counts, m.charges.shape[1])
     found = sums.energies(points, lattice, how.gaussians, how.method)
-    found = found.index_add(0, own, -pairs.self_interaction(m_own, how.gaussians.width))
+    found = found - pairs.self_interaction(m, how.gaussians.width)
     if how.split:
-        found = found + _background(m_own.charges, own, lattice, how)
-    total = found.new_zeros(graph.n_structures).index_add(0, structures, found)
-    return total + _near(m, graph, vectors, how) if how.split else total
-
-
-def _positions(graph: Graph, atoms: Tensor) -> Tensor:
-    return graph.positions.index_select(0, atoms).to(torch.float64)
+        found = found + _background(m.charges, own, lattice, how)
+    return found.new_zeros(graph.n_atoms).index_add(0, atoms, found)
 
 
 def _background(charges: Tensor, own: Tensor, lattice: Lattice, how: Ewald) -> Tensor:
-    """What the edges count too much where cells are charged: 0 for slabs, where nothing is left out."""
+    """What the edges count too much where cells are charged: 0 for slabs, where nothing is left out. (N,)."""
     sums = charges.new_zeros(len(lattice.cell), charges.shape[1]).index_add(0, own, charges)
-    square = torch.where(lattice.flat.any(1), 0.0, sums.square().sum(1))
-    return -math.pi * (how.gaussians.width**2 - how.sigma**2) * square / lattice.volume
+    excess = torch.where(lattice.flat.any(1), 0.0, math.pi * (how.gaussians.width**2 - how.sigma**2) / lattice.volume)
+    return -(excess[:, None] * sums).index_select(0, own).mul(charges).sum(1)
 
 
 def _near(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
-    """The difference between the true and the wide Gaussians, over edges of periodic structures, (S,)."""
+    """The difference between the true and the wide Gaussians, over edges of periodic structures: (N,)."""
     centre, neighbour = graph.edge_index
-    structure = graph.structure.index_select(0, centre)
-    chosen = (graph.pbc.any(1).index_select(0, structure) & (centre <= neighbour)).nonzero().squeeze(1)
-    centre, neighbour = centre.index_select(0, chosen), neighbour.index_select(0, chosen)
+    chosen = graph.pbc.any(1).index_select(0, graph.structure.index_select(0, centre)).nonzero().squeeze(1)
+    ends = (centre.index_select(0, chosen), neighbour.index_select(0, chosen))
     r = -vectors.index_select(0, chosen).to(torch.float64)
-    found = _pairs(m, (centre, neighbour), r, (how.sigma, how.gaussians.width))
-    found = torch.where(centre == neighbour, 0.5, 1.0) * found
-    structure = structure.index_select(0, chosen)
-    return found.new_zeros(graph.n_structures).index_add(0, structure, found)
+    return 0.5 * _pairs(m, ends, r, (how.sigma, how.gaussians.width))  # every pair has two edges
 
 
 def _require_cells(graph: Graph) -> None:

@@ -43,27 +43,43 @@ def shape(lattice: Lattice, gaussians: Gaussians) -> tuple[int, int, int]:
     return first, second, third
 
 
-def factors(values: Tensor, fractional: Tensor, points: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """``sum_i m_i exp(i k . r_i)`` of N atoms, (M, n1, n2, n3/2 + 1) complex, and the whole numbers (.., 3) of the k.
+class Mesh:
+    """Sums over the atoms of one structure at the reciprocal vectors of a mesh, and back; see :class:`reciprocal.Sum`.
 
-    Their size is such that the energy of an atom with itself is right on average over its places in the mesh.
+    The size of the transforms is such that the energy of an atom with itself is right on average over its places in the
+    mesh.
 
     Args:
-        values: (N, M).
-        fractional: (N, 3) positions in units of the lattice vectors.
+        values: (1, N, M).
+        fractional: (1, N, 3) positions in units of the lattice vectors.
         points: of the mesh.
 
     Source: U. Essmann et al., J. Chem. Phys. 103, 8577 (1995); M. Deserno, C. Holm, J. Chem. Phys. 109, 7678 (1998).
     """
-    unit = torch.eye(3, dtype=values.dtype, device=values.device)
-    counts = torch.tensor(points, device=values.device)
-    spread: Any = MeshInterpolator(unit, counts, NODES, "P3M")
-    spread.compute_weights(fractional)
-    transformed: Tensor = torch.fft.rfftn(spread.points_to_mesh(values), dim=(1, 2, 3)).conj()
-    axes = [_frequencies(n, half=axis == 2).to(values) for axis, n in enumerate(points)]
-    first, second, third = (_correction(h, n) for h, n in zip(axes, points, strict=True))
-    corrected: Tensor = transformed * (first[:, None, None] * second[:, None] * third)
-    return corrected, torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+    def __init__(self, values: Tensor, fractional: Tensor, points: tuple[int, int, int]) -> None:
+        unit = torch.eye(3, dtype=values.dtype, device=values.device)
+        self._spread: Any = MeshInterpolator(unit, torch.tensor(points, device=values.device), NODES, "P3M")
+        self._spread.compute_weights(fractional[0])
+        self._values = values[0]
+        self._points = points
+        axes = [_frequencies(n, half=axis == 2).to(values) for axis, n in enumerate(points)]
+        first, second, third = (_correction(h, n) for h, n in zip(axes, points, strict=True))
+        self._correction = first[:, None, None] * second[:, None] * third
+        self.h = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+    def factors(self) -> Tensor:
+        """``sum_i m_i exp(i k . r_i)``, (1, M, n1, n2, n3/2 + 1) complex."""
+        transformed: Tensor = torch.fft.rfftn(self._spread.points_to_mesh(self._values), dim=(1, 2, 3))
+        corrected: Tensor = transformed.conj() * self._correction
+        return corrected.unsqueeze(0)
+
+    def energies(self, potential: Tensor) -> Tensor:
+        """``Re sum_k m_i potential exp(i k . r_i)`` of every atom, (1, N)."""
+        corrected = potential[0] * self._correction
+        there = torch.fft.irfftn(corrected, s=self._points, dim=(1, 2, 3), norm="forward")
+        acting: Tensor = self._spread.mesh_to_points(there)
+        return (acting * self._values).sum(1).unsqueeze(0)
 
 
 def _frequencies(n: int, half: bool) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Protocol
 
 import torch
 from scipy.special import erfcinv
@@ -113,13 +114,6 @@ def _ended(full: Tensor, lattice: Lattice, h: Tensor, zero: Tensor) -> Tensor:
     return torch.where(zero, -0.5 * half.square(), full * (1 - torch.exp(-k * half) * cosine))
 
 
-def whole_numbers(reach: tuple[int, int, int], like: Tensor) -> Tensor:
-    """(2 n1 + 1, 2 n2 + 1, n3 + 1, 3): half of a box, since k and -k are worth the same."""
-    first, second, third = reach
-    axes = [torch.arange(-first, first + 1), torch.arange(-second, second + 1), torch.arange(third + 1)]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).to(like)
-
-
 def moments(m: Multipoles, reciprocal: Tensor) -> Tensor:
     """Multipoles along the rows of reciprocal lattices, (N, M C): 1, 4 or 10 numbers for every kind.
 
@@ -152,25 +146,60 @@ def combine(factors: Tensor, h: Tensor) -> Tensor:
     return total
 
 
-def explicit(values: Tensor, fractional: Tensor, reach: tuple[int, int, int]) -> Tensor:
-    """``sum_i m_i exp(i k . r_i)`` term by term, (S, M, H1, H2, H3) complex, as a product of matrices.
+def potentials(found: Tensor, h: Tensor, n_kinds: int) -> Tensor:
+    """What acts on the numbers of :func:`moments`, (S, M C, H1, H2, H3): 1, i k and -k k times ``found`` of each kind.
 
-    Phases are products of those along the three directions: two of them make one matrix, the third and the m the other.
+    Args:
+        found: (S, C, H1, H2, H3).
+        h: (H1, H2, H3, 3).
+        n_kinds: of the numbers, M.
+    """
+    parts = [found]
+    if n_kinds > 1:
+        parts += [1j * h[..., x] * found for x in range(3)]
+    if n_kinds > 4:
+        parts += [-h[..., x] * h[..., y] * found for x, y in PAIRS]
+    return torch.cat(parts, dim=1)
+
+
+class Explicit:
+    """Sums over atoms and reciprocal vectors term by term, as products of matrices.
+
+    Phases are products of those along the three directions: two of them make one matrix, the third and what is summed
+    the other.
 
     Args:
         values: (S, N, M), zero where a structure has fewer than N atoms.
         fractional: (S, N, 3) positions in units of the lattice vectors.
         reach: largest whole numbers of the three directions.
     """
-    first, second, third = (
-        _phases(fractional[..., axis], torch.arange(0 if axis == 2 else -n, n + 1)) for axis, n in enumerate(reach)
-    )
-    plane = (first.unsqueeze(3) * second.unsqueeze(2)).flatten(2)
-    column = (values.unsqueeze(3) * third.unsqueeze(2)).flatten(2)
-    product = plane.mT @ column
-    n_structures, _, n_moments = values.shape
-    shape = (n_structures, first.shape[2], second.shape[2], n_moments, third.shape[2])
-    return product.view(shape).permute(0, 3, 1, 2, 4)
+
+    def __init__(self, values: Tensor, fractional: Tensor, reach: tuple[int, int, int]) -> None:
+        first, second, third = (
+            _phases(fractional[..., axis], torch.arange(0 if axis == 2 else -n, n + 1)) for axis, n in enumerate(reach)
+        )
+        self.h = _whole_numbers(reach, values)
+        self.repeats = torch.where(self.h[..., 2] == 0, 1.0, 2.0)
+        self._plane = (first.unsqueeze(3) * second.unsqueeze(2)).flatten(2)
+        self._column = (values.unsqueeze(3) * third.unsqueeze(2)).flatten(2)
+        self._shape = (len(values), first.shape[2], second.shape[2], values.shape[2], third.shape[2])
+
+    def factors(self) -> Tensor:
+        """``sum_i m_i exp(i k . r_i)``, (S, M, H1, H2, H3) complex."""
+        return (self._plane.mT @ self._column).view(self._shape).permute(0, 3, 1, 2, 4)
+
+    def energies(self, potential: Tensor) -> Tensor:
+        """``Re sum_k m_i potential exp(i k . r_i)`` of every atom, (S, N), from (S, M, H1, H2, H3)."""
+        flat = (potential * self.repeats).permute(0, 2, 3, 1, 4).reshape(len(potential), self._plane.shape[2], -1)
+        acting = self._plane @ flat
+        return (acting.real * self._column.real - acting.imag * self._column.imag).sum(2)
+
+
+def _whole_numbers(reach: tuple[int, int, int], like: Tensor) -> Tensor:
+    """(2 n1 + 1, 2 n2 + 1, n3 + 1, 3): half of a box, since k and -k are worth the same."""
+    first, second, third = reach
+    axes = [torch.arange(-first, first + 1), torch.arange(-second, second + 1), torch.arange(third + 1)]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).to(like)
 
 
 def _phases(along: Tensor, h: Tensor) -> Tensor:
@@ -179,15 +208,25 @@ def _phases(along: Tensor, h: Tensor) -> Tensor:
     return torch.complex(torch.cos(angle), torch.sin(angle))
 
 
-def energies(factors: Tensor, lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
-    """Energies over e^2 / (4 pi eps0), each atom with itself included, (S,) in e^2/Å.
+class Sum(Protocol):
+    """A way to sum over the atoms of structures at reciprocal vectors, and back."""
+
+    h: Tensor
+
+    def factors(self) -> Tensor: ...
+    def energies(self, potential: Tensor) -> Tensor: ...
+
+
+def energies(sum_: Sum, lattice: Lattice, gaussians: Gaussians, n_kinds: int) -> Tensor:
+    """Energies of atoms over e^2 / (4 pi eps0), each with itself included, (S, N) in e^2/Å.
 
     Args:
-        factors: (S, M, C, H1, H2, H3) of the vectors h in half a box; the last of H3 may be any.
+        sum_: over the atoms of the structures.
         lattice: of the structures.
         gaussians: their width, and what may be neglected.
-        h: (H1, H2, H3, 3).
+        n_kinds: C, of charges.
     """
-    weight = weights(lattice, gaussians, h) * torch.where(h[..., 2] == 0, 1.0, 2.0)
-    found = combine(factors, h)
-    return (weight.unsqueeze(1) * (found.real.square() + found.imag.square())).sum((1, 2, 3, 4))
+    found = sum_.factors()
+    split = found.reshape(len(found), -1, n_kinds, *found.shape[2:])
+    weighted = weights(lattice, gaussians, sum_.h).unsqueeze(1) * combine(split, sum_.h).conj()
+    return sum_.energies(potentials(weighted, sum_.h, split.shape[1]))

@@ -37,22 +37,26 @@ class Points:
     counts: Sequence[int]
     n_kinds: int
 
-    def select(self, structures: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Values and positions of some structures, (structures, most atoms, ..): zero where one has fewer."""
+    def places(self, structures: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Atoms of some structures (structures, most atoms), and which of these there are."""
         most = max(self.counts[s] for s in structures)
         starts = [0, *torch.tensor(self.counts).cumsum(0).tolist()]
-        rows = [torch.arange(most) + starts[s] for s in structures]
         there = torch.stack([torch.arange(most) < self.counts[s] for s in structures])
-        index = torch.where(there, torch.stack(rows), 0).to(self.values.device)
+        rows = torch.stack([torch.arange(most) + starts[s] for s in structures])
+        device = self.values.device
+        return torch.where(there, rows, 0).to(device), there.to(device)
+
+    def select(self, index: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and positions of (structures, most atoms, ..), the values zero where there is no atom."""
+        if len(self.counts) == 1:
+            return self.values.unsqueeze(0), self.fractional.unsqueeze(0)
         flat = index.flatten()
         values, fractional = (x.index_select(0, flat).view(*index.shape, -1) for x in (self.values, self.fractional))
-        if bool(there.all()):
-            return values, fractional
-        return torch.where(there.to(values.device).unsqueeze(2), values, 0.0), fractional
+        return torch.where(there.unsqueeze(2), values, 0.0), fractional
 
 
 def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str) -> Tensor:
-    """Energies over e^2 / (4 pi eps0), each atom with itself included: (structures,) in e^2/Å.
+    """Energies of atoms over e^2 / (4 pi eps0), each with itself included: (N,) in e^2/Å.
 
     Args:
         points: the atoms.
@@ -68,24 +72,21 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
     meshed = [method == "mesh" or (method == "auto" and cost > MESH_FROM) for cost in work]
     groups = [[k] for k, use in enumerate(meshed) if use]
     groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
-    found = []
+    total = points.values.new_zeros(len(points.values))
     for group in groups:
         some = lattice.select(torch.tensor(group, device=lattice.cell.device))
-        values, fractional = points.select(group)
+        index, there = points.places(group)
+        values, fractional = points.select(index, there)
+        sum_: reciprocal.Sum
         if meshed[group[0]]:
-            shape = mesh.shape(some, gaussians)
-            factors, h = mesh.factors(values[0], fractional[0], shape)
-            factors = factors.unsqueeze(0)
+            sum_ = mesh.Mesh(values, fractional, mesh.shape(some, gaussians))
         else:
             reach = _common(boxes[k] for k in group)
             _require_feasible(reach, values, gaussians)
-            factors, h = reciprocal.explicit(values, fractional, reach), reciprocal.whole_numbers(reach, values)
-        split = factors.reshape(len(group), -1, points.n_kinds, *factors.shape[2:])
-        found.append(reciprocal.energies(split, some, gaussians, h))
-    if len(groups) == 1:
-        return found[0]
-    order = torch.tensor([k for group in groups for k in group], device=lattice.cell.device)
-    return found[0].new_zeros(len(boxes)).index_add(0, order, torch.cat(found))
+            sum_ = reciprocal.Explicit(values, fractional, reach)
+        found = reciprocal.energies(sum_, some, gaussians, points.n_kinds)
+        total = total.index_add(0, index[there], found[there])
+    return total
 
 
 @dataclass(frozen=True)
