@@ -1,0 +1,161 @@
+"""Infrared and Raman spectra of a molecule from molecular dynamics.
+
+The power spectrum of a fluctuating quantity is the Fourier transform of its autocorrelation (Wiener and Khinchin). For
+the time derivatives of dipole and polarizability,
+
+    infrared: A(v) = N_A / (12 eps0 c^2) / (k T) * S[d dipole/dt](v)
+    Raman: R(v) = 1 / (k T) * (45 S[d a/dt](v) + 7 * 3/2 * S[d b/dt](v)),  a = tr alpha / 3,  b = alpha - a 1,
+
+with S summed over components, one-sided, per wavenumber. In a harmonic molecule ``<(dQ/dt)^2> = k T`` for every normal
+coordinate Q, so that the area of a band is the intensity of its line, ``N_A / (12 eps0 c^2) |d dipole/dQ|^2`` in
+km/mol, or its Raman activity ``45 a'^2 + 7 gamma'^2`` in Å^4/amu, as quantum chemistry programs print them.
+
+Source: the classical autocorrelation with the harmonic quantum correction ``h v / (k T) / (1 - exp(-h v / k T))``,
+which makes the prefactor ``v (1 - exp(-h v / k T))`` of Fermi's golden rule the v^2 of the derivatives: R. Ramírez, T.
+López-Ciudad, P. Kumar and D. Marx, J. Chem. Phys. 121, 3973 (2004); activities: P. L. Polavarapu, J. Phys. Chem. 94,
+8106 (1990); both together: M. Thomas et al., Phys. Chem. Chem. Phys. 15, 6608 (2013).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ase
+import numpy as np
+import numpy.typing as npt
+from ase import units
+from scipy import constants
+from scipy.signal import find_peaks, welch
+from scipy.spatial.transform import Rotation
+
+from carten.errors import DataError, ModelError
+from carten.properties.potential import Potential
+from carten.workflows.predict import predict
+
+Floats = npt.NDArray[np.float64]
+
+INFRARED = constants.N_A * constants.e**2 / (12 * constants.epsilon_0 * constants.c**2 * constants.atomic_mass) / 1e3
+"""km/mol of a line with ``|d dipole/dQ|^2`` of 1 e^2/amu."""
+LIGHT = 100.0 * constants.c / units.second
+"""cm in ASE's unit of time, Å sqrt(amu/eV)."""
+_BINS = 1.5  # equivalent noise bandwidth of the Hann window
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Bands from dynamics.
+
+    Args:
+        wavenumbers: (n,) cm^-1.
+        infrared: (n,) km/mol per cm^-1.
+        raman: (n,) Å^4/amu per cm^-1, if the model has polarizabilities.
+        temperature: K.
+    """
+
+    wavenumbers: Floats
+    infrared: Floats
+    raman: Floats | None
+    temperature: float
+
+
+def spectrum(
+    model: Potential,
+    frames: Sequence[ase.Atoms],
+    timestep: float | None = None,
+    temperature: float | None = None,
+    resolution: float = 10.0,
+) -> Spectrum:
+    """The spectra of a trajectory, rotation removed: every frame is turned onto the first.
+
+    Args:
+        model: predicts ``dipole``, and perhaps ``polarizability``.
+        frames: of one molecule at equal intervals, as ``carten md`` writes them.
+        timestep: between frames in fs; from their ``time_ps`` by default.
+        temperature: in K; from their momenta by default.
+        resolution: cm^-1.
+
+    Raises:
+        ModelError: the model has no dipole.
+        DataError: time or temperature are unknown, or the frames are too few for the resolution.
+    """
+    names = [name for name in ("dipole", "polarizability") if name in model.properties]
+    if "dipole" not in names:
+        raise ModelError("an infrared spectrum needs a model that predicts dipole: train it, or an electric_field")
+    interval = _interval(frames) if timestep is None else timestep
+    kelvin = _temperature(frames) if temperature is None else temperature
+    found = list(predict(model, [_turned(atoms, frames[0]) for atoms in frames], names))
+    dipoles = np.array([values["dipole"] for values in found])
+    wavenumbers, absorbed = infrared(dipoles, interval, kelvin, resolution)
+    if "polarizability" not in names:
+        return Spectrum(wavenumbers, absorbed, None, kelvin)
+    polarizabilities = np.array([values["polarizability"] for values in found])
+    return Spectrum(wavenumbers, absorbed, raman(polarizabilities, interval, kelvin, resolution)[1], kelvin)
+
+
+def infrared(dipoles: Floats, timestep: float, temperature: float, resolution: float) -> tuple[Floats, Floats]:
+    """Wavenumbers in cm^-1 and absorption in km/mol per cm^-1 from dipoles (T, 3) in e Å at steps in fs."""
+    wavenumbers, power = _power(dipoles, timestep, resolution)
+    return wavenumbers, INFRARED / (units.kB * temperature) * power
+
+
+def raman(polarizabilities: Floats, timestep: float, temperature: float, resolution: float) -> tuple[Floats, Floats]:
+    """Wavenumbers in cm^-1 and activity in Å^4/amu per cm^-1 from polarizabilities (T, 3, 3) in Å^3 at steps in fs."""
+    mean = np.trace(polarizabilities, axis1=1, axis2=2) / 3.0
+    rest = polarizabilities - mean[:, None, None] * np.eye(3)
+    wavenumbers, isotropic = _power(mean[:, None], timestep, resolution)
+    _, anisotropic = _power(rest.reshape(len(rest), 9), timestep, resolution)
+    return wavenumbers, (45.0 * isotropic + 10.5 * anisotropic) / (units.kB * temperature)
+
+
+def nearest_peaks(wavenumbers: Floats, curve: Floats, where: Floats, width: float = 60.0) -> Floats:
+    """Position of the highest maximum of a curve within ``width`` cm^-1 of each line; NaN where there is none."""
+    peaks, _ = find_peaks(curve)
+    found = np.full(len(where), np.nan)
+    for k, line in enumerate(where):
+        near = peaks[np.abs(wavenumbers[peaks] - line) <= width]
+        if len(near):
+            found[k] = wavenumbers[near[np.argmax(curve[near])]]
+    return found
+
+
+def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, Floats]:
+    """Power spectrum of the time derivatives of (T, components), summed over components, per cm^-1, in ASE's units."""
+    step = timestep * units.fs
+    length = math.ceil(_BINS / (resolution * LIGHT * step))
+    if length > len(values):
+        needed, there = (count * timestep / 1000.0 for count in (length, len(values)))
+        raise DataError(
+            f"a resolution of {resolution:g} cm^-1 needs {needed:.3g} ps, found {there:.3g} ps: run longer dynamics, "
+            "or ask for less"
+        )
+    frequencies, power = welch(values, fs=1.0 / step, window="hann", nperseg=length, axis=0)
+    derivative = (2.0 * np.pi * frequencies) ** 2 * power.sum(axis=1)
+    return frequencies / LIGHT, derivative * LIGHT
+
+
+def _turned(atoms: ase.Atoms, reference: ase.Atoms) -> ase.Atoms:
+    """A copy turned so that its distance from the reference, weighted with the masses, is smallest."""
+    there = reference.positions - reference.get_center_of_mass()
+    here = atoms.positions - atoms.get_center_of_mass()
+    turn, _ = Rotation.align_vectors(there, here, weights=atoms.get_masses())
+    turned: ase.Atoms = atoms.copy()
+    turned.positions = turn.apply(here)
+    return turned
+
+
+def _interval(frames: Sequence[ase.Atoms]) -> float:
+    times = np.array([atoms.info.get("time_ps", np.nan) for atoms in frames], dtype=np.float64)
+    steps = 1000.0 * np.diff(times)
+    if not len(steps) or not np.isfinite(steps).all() or np.ptp(steps) > 1e-3 * steps.mean():
+        raise DataError("frames carry no time_ps at equal intervals: give the time between frames (--timestep)")
+    return float(steps.mean())
+
+
+def _temperature(frames: Sequence[ase.Atoms]) -> float:
+    """Mean kinetic temperature; three degrees of freedom are those of the centre of mass."""
+    kinetic = float(np.mean([atoms.get_kinetic_energy() for atoms in frames]))
+    if kinetic <= 0.0:
+        raise DataError("frames carry no momenta: give the temperature (--temperature)")
+    return 2.0 * kinetic / ((3 * len(frames[0]) - 3) * units.kB)
