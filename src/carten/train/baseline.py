@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from carten.data.labels import Frame
 from carten.data.statistics import Statistics, interaction_energies
 from carten.math.symmetry import decompose
 from carten.properties.heads import Head
 from carten.properties.potential import Potential
-from carten.properties.spec import Property
+from carten.properties.spec import Multipole, Property
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,11 +60,21 @@ def by_level(frames: Sequence[Frame], name: str | None, n_levels: int) -> list[l
 def set_readout_baselines(model: Potential, properties: Sequence[Property], frames: Sequence[Frame]) -> None:
     """Directly read properties are ``mean + scale * readout``: invariant part of the mean label, rms of the rest.
 
-    Labels of atoms have a mean for each element; extensive labels of structures are taken per atom.
+    Labels of atoms have a mean for each element; extensive labels of structures are taken per atom. Charges and dipoles
+    of atoms without labels of their own get the scales that make multipoles as large as the labels of these.
     """
+    labelled = {row.name for row in properties}
     for row in properties:
+        used = [frame for frame in frames if row.name in frame.labels]
         if row.name in model.heads and isinstance(head := model.heads[row.name], Head):
-            _set_baseline(head, row, [frame for frame in frames if row.name in frame.labels], model.elements)
+            _set_baseline(head, row, used, model.elements)
+        if isinstance(route := row.routes[0], Multipole):
+            names = [name for name in (route.charges, route.dipoles) if name and name not in labelled]
+            sources = {name: model.heads[name] for name in names}
+            scale, length = _rms([_per_row(row, frame) for frame in used]), _radius(used)
+            for name, source in sources.items():
+                power = row.rank if name == route.charges else row.rank - 1
+                _fill(source, scale / length**power)
 
 
 def _set_baseline(head: Head, row: Property, frames: Sequence[Frame], elements: Sequence[int]) -> None:
@@ -77,8 +88,21 @@ def _set_baseline(head: Head, row: Property, frames: Sequence[Frame], elements: 
             continue
         head.shift[index :: len(elements)] = torch.from_numpy(mean[0])
         residual[chosen] = values[chosen] - mean[1]
-    rms = float(np.sqrt(np.mean(residual**2)))
-    head.scale.fill_(rms if rms > 0.0 else 1.0)
+    _fill(head, _rms([residual]))
+
+
+def _fill(head: nn.Module, scale: float) -> None:
+    if isinstance(head, Head):
+        head.scale.fill_(scale if scale > 0.0 else 1.0)
+
+
+def _rms(values: Sequence[Floats]) -> float:
+    return float(np.sqrt(np.mean(np.concatenate(values) ** 2)))
+
+
+def _radius(frames: Sequence[Frame]) -> float:
+    """Root mean square distance of atoms from the middle of their structure along an axis, Å."""
+    return _rms([frame.positions - frame.positions.mean(axis=0) for frame in frames]) or 1.0
 
 
 def _per_row(row: Property, frame: Frame) -> Floats:

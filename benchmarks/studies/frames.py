@@ -1,0 +1,71 @@
+"""From published files to the frames of a study; each function returns frames by the name of the file they go to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import ase
+import numpy as np
+
+from benchmarks.studies.study import Study
+from carten.data.dataset import split
+from carten.data.read import read_structures
+
+Frames = list[ase.Atoms]
+SEED = 0
+
+
+def labelled(study: Study, data: Path) -> dict[str, Frames]:
+    """Train, validation and test parts of the files as they are."""
+    frames = _read([data / file for file in study.files])
+    if isinstance(study.test, int):
+        train, validation, test = split(len(frames), [study.validation, study.test], SEED)
+        held_out = [frames[k] for k in test]
+    else:
+        train, validation = split(len(frames), [study.validation], SEED)
+        held_out = _read([data / file for file in study.test])
+    chosen = {"train": train, "validation": validation}
+    return {name: [frames[k] for k in part] for name, part in chosen.items()} | {"test": held_out}
+
+
+def two_levels(study: Study, data: Path) -> dict[str, Frames]:
+    """50 frames with both labels, the validation part with expensive ones, and all the rest with cheap ones alone."""
+    parts = labelled(study, data)
+    expensive = [_at_level(atoms, "") for atoms in parts["train"][::19][:50]]
+    cheap = [_at_level(atoms, "old_") for atoms in parts["train"] + parts["validation"]]
+    return {
+        "train": expensive,
+        "cheap": cheap,
+        "validation": [_at_level(atoms, "") for atoms in parts["validation"]],
+        "test": [_at_level(atoms, "") for atoms in parts["test"]],
+    }
+
+
+def with_hessians(study: Study, data: Path) -> dict[str, Frames]:
+    """Frames with the Hessians that lie in an archive beside the file."""
+    archive = np.load(data / study.files[0].replace("train.extxyz", "hessians.npz"))
+    parts = labelled(study, data)
+    for atoms in (atoms for part in parts.values() for atoms in part):
+        atoms.info["hessian"] = archive[f"h{atoms.info['hessian_index']}"].ravel()
+    return parts
+
+
+PREPARE: Mapping[str, Callable[[Study, Path], dict[str, Frames]]] = {
+    "labelled": labelled,
+    "two_levels": two_levels,
+    "with_hessians": with_hessians,
+}
+
+
+def _read(files: list[Path]) -> Frames:
+    return [atoms for _, atoms in read_structures(files)]
+
+
+def _at_level(atoms: ase.Atoms, prefix: str) -> ase.Atoms:
+    """A structure with the energy and forces of one level under plain names."""
+    found = {**atoms.info, **atoms.arrays, **atoms.calc.results}
+    new = ase.Atoms(atoms.numbers, atoms.positions)
+    new.info.update(energy=found[f"{prefix}energy"], fidelity="md17" if prefix else "pbe")
+    new.arrays["forces"] = np.array(found[f"{prefix}forces"])
+    return new

@@ -1,0 +1,51 @@
+"""What untrained models predict has the size of the labels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from carten.data.labels import Label, read_frames
+from carten.data.neighbours import graph
+from carten.datasets import path
+from carten.model.config import NetworkConfig
+from carten.model.graph import batch
+from carten.properties.potential import Potential
+from carten.properties.spec import Multipole, property_table
+from carten.train.baseline import set_readout_baselines
+
+
+@pytest.fixture(scope="module")
+def frames():
+    label = Label(property_table()["dipole"])
+    return [frame for frame in read_frames(path("ethanol_xtb_test"), [label]) if len(frame) == 9]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_multipole_has_the_size_of_the_labels(frames, seed):
+    row = replace(property_table()["dipole"], routes=(Multipole(),))
+    model = Potential(NetworkConfig(n_channels=8, n_layers=1), [1, 6, 8], [row], seed=seed)
+    set_readout_baselines(model, [row], frames)
+    labels = np.sqrt(np.mean([frame.labels["dipole"] ** 2 for frame in frames]))
+    assert labels / 100 < _size(model, frames) < labels
+    radius = np.sqrt(np.mean([(frame.positions - frame.positions.mean(axis=0)) ** 2 for frame in frames]))
+    assert float(model.heads["atomic_dipoles"].scale) == pytest.approx(labels / 9)
+    assert float(model.heads["charges"].scale) == pytest.approx(labels / 9 / radius)
+
+
+def test_labelled_charges_keep_their_own_scale(frames):
+    dipole = replace(property_table()["dipole"], routes=(Multipole(),))
+    charges = property_table()["charges"]
+    labelled = [replace(frame, labels={**frame.labels, "charges": np.linspace(-1.0, 1.0, 9)}) for frame in frames]
+    model = Potential(NetworkConfig(n_channels=8, n_layers=1), [1, 6, 8], [dipole, charges])
+    set_readout_baselines(model, [charges], labelled)
+    alone = float(model.heads["charges"].scale)
+    set_readout_baselines(model, [charges, dipole], labelled)
+    assert float(model.heads["charges"].scale) == alone
+    assert float(model.heads["atomic_dipoles"].scale) != 1.0
+
+
+def _size(model, frames):
+    structures = batch([graph(frame, model.cutoff, dtype=torch.float32) for frame in frames])
+    return float(model(structures, ["dipole"])["dipole"].detach().square().mean().sqrt())
