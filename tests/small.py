@@ -20,10 +20,11 @@ def small_model(
     dtype: torch.dtype = torch.float64,
     inputs: tuple[Input, ...] = (),
     terms: tuple[TermConfig, ...] = (),
+    seed: int = 3,
 ) -> Potential:
     rows = [property_table()[name] for name in properties]
     config = NetworkConfig.model_validate(NETWORK | {"radial": {"hidden": (8,)}})
-    return Potential(config, elements, rows, seed=3, inputs=inputs, terms=terms).to(dtype).freeze()
+    return Potential(config, elements, rows, seed=seed, inputs=inputs, terms=terms).to(dtype).freeze()
 
 
 def ethanol() -> Atoms:

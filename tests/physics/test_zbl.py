@@ -7,8 +7,10 @@ from ase import Atoms
 from ase.data import covalent_radii
 
 import contract
+from carten.data.neighbours import graph
 from carten.errors import ModelError
-from carten.physics.zbl import ZblConfig, repulsion
+from carten.physics.term import View
+from carten.physics.zbl import CORE, ZblConfig, held, repulsion
 from small import small_model
 
 
@@ -38,9 +40,8 @@ def test_bare_nuclei_at_no_distance():
 
 
 def added(term: ZblConfig, symbols: str, distance: float) -> float:
-    atoms = Atoms(symbols, positions=[[0, 0, 0], [0, 0, distance]])
-    energies = [contract.results(small_model(terms=t), atoms, names=["energy"])["energy"] for t in ((term,), ())]
-    return float(energies[0][0] - energies[1][0])
+    seen = graph(Atoms(symbols, positions=[[0, 0, 0], [0, 0, distance]]), 4.0)
+    return float(small_model(terms=(term,)).terms[0](View(seen, seen.edge_vectors())).sum())
 
 
 @pytest.mark.parametrize("symbols", ["HH", "CH", "CO"])
@@ -71,3 +72,34 @@ def test_what_it_cannot_do(term, elements, expected):
 def test_terms_need_an_energy():
     with pytest.raises(ModelError, match=r"terms \(zbl\) add to the energy, which the model does not have"):
         small_model(properties=("charges",), terms=(ZblConfig(),))
+
+
+def test_the_network_sees_no_shorter_pairs_than_cores_allow():
+    """The map is the distance itself outside, constant inside, smooth and increasing between."""
+    x = torch.linspace(0.3, 1.2, 9001, dtype=torch.float64)
+    low, high = CORE
+    y = held(x, low, high)
+    assert torch.equal(y[x > high], x[x > high])
+    assert (y[x < low] == (low + high) / 2).all()
+    slopes = [y]
+    for _ in range(3):
+        slopes.append((slopes[-1][1:] - slopes[-1][:-1]) / 1e-4)
+    assert float(slopes[1].min()) > -1e-9 and float(slopes[1].max()) < 1 + 1e-9
+    jumps = (slopes[2][1:] - slopes[2][:-1]).abs().max()
+    assert float(jumps) < 100 * 1e-4 * 10, "the curvature is continuous"
+
+
+PAIRS = [(1, 1), (1, 6), (6, 8), (8, 8), (14, 79), (74, 74), (3, 55)]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("seed", range(3))
+def test_cores_repel_whatever_the_weights(pair, seed):
+    """Random weights, scaled up until the network alone is hundreds of eV: the shape of the curve is that of nuclei."""
+    model = small_model(tuple(sorted(set(pair))), ("energy", "forces"), terms=(ZblConfig(cutoff=1.5),), seed=seed)
+    model.heads["energies"].scale.fill_(1000.0)
+    end = CORE[0] * min(1.5, float(sum(covalent_radii[list(pair)])))
+    dimers = [Atoms(pair, positions=[[0, 0, 0], [0, 0, r]]) for r in np.arange(0.3, end, 0.02)]
+    found = contract.results(model, *dimers, names=["energy", "forces"])
+    assert (np.diff(found["energy"]) < 0).all(), "the energy falls as the atoms part"
+    assert (found["forces"][1::2, 2] > 0).all(), "the second atom is pushed up"

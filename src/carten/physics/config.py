@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from carten.physics.dispersion import D3Config, D4Config
 from carten.physics.term import TermConfig
 from carten.physics.zbl import ZblConfig
 
-AnyTerm = ZblConfig
+AnyTerm = Annotated[ZblConfig | D3Config | D4Config, Field(discriminator="kind")]
 """One entry under ``terms``, told from others by its ``kind``."""
 
 

@@ -60,8 +60,12 @@ class Term(Precise):
     """Evaluates the energies of one term; its float64 buffers stay float64 whatever the dtype of the model."""
 
     def forward(self, view: View) -> Tensor:
-        """(N,) float64, eV: what the term adds to the energy of each atom; add up to its energy of each structure."""
+        """(N,) float64, eV: what the term adds to the energy of each atom; they add up to that of a structure."""
         raise NotImplementedError
+
+    def seen(self, vectors: Tensor, graph: Graph) -> Tensor:
+        """(E, 3) the edge vectors as the network sees them where a term takes over from it; unchanged by default."""
+        return vectors
 
 
 class TermConfig(BaseModel, ABC):

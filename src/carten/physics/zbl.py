@@ -11,6 +11,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.math.radial import polynomial_envelope
+from carten.model.graph import Graph
 from carten.physics.constants import COULOMB
 from carten.physics.term import Host, Term, TermConfig, View
 
@@ -21,12 +22,19 @@ LENGTH = 0.46850
 :data:`POWER` of the nuclear charges: the universal screening length ``0.46850 / (Z_i^0.23 + Z_j^0.23)``."""
 POWER = 0.23
 SMOOTHNESS = 6
+CORE = (0.6, 0.85)
+"""Fractions of the sum of covalent radii: the network sees pairs below the first as if they did not come closer any
+more, pairs above the second as they are. Bonds are longer: N2 0.77, CO 0.79, tungsten 0.85, all others more."""
 LAST_RADIUS = 96
 """The heaviest element whose covalent radius is known (Cordero et al., Dalton Trans. 2008, 2832, as ASE lists them)."""
 
 
 class ZblConfig(TermConfig):
-    """Repulsion of screened nuclei (Ziegler, Biersack, Littmark), brought smoothly to zero."""
+    """Repulsion of screened nuclei (Ziegler, Biersack, Littmark), brought smoothly to zero.
+
+    Inside the cores of atoms it takes over from the network, which knows nothing of distances that never occurred in
+    training: whatever the weights, two atoms closer than 0.6 times the sum of their covalent radii repel.
+    """
 
     kind: Literal["zbl"] = "zbl"
     cutoff: Annotated[float, Field(gt=0)] | None = None
@@ -41,26 +49,29 @@ class ZblConfig(TermConfig):
         Raises:
             ModelError: an element has no covalent radius, or a pair would repel beyond the cutoff of the model.
         """
-        reach = _reach(self.cutoff, host.elements)
+        reach, core = _reach(self.cutoff, host.elements)
         if float(reach.max()) > host.network.cutoff:
             raise ModelError(
                 f"zbl: nuclei would repel up to {float(reach.max()):.2f} Å, the model sees pairs up to "
                 f"{host.network.cutoff:g} Å: set a smaller cutoff of zbl, or a larger model.cutoff"
             )
-        return Zbl(reach)
+        return Zbl(reach, core)
 
 
-def _reach(cutoff: float | None, elements: tuple[int, ...]) -> Tensor:
-    """(119, 119) float64: distance in Å up to which two elements repel; 0 where one is not of the model."""
-    reach = torch.zeros(len(covalent_radii), len(covalent_radii), dtype=torch.float64)
-    radii = torch.tensor(covalent_radii, dtype=torch.float64)
-    known = torch.tensor(elements)
+def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Up to where pairs repel, 0 where one is not of the model, and their size, the sum of covalent radii if that is less.
+
+    Both (119, 119) float64 by atomic numbers, in Å.
+    """
     if cutoff is None and (missing := [z for z in elements if z > LAST_RADIUS]):
         names = ", ".join(chemical_symbols[z] for z in missing)
         raise ModelError(f"zbl: no covalent radius of {names} is known: give zbl a cutoff")
-    pairs = radii[:, None] + radii if cutoff is None else torch.full_like(reach, cutoff)
-    reach[known[:, None], known] = pairs[known[:, None], known]
-    return reach
+    radii = torch.tensor(covalent_radii, dtype=torch.float64)
+    sums = radii[:, None] + radii
+    ends = sums if cutoff is None else torch.full_like(sums, cutoff)
+    known = torch.zeros_like(sums)
+    known[torch.tensor(elements)[:, None], torch.tensor(elements)] = 1.0
+    return known * ends, torch.minimum(sums, ends)
 
 
 class Zbl(Term):
@@ -71,15 +82,18 @@ class Zbl(Term):
 
     Args:
         reach: (119, 119) the distances r_ij in Å by atomic numbers.
+        size: (119, 119) of pairs in Å, see :data:`CORE`.
 
     Source: J. F. Ziegler, J. P. Biersack, U. Littmark, The Stopping and Range of Ions in Matter, Pergamon (1985).
     """
 
     reach: Tensor
+    size: Tensor
 
-    def __init__(self, reach: Tensor) -> None:
+    def __init__(self, reach: Tensor, size: Tensor) -> None:
         super().__init__()
         self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("size", size, persistent=False)
 
     def forward(self, view: View) -> Tensor:
         """(N,) eV."""
@@ -91,6 +105,26 @@ class Zbl(Term):
         r = view.vectors.index_select(0, near).to(torch.float64).norm(dim=1)
         pairs = repulsion(r, numbers[centre], numbers[neighbour]) * polynomial_envelope(r / ends, 1.0, SMOOTHNESS)
         return pairs.new_zeros(len(numbers)).index_add(0, centre, 0.5 * pairs)
+
+    def seen(self, vectors: Tensor, graph: Graph) -> Tensor:
+        """(E, 3) edge vectors that are no shorter than the cores allow."""
+        centre, neighbour = graph.edge_index
+        sizes = self.size[graph.numbers[centre], graph.numbers[neighbour]].to(vectors.dtype)
+        near = (vectors.detach().norm(dim=1) < CORE[1] * sizes).nonzero().squeeze(1)
+        close, sizes = vectors.index_select(0, near), sizes[near]
+        r = close.norm(dim=1)
+        factor = held(r / sizes, *CORE) * sizes / r
+        return vectors.index_copy(0, near, close * factor[:, None])
+
+
+def held(x: Tensor, low: float, high: float) -> Tensor:
+    """Unchanged above ``high``, ``(low + high) / 2`` below ``low``, between them a function with three continuous derivatives.
+
+    Its slope is the smooth step ``6 t^5 - 15 t^4 + 10 t^3`` with ``t = (x - low) / (high - low)``.
+    """
+    t = ((x - low) / (high - low)).clamp(0.0, 1.0)
+    inside = high - (high - low) * (0.5 - t**4 * (t * (t - 3.0) + 2.5))
+    return torch.where(x < high, inside, x)
 
 
 def repulsion(r: Tensor, one: Tensor, other: Tensor) -> Tensor:

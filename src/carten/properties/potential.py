@@ -18,7 +18,7 @@ from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
 from carten.model.parameters import Features
 from carten.ops.space import SCALAR, Part, Space
-from carten.physics.term import Host, TermConfig, View
+from carten.physics.term import Host, Term, TermConfig, View
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation, per_structure
 from carten.properties.heads import Head, Kind, parts_of
@@ -160,7 +160,10 @@ class Potential(nn.Module):
         if self.network.inputs is not None:
             told = self.network.inputs(at.graph.inputs, graph.structure, element)
         exact = any(already for _, already in plan.sources)
-        layers = self.network(at.vectors.to(self.dtype), graph.edge_index, element, told, exact)
+        vectors = at.vectors
+        for term in self.terms:
+            vectors = term.seen(vectors, graph) if isinstance(term, Term) else vectors
+        layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, exact)
         kind = element
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]

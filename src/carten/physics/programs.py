@@ -1,0 +1,177 @@
+"""Energy terms from programs that give energies and gradients, but take no part in automatic differentiation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from carten.errors import ModelError
+from carten.model.graph import Graph
+from carten.physics.term import Term, View
+
+Array = npt.NDArray[Any]
+
+STEP = 1e-4
+"""Å, of the central differences of gradients that second derivatives are made of: the error is STEP^2 / 6 times the
+fourth derivative of the energy, and round-off 1e-15 / STEP of the gradient; both below 1e-6 of the result."""
+CHARGE = "total_charge"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure as programs take it.
+
+    Args:
+        numbers: (N,) atomic numbers.
+        positions: (N, 3) Å.
+        cell: (3, 3) Å, complete: vectors along directions that are not periodic are made up.
+        pbc: (3,) bool.
+        charge: e.
+    """
+
+    numbers: Array
+    positions: Array
+    cell: Array
+    pbc: Array
+    charge: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program says of one structure.
+
+    Args:
+        energies: (N,) eV, of the atoms.
+        gradient: (N, 3) eV/Å, derivative of the energy of the structure in the positions.
+        strain: (3, 3) eV, its derivative in a strain of positions and periodic cell vectors.
+    """
+
+    energies: Array
+    gradient: Array
+    strain: Array
+
+
+class Program(Protocol):
+    """Something that knows the energy of structures."""
+
+    def __call__(self, structure: Structure) -> Answer: ...
+
+
+class ProgramTerm(Term):
+    """The energies that a program gives.
+
+    They can be differentiated twice: first derivatives are those of the program, second derivatives central differences
+    of these. The energy of one atom varies as an equal share of the energy of its structure does; energies of
+    structures are exact.
+
+    Args:
+        program: called for one structure after the other, on the CPU.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, view: View) -> Tensor:
+        """(N,) eV."""
+        graph = view.graph
+        charges = graph.inputs.get(CHARGE)
+        if charges is not None and charges.requires_grad:
+            raise ModelError(f"{type(self.program).__name__} has no derivative with respect to {CHARGE}")
+        energies: Tensor = _Energies.apply(graph.positions, graph.cell, _Calls(self.program, graph))  # type: ignore[no-untyped-call]
+        return energies
+
+
+class _Calls:
+    """A program applied to the structures of a graph at other positions and cells."""
+
+    def __init__(self, program: Program, graph: Graph) -> None:
+        self.program = program
+        self.structure = graph.structure
+        self.n_atoms = torch.bincount(graph.structure, minlength=graph.n_structures)
+        charges = graph.inputs.get(CHARGE, torch.zeros(graph.n_structures))
+        per_atom = np.split(_array(graph.numbers), np.cumsum(self.n_atoms.tolist())[:-1])
+        self._fixed = list(zip(per_atom, _array(graph.pbc), charges.tolist(), strict=True))
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies of atoms (N,), gradients in positions (N, 3) and cells (S, 3, 3), float64."""
+        places = np.split(_array(positions), np.cumsum(self.n_atoms.tolist())[:-1])
+        energies, gradients, cells = [], [], []
+        for (numbers, pbc, charge), place, vectors in zip(self._fixed, places, _array(cell), strict=True):
+            whole = _completed(vectors, pbc)
+            answer = self.program(Structure(numbers, place, whole, pbc, charge))
+            rest = np.linalg.solve(whole.T, answer.strain - place.T @ answer.gradient)
+            energies.append(answer.energies)
+            gradients.append(answer.gradient)
+            cells.append(np.where(pbc[:, None], rest, 0.0))
+        found = (np.concatenate(energies), np.concatenate(gradients), np.stack(cells))
+        return tuple(torch.as_tensor(value, dtype=torch.float64, device=positions.device) for value in found)  # type: ignore[return-value]
+
+
+def _array(tensor: Tensor) -> Array:
+    """On the CPU; numbers with a point in float64."""
+    tensor = tensor.detach().cpu()
+    return (tensor.to(torch.float64) if tensor.is_floating_point() else tensor).numpy()
+
+
+def _completed(cell: Array, pbc: Array) -> Array:
+    """Cell vectors, where directions are not periodic replaced by unit vectors orthogonal to the others."""
+    if pbc.all():
+        return cell
+    rows = cell * pbc[:, None]
+    normals = np.linalg.svd(rows)[2][int(pbc.sum()) :]
+    rows[~pbc] = normals
+    return rows
+
+
+class _Energies(torch.autograd.Function):
+    """Energies of atoms in positions and cells."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, cell: Tensor, calls: _Calls) -> Tensor:
+        energies, gradient, cells = calls(positions, cell)
+        ctx.save_for_backward(positions, cell, gradient, cells)
+        ctx.calls = calls
+        return energies
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        positions, cell, gradient, cells = ctx.saved_tensors
+        share = grads[0] / ctx.calls.n_atoms[ctx.calls.structure]
+        weight = share.new_zeros(len(cell)).index_add(0, ctx.calls.structure, share)
+        found = _Gradients.apply(positions, cell, weight, gradient, cells, ctx.calls)  # type: ignore[no-untyped-call]
+        return (*found, None)
+
+
+class _Gradients(torch.autograd.Function):
+    """Gradients of the energies of structures, each times a weight."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        positions, cell, weight, gradient, cells, calls = arguments
+        ctx.save_for_backward(positions, cell, weight, gradient, cells)
+        ctx.calls = calls
+        weighted = gradient * weight[calls.structure, None], cells * weight[:, None, None]
+        return weighted[0].to(positions.dtype), weighted[1].to(cell.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        positions, cell, weight, gradient, cells = ctx.saved_tensors
+        structure = ctx.calls.structure
+        along, cells_along = (grad.to(torch.float64) for grad in grads)
+        sums = (cells * cells_along).sum((1, 2)).index_add(0, structure, (gradient * along).sum(1))
+        length = cells_along.square().sum((1, 2)).index_add(0, structure, along.square().sum(1)).sqrt()
+        step = torch.where(length > 0, STEP / length, 0.0)
+        moves = along * step[structure, None], cells_along * step[:, None, None]
+        ends = [ctx.calls(positions + sign * moves[0], cell + sign * moves[1]) for sign in (1, -1)]
+        factor = torch.where(length > 0, weight / (2 * step), 0.0)
+        found = [(ahead - behind) for ahead, behind in zip(ends[0][1:], ends[1][1:], strict=True)]
+        of_positions, of_cells = found[0] * factor[structure, None], found[1] * factor[:, None, None]
+        return of_positions.to(positions.dtype), of_cells.to(cell.dtype), sums.to(weight.dtype), None, None, None
