@@ -190,6 +190,8 @@ def test_info_tells_what_a_model_is(run, trained):
     model = carten.load(trained.model)
     assert head["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert head["elements"] == list(model.elements)
+    assert head["multiply_adds_per_atom"] > head["bytes_per_atom"] / 100 > 0
+    assert "multiply-adds" in said.out
     assert head["provenance"]["config"]["training"]["epochs"] == 3
 
 
@@ -204,6 +206,24 @@ def test_bench_measures(run, trained, tmp_path, what):
     assert found["us_per_atom"] > 0
     assert found["peak_memory_mb"] > 10
     assert found["atom_steps_per_second"] == pytest.approx(1e6 / found["us_per_atom"])
+    assert found["edges_per_atom"] == 8.0
+    assert 0 < found["peak_fraction"] < 1
+    assert found["compared"] == []
+
+
+def test_bench_compares_in_one_run(run, trained, tmp_path):
+    numbers = tmp_path / "bench.json"
+    options = ["--system", "ethanol", "--seconds", 0, "--backend", "reference", "--json", numbers]
+    said = run("bench", trained.model, *options, "--compare", "auto", "--compare", trained.model)
+    assert said.code == 0, said.err
+    found = json.loads(numbers.read_text())
+    timings = [found, *found["compared"]]
+    assert [timing["backend"] for timing in timings] == ["reference", "cpp", "reference"]
+    for timing in timings:
+        ratio = timing["us_per_atom"] / found["us_per_atom"]
+        assert f"{ratio:.2f} ×" in said.out
+    for text in ("linear maps", "gradient of interaction 1", "of peak", "back end cpp", "GFLOP/s"):
+        assert text in said.out
 
 
 def test_an_error_of_the_system_names_its_file():

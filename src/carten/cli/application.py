@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 import carten
 from carten import errors
-from carten.cli import data, demo, dynamics, model, training
+from carten.cli import bench, data, demo, dynamics, model, spectrum, training
 
 USER_ERRORS = (
     errors.ConfigError,
@@ -57,8 +57,9 @@ app.command(rich_help_panel=DATA)(training.train)
 app.command(rich_help_panel=USE)(model.evaluate)
 app.command(rich_help_panel=USE)(model.predict)
 app.command(rich_help_panel=USE)(dynamics.md)
+app.command(rich_help_panel=USE)(spectrum.spectrum)
 app.command(rich_help_panel=USE)(model.info)
-app.command(rich_help_panel=USE)(dynamics.bench)
+app.command(rich_help_panel=USE)(bench.bench)
 app.command(rich_help_panel="See it work")(demo.demo)
 
 

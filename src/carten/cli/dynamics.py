@@ -1,25 +1,13 @@
-"""carten md, carten bench."""
+"""carten md."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import (
-    Backend,
-    Device,
-    Dtype,
-    JsonFile,
-    ModelFile,
-    Overwrite,
-    find_device,
-    load_model,
-    require_new,
-)
+from carten.cli.options import Backend, Device, Dtype, ModelFile, load_model
 
 if TYPE_CHECKING:
     from carten.workflows.md import Summary
@@ -79,45 +67,5 @@ def summary_lines(summary: Summary, timestep: float) -> list[str]:
         f"temperature   {summary.temperature:.1f} K, standard deviation {summary.temperature_spread:.1f} K",
     ]
     if summary.drift is not None:
-        lines.append(
-            f"energy drift  {summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom"
-        )
+        lines.append(f"energy drift  {summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom")
     return [*lines, f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day"]
-
-
-def bench(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL|PRESET", help="A model; or tace, ictp: random weights.", show_default=False)
-    ],
-    system: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="ethanol, water:N (N molecules), carbon:N (N atoms), or a file.")
-    ] = "water:64",
-    seconds: Annotated[float, typer.Option(min=0.0, help="Time to spend.")] = 5.0,
-    json_file: JsonFile = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    backend: Backend = "auto",
-    overwrite: Overwrite = False,
-) -> None:
-    """How fast: time per atom for energy and forces, atoms x steps per second, peak memory."""
-    import torch
-
-    from carten.model.config import PRESETS
-    from carten.workflows.bench import find_system, measure, random_model
-
-    require_new(json_file, overwrite)
-    atoms = find_system(system)
-    if model in PRESETS:
-        potential = random_model(model, atoms, backend).to(find_device(device), getattr(torch, dtype or "float32"))
-    else:
-        potential = load_model(Path(model), device, dtype, backend)
-    timing = measure(potential, atoms, system, seconds, backend)
-    typer.echo(
-        f"system        {timing.system}: {timing.n_atoms} atoms, {timing.edges_per_atom:.1f} edges per atom\n"
-        f"run           {timing.dtype}, {timing.device}, {timing.threads} threads, back end {timing.backend}\n"
-        f"time          {timing.us_per_atom:.4g} µs per atom (first evaluation {timing.first_seconds:.2f} s)\n"
-        f"throughput    {timing.atom_steps_per_second:,.0f} atoms x steps per second\n"
-        f"peak memory   {timing.peak_memory_mb:,.0f} MB"
-    )
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(timing), indent=2) + "\n", encoding="utf-8")

@@ -27,6 +27,7 @@ from carten.cli.options import (
 if TYPE_CHECKING:
     from carten.data.labels import Frame
     from carten.workflows.evaluate import Evaluation
+    from carten.workflows.work import Operator
 
 HARDEST = 20
 Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
@@ -157,22 +158,30 @@ def info(
     model: ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON.")] = False,
 ) -> None:
-    """What a model is: elements, properties, network, reference energies, errors, how it was trained."""
-    from carten.properties.io import header, load
+    """What a model is: elements, properties, network, work, reference energies, errors, how it was trained.
 
-    head = header(model)
-    parameters = sum(parameter.numel() for parameter in load(model).parameters())
+    The work is that of one evaluation for each of 64 atoms that have the average number of neighbours.
+    """
+    from carten.properties.io import header, load
+    from carten.workflows.work import per_atom
+
+    head, potential = header(model), load(model, backend="reference")
+    parameters = sum(parameter.numel() for parameter in potential.parameters())
+    work = per_atom(potential)
     if as_json:
-        typer.echo(json.dumps({**head, "parameters": parameters}, indent=2, ensure_ascii=False))
+        amounts = {"multiply_adds_per_atom": work.multiply_adds, "bytes_per_atom": work.bytes}
+        typer.echo(json.dumps({**head, "parameters": parameters, **amounts}, indent=2, ensure_ascii=False))
         return
-    for name, text in description(head, parameters):
+    for name, text in description(head, parameters, work):
         typer.echo(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}")
 
 
-def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str, str]]:
+def description(head: Mapping[str, Any], parameters: int, work: Operator) -> Iterator[tuple[str, str]]:
     """What a header says, line by line."""
     import yaml
     from ase.data import chemical_symbols
+
+    from carten.report.text import amount
 
     network, provenance = head["network"], head["provenance"]
     symbols = {str(number): chemical_symbols[number] for number in head["elements"]}
@@ -189,6 +198,7 @@ def description(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str,
     )
     yield "cutoff", f"{network['cutoff']:g} Å, {head['neighbours']:.1f} neighbours on average"
     yield "parameters", f"{parameters:,} in {head['dtype']}"
+    yield "work", f"{amount(work.multiply_adds)} multiply-adds, {amount(work.bytes)}B per atom for {work.name}"
     if head["inputs"]:
         yield "is told", ", ".join(_told(row) for row in head["inputs"])
     references = head["reference_energies"]

@@ -17,12 +17,14 @@ class Cost:
     Args:
         scalar: multiply-adds at a site, once for all channels.
         vector: multiply-adds at a site, for each channel; sums over channels included.
-        moved: inputs and outputs; each is read or written once.
+        read: inputs.
+        written: outputs.
     """
 
     scalar: int
     vector: int
-    moved: tuple[Array, ...]
+    read: tuple[Array, ...]
+    written: tuple[Array, ...]
 
     def multiply_adds(self, channels: int) -> int:
         """Multiply-adds per site."""
@@ -31,13 +33,16 @@ class Cost:
     def bytes(self, channels: int, itemsize: int, rows: Mapping[str, int]) -> int:
         """Bytes read and written if every number moves once, as with a cache that holds what several sites share.
 
+        Of a gathered array no more rows are read than there are sites.
+
         Args:
             channels: size of the channel axis.
             itemsize: bytes of a number.
             rows: of the arrays of every index; those of the sites under ``""``.
         """
-        widths = ((rows[array.index], array.size * (channels if array.channels else 1)) for array in self.moved)
-        return itemsize * sum(n * width for n, width in widths)
+        moved = [(min(rows[array.index], rows[""]), array) for array in self.read]
+        moved += [(rows[array.index], array) for array in self.written]
+        return itemsize * sum(n * array.size * (channels if array.channels else 1) for n, array in moved)
 
 
 @cache
@@ -52,4 +57,4 @@ def cost(plan: Plan) -> Cost:
         else:
             scalar += terms
             vector += sums
-    return Cost(scalar, vector, (*plan.inputs, *plan.outputs))
+    return Cost(scalar, vector, plan.inputs, plan.outputs)

@@ -20,3 +20,11 @@ def unit(name: str) -> str:
     for plain, nice in _NICE:
         name = name.replace(plain, nice)
     return name
+
+
+def amount(value: float) -> str:
+    """A number with three digits and k, M or G."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"

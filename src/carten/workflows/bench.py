@@ -1,29 +1,53 @@
-"""How fast a model is: energy and forces of one system, again and again."""
+"""How fast models are: energy and forces of one system, again and again, in turns."""
 
 from __future__ import annotations
 
 import resource
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import ase
 import numpy as np
 import torch
-from ase.build import bulk, molecule
 
 from carten.data.neighbours import graph
-from carten.data.read import read_structures
-from carten.errors import ConfigError
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
+from carten.ops.library import choose
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
+from carten.workflows.work import Operator, count, total
 
 NAMES = ("energy", "forces")
-WATER_VOLUME = 29.9  # Å^3 of a molecule at 1 g/cm^3
-LEAST = 3
+LEAST = 3  # evaluations
+TURN = 0.1  # seconds of one model before the next one has its turn
+SIZE = 1536  # of the matrices that find the peak
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under the name and the back end it was asked for with."""
+
+    name: str
+    model: Potential
+    backend: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """An operator's part of an evaluation, per atom; ``peak_fraction`` as in :class:`Timing`."""
+
+    operator: str
+    us_per_atom: float
+    share: float
+    multiply_adds_per_atom: float
+    bytes_per_atom: float
+    peak_fraction: float
 
 
 @dataclass(frozen=True)
@@ -32,62 +56,26 @@ class Timing:
 
     ``us_per_atom`` is in microseconds, ``atom_steps_per_second`` its inverse; ``first_seconds`` is the first
     evaluation, with whatever it compiles; ``peak_memory_mb`` is the process's on a CPU, the device's elsewhere, in 10^6
-    bytes.
+    bytes. ``peak_fraction`` is two operations for each multiply-add, over the time, relative to products of matrices
+    (``peak_gflops``) in the same type on as many threads.
     """
 
+    model: str
     system: str
     n_atoms: int
     edges_per_atom: float
     us_per_atom: float
     atom_steps_per_second: float
+    multiply_adds_per_atom: float
+    peak_fraction: float
+    peak_gflops: float
     first_seconds: float
     peak_memory_mb: float
     device: str
     dtype: str
     backend: str
     threads: int
-
-
-def find_system(name: str) -> ase.Atoms:
-    """A structure by name, or the last one of a file.
-
-    Names are ``ethanol``, ``water:N`` (N molecules in a periodic box) and ``carbon:N`` (diamond of about N atoms).
-
-    Raises:
-        ConfigError: a name with a colon is none of these.
-        DataError: the file cannot be read.
-    """
-    kind, _, size = name.partition(":")
-    if name == "ethanol":
-        ethanol: ase.Atoms = molecule("CH3CH2OH")
-        return ethanol
-    if kind in ("water", "carbon") and size:
-        if not size.isdigit() or int(size) < 1:
-            raise ConfigError(f"--system: expected {kind}:N with a number of 1 or more, found {name!r}")
-        return _water(int(size)) if kind == "water" else _carbon(int(size))
-    return read_structures(Path(name))[-1][1]
-
-
-def _water(count: int) -> ase.Atoms:
-    """Molecules on a cubic lattice, turned at random, at the density of water."""
-    side = int(np.ceil(count ** (1 / 3)))
-    spacing = (WATER_VOLUME * count) ** (1 / 3) / side
-    random = np.random.default_rng(0)
-    box = ase.Atoms(cell=np.full(3, spacing * side), pbc=True)
-    places = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:count]
-    for place in places:
-        one = molecule("H2O")
-        one.rotate(float(random.uniform(0, 360)), random.normal(size=3))
-        one.translate((place + 0.5) * spacing)
-        box += one
-    return box
-
-
-def _carbon(count: int) -> ase.Atoms:
-    repeat = max(1, round((count / 8) ** (1 / 3)))
-    atoms: ase.Atoms = bulk("C", cubic=True) * (repeat, repeat, repeat)
-    atoms.positions += np.random.default_rng(0).normal(scale=0.05, size=atoms.positions.shape)
-    return atoms
+    operators: tuple[Share, ...]
 
 
 def random_model(preset: str, atoms: ase.Atoms, backend: str) -> Potential:
@@ -99,51 +87,137 @@ def random_model(preset: str, atoms: ase.Atoms, backend: str) -> Potential:
     return Potential(config, elements, rows, max(neighbours, 1.0), backend=backend).freeze(tabulate=True)
 
 
-def measure(model: Potential, atoms: ase.Atoms, name: str, seconds: float, backend: str) -> Timing:
-    """Evaluate energy and forces for about the given time, at least three times.
+def measure(subjects: Sequence[Subject], atoms: ase.Atoms, name: str, seconds: float) -> list[Timing]:
+    """Evaluate energy and forces with every model for about the given time, at least three times, in turns.
 
     Args:
-        model: on the device and in the dtype it is in.
-        atoms: the structure; its graph is made once.
+        subjects: on the device and in the dtype they are in.
+        atoms: the structure; graphs are made once.
         name: of the structure, for the result.
-        seconds: to spend.
-        backend: the model was loaded with, for the result.
+        seconds: to spend on each model.
     """
-    device = model.element_of.device
-    system = graph(atoms, model.cutoff).to(device=device)
-    started = time.perf_counter()
-    _evaluate(model, system)
-    first = time.perf_counter() - started
-    times: list[float] = []
-    while len(times) < LEAST or sum(times) < seconds:
+    trials = [_Trial(subject, atoms) for subject in subjects]
+    while any(len(trial.times) < LEAST or sum(trial.times) < seconds for trial in trials):
+        for trial in trials:
+            trial.turn()
+    return [trial.result(name) for trial in trials]
+
+
+class _Trial:
+    """One model and its times."""
+
+    def __init__(self, subject: Subject, atoms: ase.Atoms) -> None:
+        self.subject = subject
+        self.model = subject.model
+        self.device = self.model.element_of.device
+        self.system = graph(atoms, self.model.cutoff).to(device=self.device)
+        self.times: list[float] = []
+        self.peak = peak(self.model.dtype, self.device)
+        _forget_peak_memory(self.device)
+        self.first = self._time()
+        self.memory = _peak_memory(self.device)
+
+    def turn(self) -> None:
+        """Evaluations for a while; the one before them, which finds the caches full of other things, does not count."""
+        _forget_peak_memory(self.device)
+        self._time()
+        end = time.perf_counter() + TURN
+        self.times.append(self._time())
+        while time.perf_counter() < end:
+            self.times.append(self._time())
+        self.memory = max(self.memory, _peak_memory(self.device))
+
+    def result(self, name: str) -> Timing:
+        median = float(np.median(self.times))
+        self.peak = max(self.peak, peak(self.model.dtype, self.device))
+        n_atoms = self.system.n_atoms
+        counted = [count(self.model, self.system, NAMES) for _ in range(LEAST)]
+        whole = total("all", counted[0])
+        return Timing(
+            model=self.subject.name,
+            system=name,
+            n_atoms=n_atoms,
+            edges_per_atom=self.system.n_edges / n_atoms,
+            us_per_atom=1e6 * median / n_atoms,
+            atom_steps_per_second=n_atoms / median,
+            multiply_adds_per_atom=whole.multiply_adds / n_atoms,
+            peak_fraction=2 * whole.multiply_adds / median / self.peak,
+            peak_gflops=self.peak / 1e9,
+            first_seconds=self.first,
+            peak_memory_mb=self.memory / 1e6,
+            device=str(self.device),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            backend=choose([self.model.network.embedding], self.subject.backend),
+            threads=torch.get_num_threads(),
+            operators=tuple(self._shares(counted, median)) if self.device.type == "cpu" else (),
+        )
+
+    def _shares(self, counted: Sequence[Sequence[Operator]], seconds: float) -> list[Share]:
+        """Parts of an evaluation that takes this long: the median of the shares of operators."""
+        shares: dict[str, list[float]] = defaultdict(list)
+        for once in counted:
+            whole = total("all", once).seconds
+            for operator in once:
+                shares[operator.name].append(operator.seconds / whole)
+        n_atoms = self.system.n_atoms
+        found = []
+        for operator in counted[0]:
+            share = float(np.median(shares[operator.name]))
+            found.append(
+                Share(
+                    operator=operator.name,
+                    us_per_atom=1e6 * share * seconds / n_atoms,
+                    share=share,
+                    multiply_adds_per_atom=operator.multiply_adds / n_atoms,
+                    bytes_per_atom=operator.bytes / n_atoms,
+                    peak_fraction=2 * operator.multiply_adds / (share * seconds) / self.peak if share else 0.0,
+                )
+            )
+        return found
+
+    def _time(self) -> float:
         started = time.perf_counter()
-        _evaluate(model, system)
-        times.append(time.perf_counter() - started)
-    median = float(np.median(times))
-    return Timing(
-        system=name,
-        n_atoms=len(atoms),
-        edges_per_atom=system.n_edges / len(atoms),
-        us_per_atom=1e6 * median / len(atoms),
-        atom_steps_per_second=len(atoms) / median,
-        first_seconds=first,
-        peak_memory_mb=_peak_memory(device) / 1e6,
-        device=str(device),
-        dtype=str(model.dtype).removeprefix("torch."),
-        backend=backend,
-        threads=torch.get_num_threads(),
-    )
+        _evaluate(self.model, self.system)
+        return time.perf_counter() - started
+
+
+def peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Operations per second of a product of square matrices, the best of some."""
+    a = torch.ones(SIZE, SIZE, dtype=dtype, device=device)
+    out, best = a @ a, float("inf")
+    for _ in range(LEAST):
+        _wait(device)
+        started = time.perf_counter()
+        torch.mm(a, a, out=out)
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * SIZE**3 / best
 
 
 def _evaluate(model: Potential, system: Graph) -> None:
     model(system, NAMES)
-    if system.positions.is_cuda:
-        torch.cuda.synchronize(system.positions.device)
+    _wait(system.positions.device)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _forget_peak_memory(device: torch.device) -> None:
+    """Let the high-water mark start now, where the system can (Linux, CUDA)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory(device: torch.device) -> float:
     """Bytes."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    found = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return 1024 * found[0] if found else float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -1,0 +1,149 @@
+"""carten bench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carten.cli.options import Backend, Device, Dtype, JsonFile, Overwrite, find_device, load_model, require_new
+from carten.report.text import amount
+
+if TYPE_CHECKING:
+    import ase
+    from rich.table import Table
+
+    from carten.workflows.bench import Subject, Timing
+
+WIDTH = 110
+"""Columns of the terminal that the tables take at least."""
+
+TINY = 0.005
+"""Share of an operator that is not worth a line."""
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|PRESET", help="A model; or tace, ictp: random weights.", show_default=False)
+    ],
+    system: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="ethanol, water:N (N molecules), carbon:N (N atoms), or a file.")
+    ] = "water:64",
+    seconds: Annotated[float, typer.Option(min=0.0, help="Time to spend on each model.")] = 5.0,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL|PRESET|BACKEND", help="Measured in turns with the first. Repeat for more."),
+    ] = None,
+    json_file: JsonFile = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    backend: Backend = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """How fast: time per atom for energy and forces, memory, each operator's share, and the part of the machine's peak.
+
+    The peak is what products of large matrices reach in the same run on as many threads (OMP_NUM_THREADS).
+    MAC are multiply-adds, B the bytes that have to be moved at least.
+    With --compare a second model, preset, or back end takes turns with the first; the ratio of the times is printed.
+
+    [bold]carten bench run/best.carten --system start.xyz[/]
+    [bold]carten bench tace --compare reference --compare ictp[/]
+    """
+    from rich.console import Console
+
+    from carten.workflows.bench import measure
+    from carten.workflows.systems import find_system
+
+    require_new(json_file, overwrite)
+    atoms = find_system(system)
+    places = (device, dtype)
+    subjects = [_subject(model, backend, atoms, places)]
+    subjects += [_other(name, subjects[0], atoms, places) for name in compare or ()]
+    timings = measure(subjects, atoms, system, seconds)
+    console = Console(highlight=False, width=max(Console().width, WIDTH))
+    for line in _about(timings[0]):
+        console.print(line, soft_wrap=True)
+    console.print(timings_table(timings))
+    for timing in timings:
+        if timing.operators:
+            console.print(f"\n{Path(timing.model).name}, back end {timing.backend}", soft_wrap=True)
+            console.print(operators_table(timing))
+    if json_file is not None:
+        first, *others = map(asdict, timings)
+        json_file.write_text(json.dumps({**first, "compared": others}, indent=2) + "\n", encoding="utf-8")
+
+
+def _subject(name: str, backend: str, atoms: ase.Atoms, places: tuple[str | None, str | None]) -> Subject:
+    import torch
+
+    from carten.model.config import PRESETS
+    from carten.workflows.bench import Subject, random_model
+
+    device, dtype = places
+    if name not in PRESETS:
+        return Subject(name, load_model(Path(name), device, dtype, backend), backend)
+    potential = random_model(name, atoms, backend).to(find_device(device), getattr(torch, dtype or "float32"))
+    return Subject(name, potential, backend)
+
+
+def _other(name: str, first: Subject, atoms: ase.Atoms, places: tuple[str | None, str | None]) -> Subject:
+    """What is compared: the first model on another back end, or another model on the same."""
+    from carten.ops.library import BACKENDS
+
+    if name in BACKENDS:
+        return _subject(first.name, name, atoms, places)
+    return _subject(name, first.backend, atoms, places)
+
+
+def _about(timing: Timing) -> list[str]:
+    threads = f"{timing.threads} {'thread' if timing.threads == 1 else 'threads'}"
+    return [
+        f"system   {timing.system}: {timing.n_atoms} atoms, {timing.edges_per_atom:.1f} edges per atom",
+        f"machine  {timing.device}, {threads}, {timing.dtype}, peak {timing.peak_gflops:,.0f} GFLOP/s",
+    ]
+
+
+def timings_table(timings: Sequence[Timing]) -> Table:
+    """A line for each model, and how its time compares to that of the first."""
+    columns = ["µs/atom", "atoms x steps/s", "memory, MB", "MAC/atom", "of peak", "first, s"]
+    if len(timings) > 1:
+        columns.append("time")
+    table = _table("model", "back end", *columns)
+    for timing in timings:
+        cells = [
+            f"{timing.us_per_atom:,.1f}",
+            f"{timing.atom_steps_per_second:,.0f}",
+            f"{timing.peak_memory_mb:,.0f}",
+            amount(timing.multiply_adds_per_atom),
+            f"{timing.peak_fraction:.1%}",
+            f"{timing.first_seconds:.2f}",
+        ]
+        if len(timings) > 1:
+            cells.append(f"{timing.us_per_atom / timings[0].us_per_atom:.2f} ×")
+        table.add_row(Path(timing.model).name, timing.backend, *cells)
+    return table
+
+
+def operators_table(timing: Timing) -> Table:
+    """A line for each operator that takes time worth a mention."""
+    table = _table("operator", "µs/atom", "share", "MAC/atom", "B/atom", "of peak")
+    for part in timing.operators:
+        work = [amount(x) if x else "" for x in (part.multiply_adds_per_atom, part.bytes_per_atom)]
+        fraction = f"{part.peak_fraction:.1%}" if part.multiply_adds_per_atom else ""
+        if part.share >= TINY:
+            table.add_row(part.operator, f"{part.us_per_atom:,.1f}", f"{part.share:.1%}", *work, fraction)
+    return table
+
+
+def _table(first: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(first, overflow="fold", min_width=12)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "back end" else "right", no_wrap=True)
+    return table

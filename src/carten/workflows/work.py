@@ -1,0 +1,162 @@
+"""What an evaluation of a model consists of: operators, their multiply-adds, bytes and times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from carten.model.graph import Graph
+from carten.model.interaction import Interaction
+from carten.model.network import Layer, Network
+from carten.ops import builders
+from carten.ops.plan import Plan
+from carten.ops.record import Run, recorded
+from carten.properties.potential import Potential
+
+LINEAR = "linear maps"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Part of an evaluation, or several evaluations of it together.
+
+    Args:
+        name: for example ``interaction 2``, or ``gradient of interaction 2``.
+        multiply_adds: of the whole system.
+        bytes: that have to be read and written if every number moves once.
+        seconds: that it took; on a GPU, until it was handed over.
+    """
+
+    name: str
+    multiply_adds: float
+    bytes: float
+    seconds: float
+
+
+def count(model: Potential, system: Graph, names: Sequence[str]) -> list[Operator]:
+    """Count and time the operators of an evaluation, in the order in which they run first.
+
+    All products of matrices are one operator, counted in an evaluation of their own since that slows the others down.
+    The last one is what is left of the time: activations, sums over atoms, autograd itself.
+
+    Args:
+        model: any.
+        system: structures.
+        names: properties to evaluate.
+    """
+    known = _plans(model.network)
+    started = time.perf_counter()
+    with recorded() as runs:
+        model(system, names)
+    seconds = time.perf_counter() - started
+    with _MatrixProducts() as products:
+        model(system, names)
+    found: dict[str, list[Operator]] = {}
+    for run in runs:
+        name = _name(run, known)
+        found.setdefault(name, []).append(Operator(name, run.multiply_adds, run.bytes, run.seconds))
+    found[LINEAR] = products.operators
+    operators = [total(name, parts) for name, parts in found.items()]
+    rest = seconds - sum(operator.seconds for operator in operators)
+    return [*operators, Operator("rest", 0, 0, max(rest, 0.0))]
+
+
+def total(name: str, parts: Sequence[Operator]) -> Operator:
+    """Several operators as one."""
+    return Operator(
+        name,
+        sum(part.multiply_adds for part in parts),
+        sum(part.bytes for part in parts),
+        sum(part.seconds for part in parts),
+    )
+
+
+def per_atom(model: Potential) -> Operator:
+    """Multiply-adds and bytes of one evaluation, for each atom of :func:`sample`, named after what is evaluated."""
+    usual = ("energy", "forces")
+    names = usual if all(name in model.properties for name in usual) else model.requested
+    system = sample(model)
+    whole = total(" and ".join(names), count(model, system, names))
+    return Operator(whole.name, whole.multiply_adds / system.n_atoms, whole.bytes / system.n_atoms, 0.0)
+
+
+def sample(model: Potential, n_atoms: int = 64) -> Graph:
+    """Atoms of all the model's elements with the number of neighbours it saw in training, at random: to count work.
+
+    Every input is zero.
+    """
+    generator = torch.Generator().manual_seed(0)
+    neighbours = max(1, round(model.neighbours))
+    centre = torch.arange(n_atoms).repeat_interleave(neighbours)
+    neighbour = (centre + 1 + torch.randint(n_atoms - 1, centre.shape, generator=generator)) % n_atoms
+    positions = torch.randn(n_atoms, 3, generator=generator, dtype=torch.float64) * (model.cutoff / 8)
+    inputs = {}
+    for name, row in model.inputs.items():
+        shape = (n_atoms if row.scope == "atom" else 1, *row.shape)
+        category = getattr(row.embed, "values", None)
+        inputs[name] = torch.zeros(shape, dtype=torch.int64 if category else torch.float64)
+    return Graph(
+        positions=positions,
+        numbers=torch.tensor(model.elements)[torch.arange(n_atoms) % len(model.elements)],
+        cell=torch.zeros(1, 3, 3, dtype=torch.float64),
+        pbc=torch.zeros(1, 3, dtype=torch.bool),
+        structure=torch.zeros(n_atoms, dtype=torch.int64),
+        edge_index=torch.stack([centre, neighbour]),
+        edge_shift=torch.zeros(len(centre), 3, dtype=torch.float64),
+        inputs=inputs,
+    )
+
+
+def _plans(network: Network) -> list[tuple[str, Plan]]:
+    """Plans of the network by name; those of several layers at once have all their numbers."""
+    layers: dict[tuple[str, Plan], list[str]] = {}
+    for number, layer in enumerate(network.layers, start=1):
+        if isinstance(layer, Layer) and isinstance(layer.interaction, Interaction):
+            own = [("interaction", layer.interaction.plan), ("interaction", layer.interaction.table_plan)]
+            own += [("product", plan) for plan in [getattr(layer.product, "plan", None)] if isinstance(plan, Plan)]
+            for kind, plan in own:
+                layers.setdefault((kind, plan), []).append(str(number))
+    named = [(f"{kind} {', '.join(numbers)}", plan) for (kind, plan), numbers in layers.items()]
+    return [("harmonics", builders.harmonics(network.config.l_max_edges)), *named]
+
+
+def _name(run: Run, known: Sequence[tuple[str, Plan]]) -> str:
+    """The operator that a plan belongs to: it is it, or its derivative, which has its inputs first."""
+    for name, plan in known:
+        if run.plan == plan:
+            return name
+        if run.plan.inputs[: len(plan.inputs)] == plan.inputs and len(run.plan.inputs) > len(plan.inputs):
+            return f"gradient of {name}"
+    return "other plans"
+
+
+class _MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotation
+    """Counts and times products of matrices while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operators: list[Operator] = []
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        started = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        packet = getattr(func, "_overloadpacket", None)
+        if packet in flop_registry:
+            seconds = time.perf_counter() - started
+            moved = [x for x in (*args, result) if isinstance(x, Tensor)]
+            flops = flop_registry[packet](*args, **(kwargs or {}), out_val=result)
+            self.operators.append(Operator(LINEAR, flops / 2, sum(x.numel() * x.itemsize for x in moved), seconds))
+        return result

@@ -1,0 +1,107 @@
+"""Speed: what is counted, what is timed, and the structures."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from carten.data.neighbours import graph
+from carten.errors import ConfigError
+from carten.model.config import NetworkConfig
+from carten.ops.cost import cost
+from carten.properties.potential import Potential
+from carten.properties.spec import input_table, property_table
+from carten.workflows.bench import NAMES, Subject, measure, peak
+from carten.workflows.systems import find_system
+from carten.workflows.work import count, per_atom, sample
+from small import ethanol, small_model
+
+CPU = torch.device("cpu")
+
+
+def by_name(operators):
+    return {operator.name: operator for operator in operators}
+
+
+def untabulated(**changes):
+    network = {"n_layers": 2, "n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2}
+    config = NetworkConfig.model_validate({**network, "cutoff": 4.0, "radial": {"hidden": (8,)}, **changes})
+    rows = [property_table()[name] for name in NAMES]
+    return Potential(config, (1, 6, 8), rows, backend="reference").freeze()
+
+
+def test_the_work_of_scalars_by_hand():
+    """One path of scalars: ``M = Y_0`` once, ``T = M h`` and ``A += R T`` for each channel of each edge."""
+    model = untabulated(l_max_edges=0, l_max_features=0)
+    system = graph(ethanol(), model.cutoff)
+    found = by_name(count(model, system, NAMES))
+    assert found["interaction 1, 2"].multiply_adds == 2 * system.n_edges * (1 + 2 * 4)
+    layer = model.network.layers[1]
+    assert found["product 1, 2"].multiply_adds == 2 * system.n_atoms * cost(layer.product.plan).multiply_adds(4)
+    read, written = system.n_atoms * 4 + system.n_edges * (1 + 4), system.n_atoms * 4
+    assert found["interaction 1, 2"].bytes == 2 * 8 * (read + written)
+
+
+@pytest.mark.parametrize("kind", [{}, {"product": {"weights": "coupled"}}, {"product": {"kind": "spatial"}}])
+def test_matrix_products_are_those_that_torch_counts(kind):
+    model = untabulated(**kind)
+    system = graph(ethanol(), model.cutoff)
+    with FlopCounterMode(display=False) as counter:
+        model(system, NAMES)
+    found = by_name(count(model, system, NAMES))
+    assert found["linear maps"].multiply_adds == counter.get_total_flops() / 2 > 0
+
+
+def test_every_plan_and_its_gradient_belong_to_an_operator():
+    model = untabulated()
+    names = {operator.name for operator in count(model, graph(ethanol(), model.cutoff), NAMES)}
+    heavy = {f"{kind} {layer}" for kind in ("interaction", "product") for layer in (1, 2)} | {"harmonics"}
+    assert names == heavy | {f"gradient of {name}" for name in heavy} | {"linear maps", "rest"}
+
+
+def test_work_per_atom_does_not_depend_on_the_number_of_atoms():
+    model = untabulated()
+    small, large = (
+        sum(operator.multiply_adds for operator in count(model, sample(model, n), NAMES)) / n for n in (32, 64)
+    )
+    assert small == large == per_atom(model).multiply_adds
+    assert per_atom(model).name == "energy and forces"
+
+
+def test_work_of_a_model_that_is_told_something():
+    rows = [property_table()["charges"]]
+    config = NetworkConfig.model_validate({"n_layers": 1, "n_channels": 4, "l_max_edges": 1, "l_max_features": 1})
+    inputs = [input_table()[name] for name in ("total_charge", "electric_field")]
+    work = per_atom(Potential(config, (1, 8), rows, inputs=inputs, backend="reference").freeze())
+    assert work.name == "charges"
+    assert work.multiply_adds > 0
+
+
+def test_models_are_measured_in_turns():
+    model = small_model(properties=NAMES)
+    subjects = [Subject("first", model, "auto"), Subject("second", untabulated(), "reference")]
+    first, second = measure(subjects, ethanol(), "ethanol", 0.0)
+    assert (first.model, second.model, second.backend) == ("first", "second", "reference")
+    for timing in (first, second):
+        assert timing.us_per_atom * timing.atom_steps_per_second == pytest.approx(1e6)
+        work = sum(share.multiply_adds_per_atom for share in timing.operators)
+        assert timing.multiply_adds_per_atom == pytest.approx(work)
+        expected = 2 * work / (timing.us_per_atom * 1e-6) / (timing.peak_gflops * 1e9)
+        assert timing.peak_fraction == pytest.approx(expected)
+        assert 0.95 < sum(share.share for share in timing.operators) < 1.5
+        assert timing.peak_memory_mb > 10
+
+
+def test_the_peak_is_that_of_products_of_matrices():
+    assert 1e8 < peak(torch.float32, CPU) < 1e14
+
+
+def test_systems_have_the_density_and_the_atoms_that_are_asked_for():
+    water = find_system("water:30")
+    assert water.get_chemical_formula() == "H60O30"
+    assert water.get_masses().sum() / water.get_volume() / 0.6022 == pytest.approx(1.0, abs=0.01)
+    diamond = find_system("carbon:60")
+    assert len(diamond) == 64
+    assert np.linalg.norm(diamond.positions - find_system("carbon:60").positions) == 0.0
+    with pytest.raises(ConfigError, match="water:N"):
+        find_system("water:0")
