@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from benchmarks.peers.catalogue import CODES
 from benchmarks.peers.environments import install
-from benchmarks.peers.measure import Plan, groups, measure
+from benchmarks.peers.measure import Plan, compile_first, forget, groups, measure
 from benchmarks.peers.report import report
 from benchmarks.peers.structures import systems
 
-STEPS = ("install", "measure", "report")
+STEPS = ("install", "compile", "measure", "report")
+CLOCKS = ("wall", "processor")
 KINDS = ("infer", "train", "scan")
 
 
 def main() -> None:
-    """Install the codes, measure them in alternation, write tables and figures."""
-    options = _parser().parse_args()
+    """Install the codes, measure them in alternation, write tables and figures; goes on where an earlier run ended."""
+    parser = _parser()
+    options = parser.parse_args()
+    if options.clock == "processor" and options.threads != 1:
+        parser.error("--clock processor needs --threads 1")
     codes = [code for code in CODES if code.name in options.codes]
     if "install" in options.steps:
         install(options.cache, [code.environment for code in codes])
-    if "measure" in options.steps:
-        found = [system for system in systems(options.structures) if len(system.atoms) <= options.largest]
-        plan = Plan(options.cache, options.threads, options.rounds, options.seconds, options.limit, options.output)
-        measure(plan, codes, groups(options.kinds, found))
+    found = [system for system in systems(options.structures) if len(system.atoms) <= options.largest]
+    todo = groups(options.kinds, found)
+    plan = Plan(
+        options.cache, options.threads, options.rounds, options.seconds, options.clock, options.limit, options.minutes,
+        options.output,
+    )  # fmt: skip
+    if options.again:
+        forget(plan, codes, todo)
+    for step, run in (("compile", compile_first), ("measure", measure)):
+        if step in options.steps and not run(plan, codes, todo):
+            sys.exit(f"{step}: {options.minutes:g} minutes are over, run the same command without --again to go on")
     if "report" in options.steps:
         report(options.output)
 
@@ -43,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=os.cpu_count() or 1, help="of every code (%(default)s)")
     add("--rounds", type=int, default=5, help="turns of every code (%(default)s)")
     add("--seconds", type=float, default=0.5, help="length of a turn, at least one evaluation (%(default)s)")
+    add("--clock", choices=CLOCKS, default="wall", help="time that passes, or that the one thread has a processor")
     add("--limit", type=float, default=900.0, help="seconds after which a code is given up (%(default)s)")
+    add("--minutes", type=float, default=1e4, help="after which nothing new is begun")
+    add("--again", action="store_true", help="measure what has been measured already; else only what is missing")
     add("--cache", type=Path, default=Path.home() / ".cache" / "carten" / "peers", help="environments (%(default)s)")
     add("--output", type=Path, default=here / "results.json", help="where the records go (%(default)s)")
     return parser

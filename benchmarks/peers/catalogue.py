@@ -38,7 +38,11 @@ class Code:
 
 
 CODES = (
-    Code("carten", "carten", "carten", "", variant="auto", sized=True, compiles=True),
+    Code("carten", "carten", "carten", "", variant="tace", sized=True, compiles=True),
+    Code(
+        "carten, ICTP", "carten", "carten", "", ("infer",), variant="ictp", sized=True, compiles=True,
+        note="preset ictp: full products with coupled weights",
+    ),
     Code("MACE", "mace", "mace-torch", "mace", sized=True),
     Code(
         "Symmetrix-XL", "symmetrix", "symmetrix-xl", "symmetrix", ("infer",), note="the MACE model above",

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.peers.foresight import SPARE, available_memory
 from benchmarks.peers.settings import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KOKKOS_NUM_THREADS")
 CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "SYMMETRIX_JIT_CACHE")
 """Variables by which codes are told where to keep what they compile."""
-SPARE = 0.9  # of the memory that is available may be taken
 
 
 class Failed(Exception):
@@ -92,10 +92,9 @@ class Worker:
     def _limit_memory(self) -> None:
         """Let it fail rather than fill the machine's memory (Linux)."""
         status = Path(f"/proc/{self._process.pid}/status")
-        information = Path("/proc/meminfo")
-        if status.exists() and information.exists():
-            bound = _kilobytes(status, "VmData") + int(SPARE * _kilobytes(information, "MemAvailable"))
-            resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (1024 * bound, resource.RLIM_INFINITY))
+        if status.exists() and available_memory() < float("inf"):
+            bound = 1024 * _kilobytes(status, "VmData") + int(1e6 * SPARE * available_memory())
+            resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (bound, resource.RLIM_INFINITY))
 
     def _reason(self) -> str:
         self._process.wait()

@@ -79,13 +79,18 @@ class Job:
         return cls(**{**found, "settings": Settings(**found["settings"])})
 
     @property
-    def compiled(self) -> Path:
-        """The folder for whatever codes compile and keep."""
-        return Path(self.cache) / "compiled"
-
-    def artefact(self, suffix: str) -> Path:
-        """A file for what this model is compiled to; its folder exists."""
+    def name(self) -> str:
+        """Of the model and what is done with it, whatever the structure."""
         size = self.settings
+        model = f"{size.channels}-{size.l_features}-{size.l_edges}-{size.correlation}-{size.layers}-{size.cutoff:g}"
+        return "-".join(part for part in (self.code, self.variant, self.task, model, str(self.threads)) if part)
+
+    @property
+    def compiled(self) -> Path:
+        """The folder for whatever this model is compiled to."""
+        return Path(self.cache) / "compiled" / self.name
+
+    def artefact(self, name: str) -> Path:
+        """A file in :attr:`compiled`, which exists."""
         self.compiled.mkdir(parents=True, exist_ok=True)
-        name = f"{self.code}-{size.channels}-{size.l_features}-{size.l_edges}-{size.correlation}-{size.layers}"
-        return self.compiled / f"{name}-{size.cutoff}{suffix}"
+        return self.compiled / name

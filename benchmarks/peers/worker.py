@@ -3,7 +3,8 @@
     python -m benchmarks.peers.worker JOB
 
 Talks in lines of JSON: writes one when it is ready, reads ``{"seconds": s}`` and answers with times of single
-evaluations, reads ``{}`` and answers with its memory, then ends. Whatever a code prints goes to standard error.
+evaluations (of the clock, and of the processor in all threads), reads ``{}`` and answers with its memory, then ends.
+Whatever a code prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import ctypes
 import importlib
 import json
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,21 +27,18 @@ from ase.io import read
 from benchmarks.peers.settings import Job
 
 LONG = 5.0  # seconds; a longer evaluation is timed without another one before it
-MIB = 1024.0  # KiB
+MB = 1000.0 / 1.024  # KiB
 
 
 def main() -> None:
     """Do the job given on the command line."""
     answers = _own_output()
     job = Job.load(sys.argv[1])
-    begun = time.perf_counter()
     run = _prepared(job)
-    built = time.perf_counter()
     _forget_peak_memory()
     base = _memory("VmRSS")
     first = run()
-    facts = {**first, "version": version(job.distribution), "setup": built - begun, "base_memory_mb": base}
-    _tell(answers, {**facts, "first": time.perf_counter() - built})
+    _tell(answers, {**first, "base_memory_mb": base, "processor_seconds": _processor_seconds()})
     for line in sys.stdin:
         request: dict[str, float] = json.loads(line)
         if not request:
@@ -81,28 +79,34 @@ def _finite(values: dict[str, float]) -> dict[str, float]:
     return values
 
 
-def _times(run: Callable[[], object], seconds: float) -> list[float]:
+def _times(run: Callable[[], object], seconds: float) -> list[tuple[float, float]]:
     """Times of single evaluations for about ``seconds``, at least one; one before them warms the processor's caches."""
     times = [_time(run)]
-    if times[0] < LONG:
+    if times[0][0] < LONG:
         times.clear()
-    while sum(times) < seconds:
+    while sum(wall for wall, _ in times) < seconds:
         times.append(_time(run))
     return times
 
 
-def _time(run: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _time(run: Callable[[], object]) -> tuple[float, float]:
+    wall, processor = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - begun
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def _processor_seconds() -> float:
+    """Of this process and those it has waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def _memory(field: str) -> float:
-    """A field of the process's memory in MiB, 0 where the system does not tell."""
+    """A field of the process's memory in MB, 0 where the system does not tell."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
-    return float(found[0]) / MIB if found else 0.0
+    return float(found[0]) / MB if found else 0.0
 
 
 def _forget_peak_memory() -> None:

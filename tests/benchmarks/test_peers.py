@@ -11,46 +11,89 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peers import report, structures  # noqa: E402  outside of the package and of tests
+from benchmarks.peers import foresight, report, structures, tables  # noqa: E402  outside of the package and of tests
+from benchmarks.peers.records import Records, done  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("peers")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("peers")
+
+
+def peers(folder, *options):
+    """Run the benchmark of carten alone; returns how it ended and the records."""
     output = folder / "results.json"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.peers",
-        "--steps",
-        "measure",
-        "--codes",
-        "carten",
-        "--cache",
-        str(folder),
-    ]
-    options = ["--kinds", "infer", "train", "--largest", "30", "--rounds", "2", "--seconds", "0.01", "--threads", "1"]
-    subprocess.run([*command, *options, "--output", str(output)], check=True, cwd=ROOT)
-    return json.loads(output.read_text())
+    command = [sys.executable, "-m", "benchmarks.peers", "--codes", "carten", "--cache", str(folder), "--largest", "30"]
+    command += ["--rounds", "2", "--seconds", "0.01", "--threads", "1", "--output", str(output), *options]
+    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    return ended, json.loads(output.read_text()) if output.exists() else []
 
 
-def test_a_run_measures_time_and_memory(records):
+@pytest.fixture(scope="module")
+def records(folder):
+    ended, found = peers(folder, "--kinds", "infer", "train", "--steps", "compile", "measure")
+    assert ended.returncode == 0, ended.stderr
+    return found
+
+
+def test_a_run_measures_time_memory_and_start(records):
     assert [(record["task"], record["n_atoms"]) for record in records] == [("infer", 27), ("train", 135)]
     for record in records:
         assert record["model"] == "carten"
         assert record["repeats"] >= 2
         assert 0.0 < record["us_per_atom_min"] <= record["us_per_atom"]
+        assert record["us_per_atom_wall"] == record["us_per_atom"]
         assert record["peak_memory_mb"] >= record["base_memory_mb"] > 0.0
+        assert record["first_start_seconds"] > record["start_seconds"] > 0.0
+
+
+def test_a_run_goes_on_where_the_last_one_ended(folder, records):
+    ended, found = peers(folder, "--kinds", "infer", "train", "--steps", "measure", "--minutes", "0")
+    assert (ended.returncode, found) == (0, records), "nothing was left to do"
+    ended, found = peers(folder, "--kinds", "train", "--steps", "measure", "--minutes", "0", "--again")
+    assert ended.returncode != 0
+    assert "run the same command" in ended.stderr
+    assert found == records[:1]
+
+
+def test_one_record_for_each_task(tmp_path, records):
+    kept = Records(tmp_path / "results.json")
+    for record in (*records, {**records[0], "us_per_atom": 1.0}):
+        kept.put(record)
+    assert Records(kept.path).all == [records[1], {**records[0], "us_per_atom": 1.0}]
+    assert Records(kept.path).find(records[0])["us_per_atom"] == 1.0
+    assert [done(record) for record in ({}, {"error": "out of memory"}, records[0])] == [False, True, True]
+
+
+def test_what_does_not_fit_is_not_tried(monkeypatch, records):
+    small = {**records[0], "us_per_atom": 1e4, "base_memory_mb": 100.0, "peak_memory_mb": 127.0}
+    monkeypatch.setattr(foresight, "available_memory", lambda: 4000.0)
+    assert foresight.foreseen([small], {**small, "n_atoms": 2000}) == ""
+    assert foresight.foreseen([small], {**small, "n_atoms": 5000}) == "not run: needs about 5 GB"
+    monkeypatch.setattr(foresight, "available_memory", lambda: float("inf"))
+    assert foresight.foreseen([small], {**small, "n_atoms": 7000}) == "not run: takes about 70 s"
+    assert foresight.foreseen([small], {**small, "n_atoms": 7000, "model": "MACE"}) == ""
+    assert foresight.available_memory() > 0.0
 
 
 def test_tables_show_ratios_and_what_failed(records):
     slow = {**records[0], "model": "MACE", "us_per_atom": 3.0 * records[0]["us_per_atom"], "version": "1.2"}
     failed = {**records[0], "model": "TACE", "error": "out of memory", "version": "0.1"}
     del failed["us_per_atom"], failed["peak_memory_mb"]
-    text = report.tables([*records, slow, failed])
+    text = tables.tables([*records, slow, failed])
     assert "(3.0 ×)" in text
     assert "| TACE | out of memory |" in text
     assert "| MACE | 1.2 |" in text
+    assert "with AVX" in text or "cores;" in text
+
+
+def test_the_scan_shows_both_axes(records):
+    size = records[0]["settings"]
+    scan = [{**records[0], "kind": "scan", "settings": size | {"correlation": order}} for order in (1, 3)]
+    scan += [{**records[0], "kind": "scan", "settings": size | {"l_features": l, "l_edges": l}} for l in (0, 4)]
+    text = tables.tables(scan)
+    heads = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| 64 channels")]
+    assert heads == ["64 channels, L 0", "64 channels, L 4", "64 channels, ν 1", "64 channels, ν 3"]
 
 
 def test_figures_are_written(records, tmp_path):

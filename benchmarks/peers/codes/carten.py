@@ -1,4 +1,4 @@
-"""carten, as ``carten train`` and ``carten.load(...).freeze()`` use it."""
+"""carten, as ``carten.load`` and ``carten train`` use it; the latter also has the C library keep freed memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, S
 from carten.data.neighbours import graph
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
-from carten.ops.memory import keep_freed_memory
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
 
@@ -21,7 +20,7 @@ WANTED = ("energy", "forces")
 
 def infer(job: Job, atoms: Atoms) -> Infer:
     torch.set_num_threads(job.threads)
-    model = _model(job.settings, job.variant).freeze()
+    model = _model(job.settings, job.variant).freeze(tabulate=True)
     one = graph(atoms, job.settings.cutoff, dtype=torch.float32)
 
     def run() -> tuple[float, Array]:
@@ -33,7 +32,6 @@ def infer(job: Job, atoms: Atoms) -> Infer:
 
 def train(job: Job, frames: Sequence[Atoms]) -> Train:
     torch.set_num_threads(job.threads)
-    keep_freed_memory()
     model = _model(job.settings, job.variant).train()
     several = batch([graph(frame, job.settings.cutoff, dtype=torch.float32) for frame in frames])
 
@@ -44,14 +42,15 @@ def train(job: Job, frames: Sequence[Atoms]) -> Train:
     return training_step(model.parameters(), predict, frames)
 
 
-def _model(size: Settings, backend: str) -> Potential:
-    config = NetworkConfig(
-        cutoff=size.cutoff,
-        n_layers=size.layers,
-        n_channels=size.channels,
-        correlation_order=size.correlation,
-        l_max_edges=size.l_edges,
-        l_max_features=size.l_features,
-    )
+def _model(size: Settings, preset: str) -> Potential:
+    config = NetworkConfig.model_validate({
+        "preset": preset,
+        "cutoff": size.cutoff,
+        "n_layers": size.layers,
+        "n_channels": size.channels,
+        "correlation_order": size.correlation,
+        "l_max_edges": size.l_edges,
+        "l_max_features": size.l_features,
+    })  # fmt: skip
     rows = [property_table()[name] for name in WANTED]
-    return Potential(config, ELEMENTS, rows, NEIGHBOURS, backend=backend).float()
+    return Potential(config, ELEMENTS, rows, NEIGHBOURS).float()

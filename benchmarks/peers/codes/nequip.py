@@ -80,7 +80,7 @@ def _data(atoms: Atoms, size: Settings) -> AtomicDataDict.Type:
 
 def _compiled(job: Job) -> Path:
     """The compiled model, made once, by another process so that the memory it takes is not counted."""
-    target = job.artefact(".nequip.pt2")
+    target = job.artefact("model.nequip.pt2")
     if not target.exists():
         subprocess.run([sys.executable, "-m", __name__, job.dump(), str(target)], check=True, stdout=sys.stderr)
     return target

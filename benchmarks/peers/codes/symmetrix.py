@@ -22,6 +22,7 @@ WANTED = ["energy", "forces"]
 def infer(job: Job, atoms: Atoms) -> Infer:
     from symmetrix import Symmetrix
 
+    atoms = _in_a_cell(atoms)
     calculator = Symmetrix(str(_converted(job)), dtype="float32", execution_profile="speed", neighbor_skin=SKIN)
 
     def run() -> tuple[float, Array]:
@@ -31,9 +32,17 @@ def infer(job: Job, atoms: Atoms) -> Infer:
     return run
 
 
+def _in_a_cell(atoms: Atoms) -> Atoms:
+    """Its neighbour search wants a cell, be it one that repeats in no direction."""
+    placed: Atoms = atoms.copy()
+    if not placed.pbc.any():
+        placed.center(vacuum=SKIN)
+    return placed
+
+
 def _converted(job: Job) -> Path:
     """The model in Symmetrix's format, made once, by another process since that needs torch."""
-    target = job.artefact(".json")
+    target = job.artefact("model.json")
     if not target.exists():
         subprocess.run([sys.executable, "-m", __name__, job.dump(), str(target)], check=True, stdout=sys.stderr)
     return target
@@ -45,7 +54,7 @@ def _convert(job: Job, target: Path) -> None:
 
     from benchmarks.peers.codes.mace import model
 
-    source = job.artefact(".model")
+    source = job.artefact("mace.model")
     torch.save(model(job.settings), source)
     made = target.with_suffix(".new")
     made.write_text(json.dumps(extract_mace_data(str(source))))

@@ -67,7 +67,7 @@ def _model(size: Settings) -> Any:
         num_channel=size.channels,
         num_channel_hidden=size.channels,
         target_property=WANTED,
-        scale_shift={"scale_type": None, "shift_type": None},
+        scale_shift={**default.SCALE_SHIFT, "scale_type": None, "shift_type": None},
         short_range=copy.deepcopy(default.SHORT_RANGE),
         conservation=copy.deepcopy(default.CONSERVATION),
         universal_embedding={},
