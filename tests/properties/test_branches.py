@@ -55,6 +55,13 @@ def test_only_periodic_directions_fold():
     torch.testing.assert_close(found[1], predicted[1])
 
 
+def test_predictions_of_single_precision_fold_too():
+    reference = torch.zeros(1, 3, dtype=torch.float64)
+    predicted = torch.tensor(CELL[:1] + 0.125, dtype=torch.float32)
+    found = nearest(POLARIZATION, predicted, reference, cells(True).to(dtype=torch.float32))
+    np.testing.assert_allclose(found.numpy(), 0.125, atol=1e-6)
+
+
 def test_missing_labels_stay_missing_and_gradients_pass():
     graphs = cells(True, True)
     reference = torch.tensor([[0.0, 0.0, 0.0], [torch.nan] * 3], dtype=torch.float64)

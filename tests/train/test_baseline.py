@@ -12,7 +12,7 @@ from carten.datasets import path
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
 from carten.properties.potential import Potential
-from carten.properties.spec import Multipole, property_table
+from carten.properties.spec import Category, Input, Multipole, Scalar, property_table
 from carten.train.baseline import set_readout_baselines
 
 
@@ -47,5 +47,16 @@ def test_labelled_charges_keep_their_own_scale(frames):
 
 
 def _size(model, frames):
-    structures = batch([graph(frame, model.cutoff, dtype=torch.float32) for frame in frames])
+    structures = batch([graph(frame, model.cutoff, frame.inputs, torch.float32) for frame in frames])
     return float(model(structures, ["dipole"])["dipole"].detach().square().mean().sqrt())
+
+
+@pytest.mark.parametrize("embed", [Category((0, 1, 2)), Scalar()])
+def test_inputs_change_an_untrained_model_a_little(frames, embed):
+    told = Input("state", "structure", "", +1, "", embed)
+    config = NetworkConfig(n_channels=16, n_layers=2, correlation_order=3)
+    dipole = [property_table()["dipole"]]
+    plain, knowing = Potential(config, [1, 6, 8], dipole), Potential(config, [1, 6, 8], dipole, inputs=[told])
+    state = np.array([2]) if isinstance(embed, Category) else np.array([1.0])
+    sizes = [_size(plain, frames), _size(knowing, [replace(frame, inputs={"state": state}) for frame in frames])]
+    assert 0.1 < sizes[1] / sizes[0] < 10.0

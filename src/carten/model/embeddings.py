@@ -26,6 +26,8 @@ N_FUNCTIONS = 8
 """Functions of a number."""
 N_POWERS = 4
 """Functions of a magnitude."""
+INITIAL = 0.1
+"""Size of what numbers and categories add at first: products multiply it many times over."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Invariants(nn.Module):
     def __init__(self, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__()
         n = config.n_channels
-        self.weight = normal((config.n_layers + 1, n, n), generator)
+        weight = normal((config.n_layers + 1, n, n), generator)
+        self.weight = nn.Parameter(INITIAL * weight.detach())
         self.element = normal((n_elements, n), generator)
 
     def forward(self, hidden: Tensor, element: Tensor) -> list[Features]:

@@ -18,13 +18,13 @@ def nearest(row: Property, predicted: Tensor, reference: Tensor, graph: Graph) -
     Args:
         row: the property.
         predicted: (rows, 3, ..) in the unit of the row.
-        reference: (rows, 3, ..) in the unit of the row; NaN stays NaN.
+        reference: (rows, 3, ..) in the unit of the row, float64; NaN stays NaN.
         graph: the structures.
     """
     if row.modulo != "lattice":
         return predicted
     quantum = conversion("e*Angstrom", row.unit)
-    vectors = torch.where(graph.pbc.unsqueeze(2), graph.cell.to(predicted.dtype) * quantum, 0.0)
+    vectors = torch.where(graph.pbc.unsqueeze(2), graph.cell.to(reference.dtype) * quantum, 0.0)
     with torch.no_grad():
         whole = _whole_vectors((predicted - reference).nan_to_num(), vectors)
     return predicted - torch.einsum("sk,skx->sx", whole, vectors)
