@@ -152,7 +152,7 @@ class OptimizerConfig(_Section):
     lr: Positive = 0.005
     weight_decay: NotNegative = 1.0e-6
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    amsgrad: bool = True
+    amsgrad: bool = False
     """For adamw only."""
 
 
