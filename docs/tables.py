@@ -12,6 +12,7 @@ from carten.properties.spec import (
     Balanced,
     Derivative,
     Input,
+    Latent,
     Multipole,
     Permittivity,
     Property,
@@ -57,7 +58,9 @@ def describe(route: Route) -> str:
         case Sum(of):
             words = f"sum of `{of}`"
         case Multipole(charges, dipoles):
-            words = f"from `{charges}` and `{dipoles}`"
+            words = f"from `{charges}`{f' and `{dipoles}`' if dipoles else ''}"
+        case Latent(charges, dipoles):
+            words = f"from `{charges}`{f' and `{dipoles}`' if dipoles else ''}"
         case Permittivity(of):
             words = f"1 + 4π `{of}` / volume"
         case AtomicVirial(of, sign, per_volume):

@@ -9,20 +9,20 @@ from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.physics.term import TermConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import Input, property_table
+from carten.properties.spec import Input, Property, property_table
 
 NETWORK = {"n_layers": 1, "n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "cutoff": 4.0}
 
 
 def small_model(
     elements: tuple[int, ...] = (1, 6, 8),
-    properties: tuple[str, ...] = ("energy", "forces", "dipole"),
+    properties: tuple[str | Property, ...] = ("energy", "forces", "dipole"),
     dtype: torch.dtype = torch.float64,
     inputs: tuple[Input, ...] = (),
     terms: tuple[TermConfig, ...] = (),
     seed: int = 3,
 ) -> Potential:
-    rows = [property_table()[name] for name in properties]
+    rows = [row if isinstance(row, Property) else property_table()[row] for row in properties]
     config = NetworkConfig.model_validate(NETWORK | {"radial": {"hidden": (8,)}})
     return Potential(config, elements, rows, seed=seed, inputs=inputs, terms=terms).to(dtype).freeze()
 

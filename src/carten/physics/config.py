@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from carten.physics.charges import ChargesConfig, LesConfig
 from carten.physics.dispersion import D3Config, D4Config
 from carten.physics.term import TermConfig
 from carten.physics.zbl import ZblConfig
 
-AnyTerm = Annotated[ZblConfig | D3Config | D4Config, Field(discriminator="kind")]
+AnyTerm = Annotated[ZblConfig | D3Config | D4Config | LesConfig | ChargesConfig, Field(discriminator="kind")]
 """One entry under ``terms``, told from others by its ``kind``."""
 
 

@@ -8,7 +8,7 @@ stress, Hessians, ..) follows from the terms as well, because they are different
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.parameters import Features, Precise
@@ -40,6 +41,25 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A property of atoms that a term takes from the model.
+
+    Args:
+        name: of the property.
+        routes: names of the routes by which it may be obtained; by the first if the model does not predict it anyway.
+        like: the row of the property table that it is a copy of, itself by default.
+    """
+
+    name: str
+    routes: tuple[str, ...]
+    like: str = ""
+
+
+def _no_property(name: str) -> Tensor:
+    raise ModelError(f"a term takes the property {name!r}, which it does not list among its sources")
+
+
+@dataclass(frozen=True)
 class View:
     """What a term sees of a batch.
 
@@ -49,11 +69,13 @@ class View:
         graph: positions, cells, inputs.
         vectors: (E, 3) edge vectors of the graph, Å.
         features: of atoms, after each layer; fixed terms do without.
+        value: of a property that the term takes, by name.
     """
 
     graph: Graph
     vectors: Tensor
     features: Sequence[Features] = ()
+    value: Callable[[str], Tensor] = _no_property
 
 
 class Term(Precise):
@@ -88,6 +110,11 @@ class TermConfig(BaseModel, ABC):
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of inputs (of the table) the model must be told."""
+        return ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Properties the term takes from the model."""
         return ()
 
     @abstractmethod

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from carten.math.symmetry import Symmetry
 from carten.model.graph import Graph
-from carten.properties import pairs
+from carten.properties import latent, pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
-from carten.properties.planning import EDGES, Plan, Source
-from carten.properties.recipes import Recipe, Variable, index_symmetry
-from carten.properties.routes import AtomicVirial, Multipole, Permittivity, Sum
+from carten.properties.planning import EDGES, Plan, Source, responds
+from carten.properties.recipes import POSITIONS, Recipe, Variable, index_symmetry
+from carten.properties.routes import AtomicVirial, Latent, Multipole, Permittivity, Sum
 
 
 class Evaluation:
@@ -22,7 +23,8 @@ class Evaluation:
     Args:
         plan: what to evaluate.
         at: the structures, and what is differentiated with respect to.
-        read: value of a property that is read from the features, by name.
+        read: value of a property that is read from the features, by name; it is also given :meth:`value`, for the
+            properties it takes.
         told: the variables.
         keep: whether values will be differentiated with respect to parameters.
         drawn: rows wanted of properties of pairs, see :func:`carten.properties.pairs.derivative`; all by default.
@@ -32,7 +34,7 @@ class Evaluation:
         self,
         plan: Plan,
         at: Leaves,
-        read: Callable[[str], Tensor],
+        read: Callable[[str, Callable[[str], Tensor]], Tensor],
         told: Mapping[str, Variable],
         keep: bool,
         drawn: Mapping[str, Tensor] | None = None,
@@ -46,7 +48,7 @@ class Evaluation:
         self._values: dict[str, Tensor] = {}
         self._derivatives: dict[tuple[Source, str], Tensor] = {}
         ends = [name for name, row in plan.rows.items() if row.scope == "pair"]
-        self._left = len(plan.steps) + len(ends)
+        self._left = len(plan.steps) + len(ends) + 2 * sum(responds(row) for row in plan.rows.values())
 
     def value(self, name: str) -> Tensor:
         """(S, 3, ..), (N, 3, ..) or (P, 3, ..)."""
@@ -62,16 +64,29 @@ class Evaluation:
             case Permittivity(of):
                 return permittivity(per_volume(self.value(of), graph, atoms=False))
             case Multipole(charges, dipoles) if row.rank == 1:
-                return dipole(self.value(charges), self.value(dipoles), graph)
+                return dipole(self.value(charges), self.value(dipoles) if dipoles else None, graph)
             case Multipole(charges, dipoles):
-                return quadrupole(self.value(charges), self.value(dipoles), self._read(name), graph)
+                return quadrupole(self.value(charges), self.value(dipoles), self._read(name, self.value), graph)
+            case Latent(charges, dipoles):
+                return self._latent(name, charges, dipoles)
             case AtomicVirial(of, sign, divide):
                 value = atomic_virials(self._derivative((of, ()), EDGES), self.at)
                 value = value if sign == 1 else sign * value
                 return per_volume(value, graph, atoms=True) if divide else value
         if name in self.plan.recipes:
             return self._finish(name, self.plan.recipes[name])
-        return self._read(name)
+        return self._read(name, self.value)
+
+    def _latent(self, name: str, charges: str, dipoles: str) -> Tensor:
+        values = (self.value(charges), self.value(dipoles) if dipoles else None)
+        if not responds(self.plan.rows[name]):
+            return latent.polarization(*values, self.at.graph)
+        return latent.response(*values, self.at.graph, self._by_positions)
+
+    def _by_positions(self, value: Tensor) -> Tensor:
+        """Derivatives of vectors of structures, (S, 3), with respect to positions: (N, 3, 3)."""
+        wrt = [self.at.wrt[POSITIONS.name]]
+        return gradients(value, wrt, Symmetry("", 1, ()), self.keep, self._retain())[0]
 
     def _finish(self, name: str, how: Recipe) -> Tensor:
         value = self._pairs(name, how) if self.plan.rows[name].scope == "pair" else self.raw((how.base, how.wrt))

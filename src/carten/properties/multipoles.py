@@ -24,15 +24,21 @@ def from_centre_of_mass(graph: Graph) -> Tensor:
             f"structure {periodic} of the batch is periodic, multipoles from charges are for molecules: "
             "use polarization, or another route"
         )
+    return graph.positions - centres_of_mass(graph)[graph.structure]
+
+
+def centres_of_mass(graph: Graph) -> Tensor:
+    """(S, 3) Å, of the atoms where they are given."""
     masses = torch.as_tensor(atomic_masses, dtype=graph.positions.dtype, device=graph.positions.device)[graph.numbers]
     weighted = torch.cat([masses[:, None] * graph.positions, masses[:, None]], dim=1)
     sums = weighted.new_zeros(graph.n_structures, 4).index_add(0, graph.structure, weighted)
-    return graph.positions - (sums[:, :3] / sums[:, 3:])[graph.structure]
+    return sums[:, :3] / sums[:, 3:]
 
 
-def dipole(charges: Tensor, dipoles: Tensor, graph: Graph) -> Tensor:
+def dipole(charges: Tensor, dipoles: Tensor | None, graph: Graph) -> Tensor:
     """``sum_i q_i r_i + d_i`` about the centre of mass, (S, 3) in e Å from (N,) and (N, 3)."""
-    values = charges[:, None] * from_centre_of_mass(graph) + dipoles
+    values = charges[:, None] * from_centre_of_mass(graph)
+    values = values if dipoles is None else values + dipoles
     return values.new_zeros(graph.n_structures, 3).index_add(0, graph.structure, values)
 
 

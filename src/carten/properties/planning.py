@@ -11,6 +11,7 @@ from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
+    Latent,
     Multipole,
     Permittivity,
     Property,
@@ -25,14 +26,19 @@ def sources(row: Property) -> tuple[str, ...]:
     match row.routes[0]:
         case Sum(of) | Derivative(of) | AtomicVirial(of) | Permittivity(of):
             return (of,)
-        case Multipole(charges, dipoles):
-            return (charges, dipoles)
+        case Multipole(charges, dipoles) | Latent(charges, dipoles):
+            return (charges, dipoles) if dipoles else (charges,)
     return ()
 
 
 def has_readout(row: Property) -> bool:
     """Whether a property has parameters of its own."""
     return isinstance(row.routes[0], Readout | Balanced) or (isinstance(row.routes[0], Multipole) and row.rank > 1)
+
+
+def responds(row: Property) -> bool:
+    """Whether a property is how the polarization of latent charges changes when atoms move."""
+    return isinstance(row.routes[0], Latent) and row.scope == "atom"
 
 
 def needed_inputs(row: Property) -> tuple[str, ...]:
@@ -112,6 +118,8 @@ def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable
         tried = replace(row, routes=(route,))
         if has_readout(tried) or not all(name in there for name in sources(tried)):
             continue
+        if isinstance(route, Multipole) and not route.dipoles:  # an approximation: only if asked for
+            continue
         if all(name in told for name in needed_inputs(tried)):
             return route
     return None
@@ -170,5 +178,7 @@ def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan
                 raise ModelError(f"property {row.name!r}: {route.of!r} is no energy of structures")
             steps.setdefault((route.of, ()), {})[EDGES] = None
     wrt = {variable for group in steps.values() for variable in group} | {how.wrt[-1] for how in recipes.values()}
+    if any(responds(row) for row in chosen.values()):
+        wrt.add(POSITIONS.name)
     groups = {source: tuple(group) for source, group in steps.items()}
     return Plan(chosen, recipes, groups, frozenset({*groups, *ends}), frozenset(wrt))

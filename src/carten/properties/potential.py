@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
@@ -16,14 +16,14 @@ from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
-from carten.model.parameters import Features
 from carten.ops.space import SCALAR, Part, Space
 from carten.physics.term import Host, Term, TermConfig, View
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation, per_structure
+from carten.properties.fixed import ENERGIES
 from carten.properties.heads import Head, Kind, parts_of
 from carten.properties.multipoles import balance
-from carten.properties.planning import Plan, has_readout, needed_inputs, plan, settled, sources
+from carten.properties.planning import Plan, has_readout, needed_inputs, plan, responds, settled, sources, with_sources
 from carten.properties.recipes import variables
 from carten.properties.spec import (
     AtomicVirial,
@@ -38,8 +38,8 @@ from carten.properties.spec import (
 )
 
 MAX_NUMBER = 118
-ENERGIES = "energies"
-"""The property that terms add to."""
+SMALL = 0.1
+"""Scale of what terms take before training, e or e Å: charges that do not yet dominate the energy."""
 
 
 class Potential(nn.Module):
@@ -84,9 +84,11 @@ class Potential(nn.Module):
         self.neighbours = float(neighbours)
         self.requested = tuple(row.name for row in properties)
         self.term_configs = tuple(terms)
-        self.inputs = _with_needed(inputs, properties, terms)
+        self._taken = tuple(source.name for term in terms for source in term.sources)
+        rows = [*properties, *_of_terms(terms, properties)]
+        self.inputs = _with_needed(inputs, rows, terms)
         self._told = variables(self.inputs.values())
-        self.properties = settled(properties, _table(properties, terms), self._told)
+        self.properties = settled(rows, _table(rows, terms), self._told)
         self.usual = _usual(self.properties, self.requested)
         self.levels = _levels(self.inputs)
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -104,6 +106,8 @@ class Potential(nn.Module):
         self.softness = self._heads({row.name: Property(row.name, "atom", "", +1, "") for row in soft}, generator)
         host = Host(config, self.elements, self.network.spaces, generator)
         self.terms = nn.ModuleList(term.build(host) for term in terms)
+        for name in self._taken:
+            self.heads[name].get_buffer("scale").fill_(SMALL)
         lookup = torch.full((MAX_NUMBER + 1,), -1)
         lookup[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of", lookup, persistent=False)
@@ -145,43 +149,61 @@ class Potential(nn.Module):
         Raises:
             ModelError: for an unknown property, an element the model has not seen, or an input that is missing.
         """
-        wanted = tuple(self.usual if properties is None else properties)
+        return self._values(graph, tuple(self.usual if properties is None else properties), drawn, fixed=True)
+
+    def remainder(
+        self, graph: Graph, properties: Sequence[str], drawn: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """As :meth:`forward`, without fixed terms: for labels their share is subtracted from (training).
+
+        See :mod:`carten.properties.fixed`.
+        """
+        return self._values(graph, tuple(properties), drawn, fixed=False)
+
+    def _values(
+        self, graph: Graph, wanted: tuple[str, ...], drawn: Mapping[str, Tensor] | None, fixed: bool
+    ) -> dict[str, Tensor]:
         plan = self._plan(wanted)
         with torch.set_grad_enabled(bool(plan.variables) or torch.is_grad_enabled()):
-            evaluation = self.evaluation(graph, plan, drawn)
+            evaluation = self.evaluation(graph, plan, drawn, fixed)
             values = {name: evaluation.value(name) for name in wanted}
         return values if self.training else {name: value.detach() for name, value in values.items()}
 
-    def evaluation(self, graph: Graph, plan: Plan, drawn: Mapping[str, Tensor] | None = None) -> Evaluation:
-        """The features of a graph, from which the values of a plan follow."""
+    def evaluation(
+        self, graph: Graph, plan: Plan, drawn: Mapping[str, Tensor] | None = None, fixed: bool = True
+    ) -> Evaluation:
+        """The features of a graph, from which the values of a plan follow, with or without fixed terms."""
         at = leaves(complete(graph, self.inputs), plan.variables)
         element = self._element(graph.numbers)
         told = None
         if self.network.inputs is not None:
             told = self.network.inputs(at.graph.inputs, graph.structure, element)
         exact = any(already for _, already in plan.sources)
-        vectors = at.vectors
-        for term in self.terms:
-            vectors = term.seen(vectors, graph) if isinstance(term, Term) else vectors
+        vectors, terms = at.vectors, [term for term in self.terms if isinstance(term, Term)]
+        for term in terms:
+            vectors = term.seen(vectors, graph)
         layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, exact)
         kind = element
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
-        read = partial(self._read, layers, kind, View(at.graph, at.vectors, layers))
+        added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
+        read = partial(self._read, kind, View(at.graph, at.vectors, layers), added)
         return Evaluation(plan, at, read, self._told, self.training, drawn)
 
     def _plan(self, names: tuple[str, ...]) -> Plan:
         if names not in self._plans:
-            self._plans[names] = plan(names, self.properties, self._told)
+            more = self._taken if ENERGIES in with_sources(names, self.properties) else ()
+            self._plans[names] = plan([*names, *more], self.properties, self._told)
         return self._plans[names]
 
-    def _read(self, layers: list[Features], kind: Tensor, view: View, name: str) -> Tensor:
-        """A property that has a readout, (S, 3, ..) or (N, 3, ..)."""
+    def _read(self, kind: Tensor, view: View, terms: Sequence[Term], name: str, of: Callable[[str], Tensor]) -> Tensor:
+        """A property that has a readout, (S, 3, ..) or (N, 3, ..); ``of`` are the others."""
+        layers = view.features
         row, graph = self.properties[name], view.graph
         value: Tensor = self.heads[name](layers, kind)
         if name == ENERGIES:
-            for term in self.terms:
-                value = value + term(view)
+            for term in terms:
+                value = value + term(replace(view, value=of))
         match row.routes[0]:
             case Readout(reduce) if row.scope == "structure":
                 return per_structure(value, graph, reduce == "mean")
@@ -202,6 +224,31 @@ class Potential(nn.Module):
                 "use a model trained on these elements"
             )
         return element
+
+    def add(self, *terms: TermConfig) -> Self:
+        """Add fixed terms to a trained model whose labels lack them, as dispersion to energies of a plain functional.
+
+        Terms that were there in training are there already.
+
+        Raises:
+            ModelError: the model has a term of this kind, or it must be there in training.
+        """
+        host = Host(self.config, self.elements, self.network.spaces, torch.Generator())
+        for config in terms:
+            term = config.build(host)
+            if config.kind in (other.kind for other in self.term_configs):
+                raise ModelError(f"the model has a term {config.kind} already, from its training: it would count twice")
+            if not config.fixed or type(term).seen is not Term.seen:
+                raise ModelError(f"{config.kind} must be there in training: list it under terms in the configuration")
+            self.terms.append(term)
+            self.term_configs += (config,)
+        _table([self.properties[name] for name in self.requested], self.term_configs)
+        beyond = any(not config.local for config in self.term_configs)
+        dropped = {name for name, row in self.properties.items() if beyond and isinstance(row.routes[0], AtomicVirial)}
+        self.properties = {name: row for name, row in self.properties.items() if name not in dropped}
+        self.usual = tuple(name for name in self.usual if name not in dropped)
+        self._plans.clear()
+        return self
 
     def freeze(self, tabulate: bool = False) -> Self:
         """Evaluation mode, no gradients of parameters: for inference.
@@ -227,6 +274,28 @@ def _with_needed(
         if isinstance(route := row.routes[0], Balanced) and route.total and found[route.total].rank:
             raise ModelError(f"property {row.name!r} can't be balanced to {route.total!r}, which is no number")
     return found
+
+
+def _of_terms(terms: Sequence[TermConfig], properties: Sequence[Property]) -> list[Property]:
+    """Rows that terms take and that are not among the properties.
+
+    Raises:
+        ModelError: a property is obtained in a way that a term has no use for.
+    """
+    table, there = property_table(), {row.name: row for row in properties}
+    found: dict[str, Property] = {}
+    for term in terms:
+        for source in term.sources:
+            row = there.get(source.name, table[source.like or source.name])
+            if source.name in there and row.routes[0].name not in source.routes:
+                raise ModelError(
+                    f"the term {term.kind} takes {source.name} by the route {' or '.join(source.routes)}, found "
+                    f"{row.routes[0].name}: set properties.{source.name}.route"
+                )
+            if source.name not in there:
+                route = next(route for route in row.routes if route.name == source.routes[0])
+                found[source.name] = replace(row, name=source.name, routes=(route,))
+    return list(found.values())
 
 
 def _table(properties: Sequence[Property], terms: Sequence[TermConfig]) -> dict[str, Property]:
@@ -270,6 +339,7 @@ def _usual(rows: Mapping[str, Property], requested: Sequence[str]) -> tuple[str,
     for name, row in rows.items():
         route = row.routes[0]
         own = len(route.wrt) if isinstance(route, Derivative) else int(isinstance(route, AtomicVirial))
+        own = 2 if responds(row) else own
         orders[name] = own + max((orders[source] for source in sources(row)), default=0)
     return tuple(name for name in rows if name in requested or orders[name] <= 1)
 

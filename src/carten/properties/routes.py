@@ -57,11 +57,39 @@ class Multipole:
 
     Rank 1: ``sum_i q_i r_i + d_i``. Rank 2: ``sum_i t_i + 3/2 STF(q_i r_i r_i + r_i d_i + d_i r_i)`` with a traceless
     t_i that is read from the features.
+
+    Args:
+        charges: the property q.
+        dipoles: the property d, ``""`` for none.
     """
 
     charges: str = "charges"
     dipoles: str = "atomic_dipoles"
-    name = "multipole"
+
+    @property
+    def name(self) -> str:
+        """In configurations."""
+        return "multipole" if self.dipoles else "charges"
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Polarization ``P = sum_i q_i r_i + d_i``, or how it changes when an atom moves, in cells and in molecules.
+
+    Args:
+        charges: the property q, charges that interact in the energy.
+        dipoles: the property d, ``""`` for none.
+
+    Source: P. Zhong et al., Machine learning interatomic potential can infer electrical response (2025).
+    """
+
+    charges: str = "latent_charges"
+    dipoles: str = ""
+
+    @property
+    def name(self) -> str:
+        """In configurations."""
+        return "latent_multipoles" if self.dipoles else "latent"
 
 
 @dataclass(frozen=True)
@@ -104,7 +132,7 @@ class AtomicVirial:
     name = "atomic_virial"
 
 
-Route = Readout | Balanced | Sum | Multipole | Permittivity | Derivative | AtomicVirial
+Route = Readout | Balanced | Sum | Multipole | Latent | Permittivity | Derivative | AtomicVirial
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""Charges that interact: latent ones that the energy alone determines, and those the model predicts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from carten.physics import ewald
+from carten.physics.ewald import Ewald
+from carten.physics.pairs import Multipoles
+from carten.physics.term import Host, Source, Term, TermConfig, View
+
+Width = Annotated[float, Field(gt=0.0)]
+Accuracy = Annotated[float, Field(ge=1e-12, le=0.1)]
+Method = Literal["auto", "explicit", "mesh"]
+
+
+class LesConfig(TermConfig):
+    """Latent Ewald summation: charges, perhaps dipoles and quadrupoles, that no label but the energy determines.
+
+    Source: B. Cheng, npj Comput. Mater. 11, 80 (2025).
+    """
+
+    kind: Literal["les"] = "les"
+    sigma: Width = 1.0
+    """Å, width of the Gaussians."""
+    channels: Annotated[int, Field(ge=1, le=64)] = 1
+    """Kinds of charges; each interacts with its own kind."""
+    dipoles: bool = False
+    quadrupoles: bool = False
+    neutral: bool = False
+    """Whether the charges of a structure add up to zero; else a uniform background neutralises cells."""
+    permittivity: Annotated[float, Field(gt=0.0)] = 1.0
+    """Of the electrons, by which the interaction is divided: with it the charges are those that move in a field."""
+    accuracy: Accuracy = 1e-4
+    """Relative error of long-range energies and forces."""
+    method: Method = "auto"
+    """Explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LesConfig:
+        if self.quadrupoles and not self.dipoles:
+            raise ValueError("latent quadrupoles go with latent dipoles: set dipoles: true")
+        return self
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Latent charges, and dipoles and quadrupoles where there are."""
+        return tuple(Source(name, routes, like) for like, routes in self._rows() for name in self._names(like))
+
+    def _rows(self) -> list[tuple[str, tuple[str, ...]]]:
+        charges = ("balanced",) if self.neutral else ("readout", "balanced")
+        more = {"latent_dipoles": self.dipoles, "latent_quadrupoles": self.quadrupoles}
+        return [("latent_charges", charges), *((name, ("readout",)) for name, there in more.items() if there)]
+
+    def _names(self, like: str) -> tuple[str, ...]:
+        return (like,) if self.channels == 1 else tuple(f"{like}_{k + 1}" for k in range(self.channels))
+
+    def build(self, host: Host) -> Electrostatics:
+        """The term as part of a model."""
+        how = Ewald(self.sigma, self.accuracy, method=self.method)
+        return Electrostatics(how, [self._names(like) for like, _ in self._rows()], self.permittivity)
+
+
+class ChargesConfig(TermConfig):
+    """The charges the model predicts interact, with each other and nothing else.
+
+    They add up to the total charge of the structure: ``properties.charges`` by the route balanced or equalised.
+    """
+
+    kind: Literal["charges"] = "charges"
+    sigma: Width = 1.0
+    """Å, width of the Gaussians: closer than about 3 sigma the interaction is weaker than that of points."""
+    permittivity: Annotated[float, Field(gt=0.0)] = 1.0
+    """By which the interaction is divided."""
+    accuracy: Accuracy = 1e-4
+    """Relative error of long-range energies and forces."""
+    method: Method = "auto"
+    """Explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The charges."""
+        return (Source("charges", ("balanced", "equalised")),)
+
+    def build(self, host: Host) -> Electrostatics:
+        """The term as part of a model."""
+        how = Ewald(self.sigma, self.accuracy, host.network.cutoff, self.method)
+        return Electrostatics(how, [("charges",)], self.permittivity)
+
+
+class Electrostatics(Term):
+    """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`.
+
+    Args:
+        how: smearing and accuracy.
+        names: the properties that are charges, dipoles and quadrupoles, one of each for every kind.
+        permittivity: by which energies are divided.
+    """
+
+    def __init__(self, how: Ewald, names: list[tuple[str, ...]], permittivity: float) -> None:
+        super().__init__()
+        self.how = how
+        self.names = names
+        self.permittivity = permittivity
+
+    def forward(self, view: View) -> Tensor:
+        """(N,) eV."""
+        parts = [torch.stack([view.value(name) for name in group], dim=1) for group in self.names]
+        return ewald.energies(Multipoles(*parts), view.graph, view.vectors, self.how) / self.permittivity
