@@ -28,6 +28,8 @@ GPU_LOOKS = 50  # steps between looks at the loss where each look would stall th
 class Fit(LightningModule):
     """Trains a potential on the terms of the loss; the average of the weights is validated and saved.
 
+    Labels are without the share of the model's fixed terms, see :mod:`carten.properties.fixed`.
+
     Training looks radial functions up where it can, see :meth:`carten.model.network.Network.train_on_tables`;
     validation evaluates the exact ones.
 
@@ -129,7 +131,7 @@ class Fit(LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         drawn = draw_rows(self.terms, self.potential, batch, self.global_step) if self._by_rows else {}
         batch = restrict(self.terms, self.potential, batch, drawn) if drawn else batch
-        predictions = self.potential(batch.graph, self._names, drawn)
+        predictions = self.potential.remainder(batch.graph, self._names, drawn)
         sums = loss_terms(self.terms, predictions, batch)
         loss = combine(self.terms, sums)
         self._trained += sums.detach()
@@ -213,7 +215,7 @@ class Fit(LightningModule):
         self._measured.zero_()
 
     def _measure(self, batch: Batch) -> None:
-        predictions = self.averaged(batch.graph, self._names)
+        predictions = self.averaged.remainder(batch.graph, self._names)
         self._measured += loss_terms(self.terms, predictions, batch)
         self.errors.update(predictions, batch)
 

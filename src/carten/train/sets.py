@@ -13,8 +13,10 @@ from ase.data import atomic_numbers, chemical_symbols
 from carten.data.dataset import Dataset, split
 from carten.data.labels import Frame, Label, frames_from, read_frames, weighted
 from carten.data.read import read_structures
+from carten.data.remainder import without
 from carten.data.statistics import elements, reference_energies
 from carten.errors import ConfigError, DataError
+from carten.properties.fixed import Fixed
 from carten.properties.spec import Fidelity, Input, Property, property_table
 from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sets:
-    """What a run trains on, validates on and, perhaps, tests on.
+    """What a run trains on, validates on and, perhaps, tests on: labels without the share of fixed terms.
 
     Args:
         train: without isolated atoms, unless nothing else is there.
@@ -54,15 +56,19 @@ class _Wanted:
     labels: Sequence[Label]
     inputs: Sequence[Label]
     weight: str | None
+    fixed: Fixed
+    cutoff: float
 
     def frames(self, structures: Sequence[tuple[str, Atoms]]) -> list[Frame]:
         """The structures as they are trained on."""
         frames = frames_from(structures, self.labels, self.inputs)
-        return frames if self.weight is None else weighted(frames, structures, self.weight)
+        frames = frames if self.weight is None else weighted(frames, structures, self.weight)
+        return without(self.fixed, frames, self.cutoff)
 
     def read(self, paths: Sequence[Path]) -> list[Frame]:
         """Frames of files that need not carry every label; they all weigh 1."""
-        return read_frames(paths, [replace(label, required=False) for label in self.labels], self.inputs)
+        frames = read_frames(paths, [replace(label, required=False) for label in self.labels], self.inputs)
+        return without(self.fixed, frames, self.cutoff)
 
     @property
     def rows(self) -> tuple[Input, ...]:
@@ -79,8 +85,12 @@ def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
         ConfigError: the split leaves nothing, an input is not known, or reference energies do not fit the elements.
     """
     structures = read_structures(config.data.train)
-    inputs = input_labels(config.inputs, [term.property for term in terms], structures)
-    wanted = _Wanted(_labels(config, terms), inputs, config.data.weight)
+    rows = [term.property for term in terms]
+    inputs = input_labels(config.inputs, rows, structures)
+    present = {number for _, atoms in structures for number in atoms.numbers.tolist()}
+    told = [label.row for label in inputs if isinstance(label.row, Input)]
+    fixed = Fixed(config.terms, config.model, sorted(present), rows, told)
+    wanted = _Wanted(_labels(config, terms), inputs, config.data.weight, fixed, config.model.cutoff)
     everything = wanted.frames(structures)
     frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
     train, validation = _split(config, frames, wanted)

@@ -1,0 +1,33 @@
+"""Labels without what fixed terms add: what is left for a network to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from carten.data.labels import Frame
+from carten.data.neighbours import graph
+from carten.properties.fixed import Fixed
+
+
+def without(fixed: Fixed, frames: Sequence[Frame], cutoff: float) -> list[Frame]:
+    """The frames, with the share of the terms subtracted from every label that has one; each is evaluated once.
+
+    Args:
+        fixed: the terms.
+        frames: as they were read.
+        cutoff: of the model, in Å.
+
+    Raises:
+        ModelError: a term does not know an element, or has no energy for such a structure.
+    """
+    return [_without(fixed, frame, cutoff) for frame in frames] if fixed.terms else list(frames)
+
+
+def _without(fixed: Fixed, frame: Frame, cutoff: float) -> Frame:
+    names = [name for name in fixed.rows if name in frame.labels]
+    if not names:
+        return frame
+    found = {name: value.numpy() for name, value in fixed.values(graph(frame, cutoff, frame.inputs), names).items()}
+    shares = {name: value[0] if fixed.rows[name].scope == "structure" else value for name, value in found.items()}
+    return replace(frame, labels={**frame.labels, **{name: frame.labels[name] - shares[name] for name in names}})

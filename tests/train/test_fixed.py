@@ -1,0 +1,130 @@
+"""Fixed terms in training: subtracted from labels once, part of the model, added back once."""
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import contract
+from carten.data.labels import Label, read_frames
+from carten.data.neighbours import graph
+from carten.data.remainder import without
+from carten.errors import ModelError
+from carten.physics.dispersion import D3Config
+from carten.physics.zbl import ZblConfig
+from carten.properties.fixed import Fixed
+from carten.properties.io import header, load, save
+from carten.properties.routes import Readout
+from carten.properties.spec import property_table
+from carten.train.run import train
+from carten.train.sets import read_sets
+from carten.train.terms import terms
+from carten.workflows.evaluate import evaluate
+from small import ethanol, labelled, small_model
+
+TERMS = [{"kind": "zbl", "cutoff": 3.4}, {"kind": "d3", "functional": "pbe", "cutoff": 8.0}]
+CONFIGS = (ZblConfig(cutoff=3.4), D3Config(functional="pbe", cutoff=8.0))
+PROPERTIES = {"energy": {}, "forces": {}, "stress": {}}
+
+
+def labels(*names):
+    return [Label(property_table()[name]) for name in names]
+
+
+def test_a_run_measures_what_the_saved_model_does(configure, alloys):
+    """Were the terms forgotten or added twice, the errors of the file would be those of the terms: tens of eV."""
+    config = configure(terms=TERMS, properties=PROPERTIES, training={"epochs": 1}, dtype="float64")
+    result = train(config)
+    assert [term["kind"] for term in header(result.model)["terms"]] == ["zbl", "d3"]
+    wanted = terms(config.properties)
+    sets = read_sets(config, wanted)
+    whole = {frame.where: frame for frame in read_frames([alloys], labels(*PROPERTIES))}
+    frames = [whole[frame.where] for frame in sets.validation.frames]
+    found = evaluate(load(result.model, exact=True), frames).summary()["properties"]
+    for name in PROPERTIES:
+        assert found[name]["rmse"] == pytest.approx(result.validation[f"{name}_rmse"], rel=1e-6), name
+    shares = [abs(whole[frame.where].labels["energy"] - frame.labels["energy"]) for frame in sets.validation.frames]
+    assert min(shares) > 1.0, "the terms have a share that is seen"
+
+
+def test_statistics_are_those_of_the_rest(configure):
+    """Reference energies are fitted to what the network has to learn."""
+    plain, rest = (
+        read_sets(config, terms(config.properties)).references[0]
+        for config in (configure(terms=given, reference_energies="fitted") for given in ([], TERMS))
+    )
+    assert all(plain[z] - rest[z] > 0.3 for z in (29, 79)), "repulsion is not in the reference energies"
+
+
+def test_what_is_subtracted_is_what_the_model_adds():
+    model = small_model(properties=("energy", "forces"), terms=CONFIGS).to(torch.float64)
+    seen = graph(ethanol(), 4.0)
+    names = ["energies", "energy", "forces", "virial", "hessian"]
+    fixed = Fixed(CONFIGS, model.config, model.elements, [property_table()[name] for name in names], ())
+    whole, rest, shares = model(seen, names), model.remainder(seen, names), fixed.values(seen, names)
+    for name in names:
+        assert float(shares[name].abs().max()) > 1e-3
+        assert torch.allclose(rest[name] + shares[name], whole[name], atol=1e-9), name
+
+
+def test_nothing_is_left_of_labels_that_are_the_term():
+    """Labels by the calculator of the library, another way to D3."""
+    from dftd3.ase import DFTD3
+
+    from carten.data.labels import frames_from
+
+    atoms = ethanol()
+    atoms.calc = DFTD3(method="PBE", damping="d3bj")
+    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    (frame,) = frames_from([("ethanol", atoms)], labels("energy", "forces"))
+    rows = [property_table()[name] for name in ("energy", "forces")]
+    config = small_model().config
+    (rest,) = without(Fixed([D3Config(functional="pbe")], config, (1, 6, 8), rows, ()), [frame], 4.0)
+    assert abs(frame.labels["energy"]) > 0.1
+    assert abs(rest.labels["energy"]) < 1e-8
+    assert abs(rest.labels["forces"]).max() < 1e-8
+
+
+def test_labels_that_do_not_follow_from_the_energy_stay():
+    from dataclasses import replace
+
+    from carten.data.labels import frames_from
+
+    direct = replace(property_table()["forces"], routes=(Readout(),))
+    rows = [property_table()["energy"], direct]
+    (frame,) = frames_from([("ethanol", labelled(1)[0])], [Label(row) for row in rows])
+    (rest,) = without(Fixed([ZblConfig()], small_model().config, (1, 6, 8), rows, ()), [frame], 4.0)
+    assert rest.labels["energy"] != frame.labels["energy"]
+    assert np.array_equal(rest.labels["forces"], frame.labels["forces"])
+
+
+def test_learned_models_take_dispersion_later(tmp_path):
+    plain, model = (small_model(properties=("energy", "forces")) for _ in range(2))
+    assert "virials" in model.properties
+    model.add(D3Config(functional="pbe"))
+    save(tmp_path / "model.carten", model, {})
+    again = load(tmp_path / "model.carten", exact=True)
+    atoms, trained = ethanol(), small_model(properties=("energy", "forces"), terms=(D3Config(functional="pbe"),))
+    expected = contract.results(trained, atoms, names=["energy", "forces"])
+    for found in (model, again):
+        contract.require_equal("added", contract.results(found, atoms, names=["energy", "forces"]), expected)
+        assert "virials" not in found.properties, "which the energy of d3 does not divide into"
+    assert contract.results(plain, atoms)["energy"][0] - expected["energy"][0] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("there", "more", "expected"),
+    [
+        (D3Config(functional="pbe"), D3Config(functional="pbe0"), "has a term d3 already, from its training"),
+        (D3Config(functional="pbe"), ZblConfig(), "zbl must be there in training"),
+    ],
+)
+def test_terms_are_not_added_twice(there, more, expected):
+    with pytest.raises(ModelError, match=expected):
+        small_model(properties=("energy",), terms=(there,)).add(more)
+
+
+def test_virials_that_are_asked_for_forbid_dispersion():
+    with pytest.raises(ModelError, match="'virials': the energy of d3 does not divide"):
+        small_model(properties=("energy", "virials")).add(D3Config(functional="pbe"))
