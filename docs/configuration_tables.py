@@ -5,7 +5,7 @@ import inspect
 import itertools
 import json
 import textwrap
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -17,8 +17,11 @@ WORDS = {"integer": "whole number", "number": "number", "string": "text", "boole
 
 
 def remarks(model: type[BaseModel]) -> dict[str, str]:
-    """What is written below each field of a class, on one line."""
+    """What is written below each field of a class, on one line; what it inherits included."""
     found = {}
+    for base in model.__bases__:
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            found.update(remarks(base))
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     lines = definition.body if isinstance(definition, ast.ClassDef) else []
     for field, below in itertools.pairwise(lines):
@@ -40,6 +43,9 @@ def allowed(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         return "path"
     if schema.get("type") == "array" and schema.get("items", {}).get("format") == "path":
         return "path or list of paths"
+    if "oneOf" in schema:
+        kinds = [allowed(definitions[name]["properties"]["kind"], definitions) for name in _branches(schema)]
+        return f"sections with `kind` {', '.join(kinds)}, see below"
     if schema.get("type") == "array":
         if "prefixItems" in schema:
             return f"list of {len(schema['prefixItems'])}: {allowed(schema['prefixItems'][0], definitions)}"
@@ -49,6 +55,18 @@ def allowed(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
         return f"name: {allowed(values, definitions)}" if isinstance(values, dict) else "section"
     bounds = " and ".join(f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema)
     return " ".join(filter(None, (WORDS[schema["type"]], bounds)))
+
+
+def _branches(schema: dict[str, Any]) -> list[str]:
+    """Names of the definitions that a union tells by their kind."""
+    return [branch["$ref"].rsplit("/", 1)[1] for branch in schema["oneOf"]]
+
+
+def kinds_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models of a field that lists sections told by their kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation] if "kind" in annotation.model_fields else []
+    return [model for argument in get_args(annotation) for model in kinds_of(argument)]
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
@@ -88,6 +106,8 @@ def tables_of(model: type[BaseModel], path: str = "") -> str:
             kind = f"names, each with a section `{inner_path.removesuffix('.')}`" if mapping else "section, see below"
         else:
             kind = allowed(schema["properties"][name], definitions)
+        kinds = kinds_of(field.annotation)
+        below += [tables_of(entry, f"{path}{name}: {entry.model_fields['kind'].default}.") for entry in kinds]
         rows.append([f"`{name}`", kind, default_of(field), said.get(name, "")])
     title = f"`{path.removesuffix('.')}`" if path else "Top level"
     summary = inspect.cleandoc(model.__doc__ or "").replace("``", "`")

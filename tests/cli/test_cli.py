@@ -15,8 +15,11 @@ import carten
 from carten.cli.application import message
 from carten.model.config import PRESETS
 from carten.ops.library import BACKENDS
+from carten.physics.dispersion import D3Config
+from carten.physics.zbl import ZblConfig
+from carten.properties.io import save
 from carten.train.config import Config
-from small import labelled
+from small import labelled, small_model
 
 COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "bench", "demo")
 
@@ -193,6 +196,15 @@ def test_info_tells_what_a_model_is(run, trained):
     assert head["multiply_adds_per_atom"] > head["bytes_per_atom"] / 100 > 0
     assert "multiply-adds" in said.out
     assert head["provenance"]["config"]["training"]["epochs"] == 3
+
+
+def test_info_tells_the_terms(run, tmp_path):
+    terms = (ZblConfig(), D3Config(functional="pbe", cutoff=15.0))
+    save(tmp_path / "model.carten", small_model(terms=terms), {})
+    assert (
+        "\nadds           zbl, d3 (functional pbe, three_body False, cutoff 15.0"
+        in run("info", tmp_path / "model.carten").out
+    )
 
 
 @pytest.mark.parametrize("what", ["model", "tace"])

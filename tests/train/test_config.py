@@ -34,6 +34,13 @@ def message(document: Any) -> str:
         ({"data": {"train": "a", "validation": 0}}, ["data.validation", "fraction between 0 and 1"]),
         ({"data": {}}, ["data.train", "required"]),
         ({"properties": {}}, ["properties", "at least 1"]),
+        ({"terms": [{"kind": "zbl"}, {"kind": "d33"}]}, ["terms.1.kind", "'zbl', 'd3', 'd4'", "found 'd33'", '"d3"?']),
+        ({"terms": [{"functional": "pbe"}]}, ["terms.0.kind", "is required"]),
+        ({"terms": [{"kind": "d4"}]}, ["terms.0.functional", "is required"]),
+        ({"terms": [{"kind": "d3", "functionl": "pbe"}]}, ["terms.0.functionl", 'did you mean "functional"?']),
+        ({"terms": [{"kind": "zbl", "cutof": 1}]}, ["terms.0.cutof", 'did you mean "cutoff"?', "kind, cutoff"]),
+        ({"terms": [{"kind": "zbl", "cutoff": -1}]}, ["terms.0.cutoff", "greater than 0", "found -1"]),
+        ({"terms": {"kind": "zbl"}}, ["terms", "found {'kind': 'zbl'}"]),
         ({"schedule": {"name": "wsd", "warmup": 0.5, "decay": 0.7}}, ["schedule", "at most 1"]),
     ],
 )

@@ -201,6 +201,8 @@ def description(head: Mapping[str, Any], parameters: int, work: Operator) -> Ite
     yield "work", f"{amount(work.multiply_adds)} multiply-adds, {amount(work.bytes)}B per atom for {work.name}"
     if head["inputs"]:
         yield "is told", ", ".join(_told(row) for row in head["inputs"])
+    if head["terms"]:
+        yield "adds", ", ".join(_added(term) for term in head["terms"])
     references = head["reference_energies"]
     by_level = references if any(isinstance(found, dict) for found in references.values()) else {"": references}
     for level, found in by_level.items():
@@ -222,6 +224,12 @@ def _told(row: Mapping[str, Any]) -> str:
     default = "" if row["default"] is None else f"by default {row['default']}"
     said = ", ".join(filter(None, (what, default)))
     return f"{row['name']} ({said})" if said else str(row["name"])
+
+
+def _added(term: Mapping[str, Any]) -> str:
+    """A term with its options."""
+    options = ", ".join(f"{name} {value}" for name, value in term.items() if name != "kind" and value is not None)
+    return f"{term['kind']} ({options})" if options else str(term["kind"])
 
 
 def _validation(head: Mapping[str, Any]) -> Iterator[str]:

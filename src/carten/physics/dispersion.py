@@ -34,10 +34,10 @@ class DispersionConfig(TermConfig):
     """The density functional of the labels, e.g. pbe: it has its own damping at short distances."""
     three_body: bool = False
     """Whether triples of atoms are included (Axilrod, Teller, Muto)."""
-    cutoff: Distance = 60 * Bohr
-    """Å, of pairs."""
-    three_body_cutoff: Distance = 40 * Bohr
-    """Å, of triples."""
+    cutoff: Distance = 31.75
+    """Å, of pairs; 60 bohr by default, as in the libraries. 15 takes a tenth of the time."""
+    three_body_cutoff: Distance = 21.17
+    """Å, of triples; 40 bohr by default."""
 
     fixed: ClassVar[bool] = True
 

@@ -59,7 +59,7 @@ class ZblConfig(TermConfig):
 
 
 def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Up to where pairs repel, 0 where one is not of the model, and their size, the sum of covalent radii if that is less.
+    """Up to where pairs repel, 0 where one is not of the model; and their size, at most the sum of covalent radii.
 
     Both (119, 119) float64 by atomic numbers, in Å.
     """
@@ -118,7 +118,7 @@ class Zbl(Term):
 
 
 def held(x: Tensor, low: float, high: float) -> Tensor:
-    """Unchanged above ``high``, ``(low + high) / 2`` below ``low``, between them a function with three continuous derivatives.
+    """Unchanged above ``high``, ``(low + high) / 2`` below ``low``, smooth in between, to the third derivative.
 
     Its slope is the smooth step ``6 t^5 - 15 t^4 + 10 t^3`` with ``t = (x - low) / (high - low)``.
     """

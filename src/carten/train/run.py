@@ -236,6 +236,7 @@ def _summary(config: Config, sets: Sets, model: Potential) -> str:
             + (f", test on {len(sets.test)}" if sets.test is not None else ""),
             f"elements {' '.join(chemical_symbols[z] for z in model.elements)}"
             + (f"; reference energies (eV) {energies}" if energies else ""),
+            *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
             f"preset {config.model.preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
             f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",
         ]
