@@ -28,7 +28,6 @@ import numpy.typing as npt
 from ase import units
 from scipy import constants
 from scipy.signal import find_peaks, welch
-from scipy.spatial.transform import Rotation
 
 from carten.errors import DataError, ModelError
 from carten.properties.potential import Potential
@@ -136,12 +135,13 @@ def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, 
 
 
 def _turned(atoms: ase.Atoms, reference: ase.Atoms) -> ase.Atoms:
-    """A copy turned so that its distance from the reference, weighted with the masses, is smallest."""
+    """A copy turned so that its distance from the reference, weighted with the masses, is smallest (Kabsch, 1976)."""
     there = reference.positions - reference.get_center_of_mass()
     here = atoms.positions - atoms.get_center_of_mass()
-    turn, _ = Rotation.align_vectors(there, here, weights=atoms.get_masses())
+    left, _, right = np.linalg.svd(here.T @ (atoms.get_masses()[:, None] * there))
+    left[:, 2] *= np.linalg.det(left) * np.linalg.det(right)  # a rotation, no reflection
     turned: ase.Atoms = atoms.copy()
-    turned.positions = turn.apply(here)
+    turned.positions = here @ left @ right
     return turned
 
 
