@@ -62,7 +62,8 @@ def _part(row: Property, error: Floats, rank: int) -> Floats:
 
 def _mean_prediction(row: Property, train: Sequence[Frame], test: Sequence[Frame]) -> Floats:
     """The mean label of the training frames: per atom, of each element, or the fit to compositions of energies."""
-    used = [frame for frame in train if row.name in frame.labels]
+    level = test[0].inputs.get("fidelity")
+    used = [frame for frame in train if row.name in frame.labels and frame.inputs.get("fidelity") == level]
     if row.name == "energy":
         return _of_compositions(used, test)
     if row.scope == "atom":
