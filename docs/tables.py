@@ -28,6 +28,7 @@ PACKAGES = {
     "math": "Mathematics: pure functions on tables and tensors",
     "ops": "Operators: plans and the back ends that run them",
     "model": "The network and the graph it reads",
+    "physics": "Energy terms: repulsion, dispersion, electrostatics",
     "properties": "Properties and inputs, the potential, model files",
     "data": "Reading, neighbour lists, data sets, statistics",
     "train": "Losses, optimisers, training",

@@ -35,7 +35,7 @@ class DispersionConfig(TermConfig):
     three_body: bool = False
     """Whether triples of atoms are included (Axilrod, Teller, Muto)."""
     cutoff: Distance = 31.75
-    """Å, of pairs; 60 bohr by default, as in the libraries. 15 takes a tenth of the time."""
+    """Å, of pairs; 60 bohr by default, as in the libraries."""
     three_body_cutoff: Distance = 21.17
     """Å, of triples; 40 bohr by default."""
 

@@ -24,7 +24,7 @@ POWER = 0.23
 SMOOTHNESS = 6
 CORE = (0.6, 0.85)
 """Fractions of the sum of covalent radii: the network sees pairs below the first as if they did not come closer any
-more, pairs above the second as they are. Bonds are longer: N2 0.77, CO 0.79, tungsten 0.85, all others more."""
+more, pairs above the second as they are. Bonds are longer: N2 0.77, CO 0.79, tungsten 0.85, nearly all others more."""
 LAST_RADIUS = 96
 """The heaviest element whose covalent radius is known (Cordero et al., Dalton Trans. 2008, 2832, as ASE lists them)."""
 
