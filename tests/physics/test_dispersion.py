@@ -1,5 +1,7 @@
 """D3 and D4 against what their own libraries and papers give, and what they refuse."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ from ase.units import Hartree, kcal, mol
 
 import contract
 from carten.data.neighbours import graph
-from carten.errors import ModelError
+from carten.errors import ModelError, ModelFileError
 from carten.physics.dispersion import D3Config, D4Config
 from carten.physics.term import View
+from carten.properties.io import load, save
 from carten.properties.spec import input_table
 from small import ethanol, small_model
 
@@ -121,3 +124,15 @@ def test_there_is_no_derivative_in_the_total_charge():
     assert charge.dtype == torch.float64
     with pytest.raises(ModelError, match="no derivative with respect to total_charge"):
         model.terms[0](View(seen, seen.edge_vectors()))
+
+
+@pytest.mark.parametrize(
+    ("config", "package"), [(D3Config(functional="pbe"), "dftd3"), (D4Config(functional="pbe"), "dftd4")]
+)
+def test_the_library_is_not_installed(config, package, tmp_path, monkeypatch):
+    save(tmp_path / "model.carten", small_model(terms=(config,)), {})
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModelError, match=f"needs the package {package}: pip install 'carten.dispersion.'"):
+        small_model(terms=(config,))
+    with pytest.raises(ModelFileError, match=f"can't be evaluated here: {config.kind} needs the package {package}"):
+        load(tmp_path / "model.carten")

@@ -116,7 +116,7 @@ def test_learned_models_take_dispersion_later(tmp_path):
 @pytest.mark.parametrize(
     ("there", "more", "expected"),
     [
-        (D3Config(functional="pbe"), D3Config(functional="pbe0"), "has a term d3 already, from its training"),
+        (D3Config(functional="pbe"), D3Config(functional="pbe0"), "the term d3 is there twice"),
         (D3Config(functional="pbe"), ZblConfig(), "zbl must be there in training"),
     ],
 )

@@ -124,3 +124,14 @@ class TermConfig(BaseModel, ABC):
         Raises:
             ModelError: the model has an element the term knows nothing about, or does not fit otherwise.
         """
+
+
+def require_distinct(terms: Sequence[TermConfig]) -> None:
+    """Check that no kind of term is listed twice.
+
+    Raises:
+        ModelError: one is.
+    """
+    kinds = [term.kind for term in terms]
+    if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+        raise ModelError(f"the term {twice[0]} is there twice, its energy would count twice: list it once")

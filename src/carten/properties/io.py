@@ -15,7 +15,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 import carten
-from carten.errors import ModelFileError
+from carten.errors import ModelError, ModelFileError
 from carten.model.config import NetworkConfig
 from carten.model.product import RecursiveProduct
 from carten.physics.config import load_terms
@@ -177,6 +177,8 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
         if found.get("by_roots"):
             tensors = _by_numbers(tensors, model)
         model.load_state_dict(tensors)
+    except ModelError as error:
+        raise ModelFileError(f"{path} can't be evaluated here: {error}") from error
     except ModelFileError:
         raise
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from carten.model.graph import Graph
 from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
 from carten.ops.space import SCALAR, Part, Space
-from carten.physics.term import Host, Term, TermConfig, View
+from carten.physics.term import Host, Term, TermConfig, View, require_distinct
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation, per_structure
 from carten.properties.fixed import ENERGIES
@@ -84,6 +84,7 @@ class Potential(nn.Module):
         self.neighbours = float(neighbours)
         self.requested = tuple(row.name for row in properties)
         self.term_configs = tuple(terms)
+        require_distinct(terms)
         self._taken = tuple(source.name for term in terms for source in term.sources)
         rows = [*properties, *_of_terms(terms, properties)]
         self.inputs = _with_needed(inputs, rows, terms)
@@ -234,10 +235,9 @@ class Potential(nn.Module):
             ModelError: the model has a term of this kind, or it must be there in training.
         """
         host = Host(self.config, self.elements, self.network.spaces, torch.Generator())
+        require_distinct([*self.term_configs, *terms])
         for config in terms:
             term = config.build(host)
-            if config.kind in (other.kind for other in self.term_configs):
-                raise ModelError(f"the model has a term {config.kind} already, from its training: it would count twice")
             if not config.fixed or type(term).seen is not Term.seen:
                 raise ModelError(f"{config.kind} must be there in training: list it under terms in the configuration")
             self.terms.append(term)

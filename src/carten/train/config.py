@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from carten.errors import ConfigError
 from carten.model.config import NetworkConfig
 from carten.physics.config import AnyTerm
+from carten.physics.term import require_distinct
 from carten.train.explain import explain
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -42,6 +52,11 @@ def _validation(value: Any) -> Any:
     if isinstance(value, float) and value >= 1:
         raise ValueError("a fraction must be below 1; write a whole number for a number of structures")
     return _paths(value)
+
+
+def _distinct(terms: tuple[AnyTerm, ...]) -> tuple[AnyTerm, ...]:
+    require_distinct(terms)
+    return terms
 
 
 class _Section(BaseModel):
@@ -217,7 +232,7 @@ class Config(_Section):
         "forces": PropertyConfig(weight=10.0),
     }
     inputs: dict[str, InputConfig] = {}
-    terms: tuple[AnyTerm, ...] = ()
+    terms: Annotated[tuple[AnyTerm, ...], AfterValidator(_distinct)] = ()
     """Physics that is added to the energy of the network, told by ``kind``."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
