@@ -62,8 +62,8 @@ def test_element_linear_of_no_atoms():
 
 
 def test_one_kind_for_all():
-    assert Kinds.one(kinds()).index.values.tolist() == [0] * len(KINDS)
-    assert Kinds.one(kinds()).index.rows == 1
+    assert kinds().one.index.values.tolist() == [0] * len(KINDS)
+    assert kinds().one.index.rows == 1
 
 
 def test_gain_of_the_nonlinearity():

@@ -74,11 +74,16 @@ def describe(
     """
     length = vectors.norm(dim=1)
     unit = vectors / length.unsqueeze(1)
-    plan = builders.harmonics(config.l_max_edges)
-    (harmonics,) = evaluate(plan, [torch.ones_like(unit[:, :1]), unit], {}, len(unit), backend)
-    if not n_intervals:
-        return Edges(radial_basis(length, config), harmonics, *ends, kinds, backend)
-    return Edges(unit[:, :0], harmonics, *ends, kinds, backend, _locate(length, config, n_intervals))
+    interval = locate(length, config, n_intervals) if n_intervals else None
+    basis = unit[:, :0] if n_intervals else radial_basis(length, config)
+    values = harmonics(unit, torch.ones_like(unit[:, :1]), config, backend)
+    return Edges(basis, values, *ends, kinds, backend, interval)
+
+
+def harmonics(unit: Tensor, one: Tensor, config: NetworkConfig, backend: str) -> Tensor:
+    """Harmonics of unit vectors (E, 3); ``one`` (E, 1) is filled with ones."""
+    (values,) = evaluate(builders.harmonics(config.l_max_edges), [one, unit], {}, len(unit), backend)
+    return values
 
 
 def radial_basis(length: Tensor, config: NetworkConfig) -> Tensor:
@@ -101,7 +106,8 @@ def knots(config: NetworkConfig, n_intervals: int) -> Tensor:
     return torch.stack([values, slopes], dim=1)
 
 
-def _locate(length: Tensor, config: NetworkConfig, n_intervals: int) -> Interval:
+def locate(length: Tensor, config: NetworkConfig, n_intervals: int) -> Interval:
+    """Where lengths (E,) lie on the grid; those beyond the cutoff at its end, where tables vanish with their slopes."""
     position = (length * (n_intervals / config.cutoff)).clamp(max=n_intervals)
     low = position.detach().to(torch.int64).clamp_(max=n_intervals - 1)
     fraction = (position - low).unsqueeze(1)

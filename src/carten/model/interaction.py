@@ -126,6 +126,5 @@ class Interaction(nn.Module):
             radial: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
             operands.append(radial.view(edges.n_edges, radial.shape[1] // n_channels, n_channels))
         sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
-        pairs = zip(self.target.parts, sums, strict=True)
-        mixed: Features = self.mix({part: a.view(edges.n_atoms, part.size, -1) for part, a in pairs})
+        mixed: Features = self.mix(dict(zip(self.target.parts, sums, strict=True)))
         return mixed

@@ -21,10 +21,10 @@ class Kinds:
 
     index: Index
 
-    @classmethod
-    def one(cls, kinds: Kinds) -> Kinds:
+    @cached_property
+    def one(self) -> Kinds:
         """The same atoms, all of a single kind."""
-        return cls(Index(torch.zeros_like(kinds.index.values), 1, ascending=True))
+        return Kinds(Index(torch.zeros_like(self.index.values), 1, ascending=True))
 
     @cached_property
     def order(self) -> Tensor:

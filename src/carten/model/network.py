@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from carten.model import product
+from carten.model.compiled import Compiled, Grid
 from carten.model.config import NetworkConfig
 from carten.model.edges import Edges, describe
 from carten.model.embeddings import Conditions, add
@@ -14,7 +18,10 @@ from carten.model.interaction import Interaction
 from carten.model.kinds import Kinds
 from carten.model.parameters import ElementLinear, Features, Linear, channels, normal
 from carten.model.tables import tabulate
+from carten.ops import linear
 from carten.ops.index import Index
+from carten.ops.library import choose
+from carten.ops.record import recording
 from carten.ops.space import SCALAR, Space
 
 
@@ -53,13 +60,13 @@ class Layer(nn.Module):
 
     def forward(self, features: Features, edges: Edges, told: Features | None = None) -> Features:
         """Features of the next layer; ``told`` is what inputs add."""
-        kinds = edges.kinds if self.elements else Kinds.one(edges.kinds)
+        kinds = edges.kinds if self.elements else edges.kinds.one
         message = self.interaction(features, edges)
         if told:
             message = add(message, told)
         result: Features = self.out(self.product(message, kinds, edges.backend))
         for part, value in self.residual(features, edges.kinds).items():
-            result[part] = result[part] + value if part in result else value
+            result[part] = linear.add(result[part], value) if part in result else value
         return result
 
 
@@ -96,6 +103,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList()
         self.n_intervals = 0
         self.n_trained_intervals = 0
+        self._call: Compiled | None = None
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
             first = inputs.start if inputs is not None else Space((SCALAR,))
@@ -113,6 +121,26 @@ class Network(nn.Module):
         """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference with fixed weights."""
         interactions = [module for module in self.modules() if isinstance(module, Interaction)]
         self.n_intervals = tabulate(interactions, self.config, tolerance)
+        self._call = None
+
+    def _compiled(self, vectors: Tensor) -> Compiled | None:
+        """All layers in one call of compiled code, where tables and fixed weights allow it."""
+        if not self.n_intervals or self.backend not in ("auto", "cpp") or self.config.product.kind != "recursive":
+            return None
+        if torch.compiler.is_compiling() or recording() or choose([vectors, self.embedding], "auto") != "cpp":
+            return None
+        if self._call is None:
+            weights = (*self.parameters(), *self.buffers())
+            grid = Grid(self.n_intervals, frozenset(size for weight in weights for size in weight.shape))
+            self._call = Compiled(self._propagate, self.config, self.spaces, self.embedding, grid)
+        return self._call
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._call = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_call": None}
 
     def train_on_tables(self, n_intervals: int = 256) -> None:
         """In training mode, look radial functions up in tables of the present weights, made at every step.
@@ -140,6 +168,8 @@ class Network(nn.Module):
             exact: whether to evaluate the radial networks even where there are tables, whose second derivatives are
                 rough.
         """
+        if told is None and not exact and not self.training and (compiled := self._compiled(vectors)) is not None:
+            return compiled(vectors, edge_index, element)
         n_atoms = element.shape[0]
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
         kinds = Kinds(Index(element, self.embedding.shape[0]))
@@ -149,6 +179,9 @@ class Network(nn.Module):
         features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
         if told is not None:
             features, edges = add(features, told.places[0]), told.on_edges(edges)
+        return self._propagate(features, edges, told)
+
+    def _propagate(self, features: Features, edges: Edges, told: Conditions | None = None) -> list[Features]:
         result = []
         for k, layer in enumerate(self.layers, start=1):
             features = layer(features, edges, told.places[k] if told is not None else None)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from carten.model.kinds import Kinds
+from carten.ops.linear import mix, mix_by_kind
 from carten.ops.space import Part, Space
 
 Features = dict[Part, Tensor]
@@ -32,7 +33,7 @@ class Precise(nn.Module):
 
 
 class Linear(nn.Module):
-    """Mix channels (and paths) within each part: (rows, 2l + 1, n_in) -> (rows, 2l + 1, n_out)."""
+    """Mix channels and paths within each part: (rows, (2l + 1) * paths, channels) -> (rows, 2l + 1, n_out)."""
 
     def __init__(self, n_in: dict[Part, int], n_out: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -41,11 +42,11 @@ class Linear(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Apply to the parts the map was built for."""
-        return {part: features[part] @ (self.weight[part.name] * scale) for part, scale in self.scale.items()}
+        return {part: mix(features[part], self.weight[part.name], scale) for part, scale in self.scale.items()}
 
 
 class ElementLinear(nn.Module):
-    """A linear map per element of the atom: (atoms, 2l + 1, n_in) -> (atoms, 2l + 1, n_out)."""
+    """A linear map per element of the atom: (atoms, (2l + 1) * paths, channels) -> (atoms, 2l + 1, n_out)."""
 
     def __init__(self, n_in: dict[Part, int], n_out: int, n_elements: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -54,14 +55,9 @@ class ElementLinear(nn.Module):
 
     def forward(self, features: Features, kinds: Kinds) -> Features:
         """Apply each atom's own map."""
-        result = {}
-        for part, scale in self.scale.items():
-            weight = self.weight[part.name] * scale
-            ordered = features[part].index_select(0, kinds.order)
-            chunks = torch.split(ordered, kinds.counts)
-            mixed = [chunk @ weight[z] for z, chunk in enumerate(chunks) if len(chunk)]
-            result[part] = torch.cat(mixed).index_select(0, kinds.inverse) if mixed else ordered @ weight[0]
-        return result
+        groups = (kinds.order, kinds.inverse, kinds.counts)
+        weights = {part: self.weight[part.name] for part in self.scale}
+        return {p: mix_by_kind(features[p], weights[p], scale, kinds.index, groups) for p, scale in self.scale.items()}
 
 
 def channels(space: Space, n: int) -> dict[Part, int]:

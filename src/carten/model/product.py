@@ -71,8 +71,7 @@ class CoupledProduct(nn.Module):
         """Products of each atom's features."""
         operands = [features[part] for part in self.space.parts]
         outputs = evaluate(self.plan, operands, {}, len(kinds.index.values), backend)
-        paths = zip(self.target.parts, outputs, strict=True)
-        mixed: Features = self.mix({part: b.view(len(b), part.size, -1) for part, b in paths}, kinds)
+        mixed: Features = self.mix(dict(zip(self.target.parts, outputs, strict=True)), kinds)
         return mixed
 
 

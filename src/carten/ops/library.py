@@ -15,6 +15,7 @@ from carten.ops import cpp, reference, triton
 from carten.ops.index import Index
 from carten.ops.plan import Plan, parse
 from carten.ops.record import record, recording
+from carten.ops.tape import Gradients, Ran, Tape, running
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
 COMPILED = {"cpp": (cpp, "the CPU"), "triton": (triton, "a GPU")}
@@ -43,6 +44,8 @@ def evaluate(
     if torch.compiler.is_compiling():
         return _traced(plan, operands, indices, n_sites, backend)
     chosen = choose(operands, backend)
+    if (tape := running()) is not None:
+        return _taped(tape, chosen, plan, operands, indices, n_sites)
     if chosen == "reference" and not _recorded():
         return reference.evaluate(plan, operands, indices, n_sites)
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
@@ -56,6 +59,29 @@ def _run(
 ) -> tuple[Tensor, ...]:
     module = COMPILED[backend][0] if backend in COMPILED else reference
     return record(lambda: module.evaluate(plan, operands, indices, n_sites), plan, operands, indices, n_sites)
+
+
+def _taped(
+    tape: Tape, backend: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
+) -> tuple[Tensor, ...]:
+    """Run a plan while a tape runs."""
+
+    def run(what: Plan, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        outputs = _run(backend, what, inputs, indices, n_sites)
+        tape.operators.append(Ran(what, inputs, outputs, indices, n_sites))
+        return outputs
+
+    results = run(plan, operands)
+    varying = [(a.name, x) for a, x in zip(plan.inputs, operands, strict=True) if tape.varies(x)]
+    wrt = tuple(name for name, _ in varying)
+
+    def reverse(gradients: Gradients) -> Gradients:
+        given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
+        derivative = plan.vjp(wrt, tuple(name for name, _ in given))
+        return run(derivative, (*operands, *(g for _, g in given)))
+
+    tape.record(results, [x for _, x in varying], reverse)
+    return results
 
 
 def _recorded() -> bool:

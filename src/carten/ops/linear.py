@@ -1,0 +1,74 @@
+"""Linear maps of channels: matrix products of all components of all rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from carten.ops.index import Index
+from carten.ops.tape import Gradients, Multiplied, Tape, running
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """``x + y``."""
+    if (tape := running()) is None:
+        return x + y
+    total = tape.add(x, y)
+    tape.record([total], [x, y], lambda given: (given[0], given[0]))
+    return total
+
+
+def mix(x: Tensor, weight: Tensor, scale: float) -> Tensor:
+    """``scale x W`` of every component: (rows, size, n_in), (n_in, n_out) to (rows, size, n_out).
+
+    Input of paths and channels, (rows, size * paths, n_in / paths), is taken as it lies in memory.
+    """
+    if (tape := running()) is not None:
+        return _taped(tape, x, weight * scale, None)
+    mixed: Tensor = _components(x, len(weight)) @ (weight * scale)
+    return mixed
+
+
+def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index, groups: Groups) -> Tensor:
+    """As :func:`mix`, with weights (kinds, n_in, n_out) by the kind of a row.
+
+    Args:
+        x: (rows, size, n_in), or (rows, size * paths, n_in / paths).
+        weight: one map for each kind.
+        scale: of all maps.
+        kinds: kind of each row.
+        groups: rows sorted by kind, what undoes this order, and the number of rows of each kind.
+    """
+    if (tape := running()) is not None:
+        return _taped(tape, x, weight * scale, kinds)
+    order, inverse, counts = groups
+    weight = weight * scale
+    x = _components(x, weight.shape[1])
+    chunks = torch.split(x.index_select(0, order), counts)
+    mixed = [chunk @ weight[z] for z, chunk in enumerate(chunks) if len(chunk)]
+    return torch.cat(mixed).index_select(0, inverse) if mixed else x @ weight[0]
+
+
+Groups = tuple[Tensor, Tensor, list[int]]
+
+
+def _components(x: Tensor, n_in: int) -> Tensor:
+    return x.view(len(x), x.shape[1] * x.shape[2] // n_in, n_in)
+
+
+def _taped(tape: Tape, x: Tensor, weight: Tensor, kinds: Index | None) -> Tensor:
+    result = _multiply(tape, _components(x, weight.shape[-2]), weight, kinds)
+    transposed = weight.mT.contiguous()
+
+    def reverse(given: Gradients) -> Gradients:
+        gradient = given[0]
+        return [None if gradient is None else _multiply(tape, gradient, transposed, kinds).view(x.shape)]
+
+    tape.record([result], [x], reverse)
+    return result
+
+
+def _multiply(tape: Tape, x: Tensor, weight: Tensor, kinds: Index | None) -> Tensor:
+    result = x @ (weight if kinds is None else weight.index_select(0, kinds.values))
+    tape.operators.append(Multiplied(x, weight, result, x.shape[1], kinds))
+    return result
