@@ -23,7 +23,7 @@ SMALL = {
 }
 ELEMENTS = {"H", "C", "O"}
 BELOW = 0.85
-"""Of the sum of covalent radii: closer pairs repel, down to 0.3 Å. Below 0.6 this holds for any weights (test_zbl)."""
+"""Of the sum of covalent radii: closer pairs repel, down to 0.3 Å. Below 0.55 this holds for any weights (test_zbl)."""
 
 
 def trained(folder, terms):

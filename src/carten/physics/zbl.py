@@ -22,9 +22,11 @@ LENGTH = 0.46850
 :data:`POWER` of the nuclear charges: the universal screening length ``0.46850 / (Z_i^0.23 + Z_j^0.23)``."""
 POWER = 0.23
 SMOOTHNESS = 6
-CORE = (0.6, 0.85)
-"""Fractions of the sum of covalent radii: the network sees pairs below the first as if they did not come closer any
-more, pairs above the second as they are. Bonds are longer: N2 0.77, CO 0.79, tungsten 0.85, nearly all others more."""
+CORE = (0.55, 0.75)
+"""Fractions of the size of pairs: the network sees those below the first as if they did not come closer any more, those
+above the second as they are. Bonds are longer: N2 0.77, CO 0.79, others more."""
+LARGEST_CORE = 1.0
+"""Å, of the radius of an atom in the size of a pair: metals under pressure come closer than covalent radii say."""
 LAST_RADIUS = 96
 """The heaviest element whose covalent radius is known (Cordero et al., Dalton Trans. 2008, 2832, as ASE lists them)."""
 
@@ -33,7 +35,8 @@ class ZblConfig(TermConfig):
     """Repulsion of screened nuclei (Ziegler, Biersack, Littmark), brought smoothly to zero.
 
     Inside the cores of atoms it takes over from the network, which knows nothing of distances that never occurred in
-    training: whatever the weights, two atoms closer than 0.6 times the sum of their covalent radii repel.
+    training: whatever the weights, two atoms closer than 0.55 times the sum of their radii repel. The radius is the
+    covalent one, at most 1 Å.
     """
 
     kind: Literal["zbl"] = "zbl"
@@ -59,7 +62,7 @@ class ZblConfig(TermConfig):
 
 
 def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Up to where pairs repel, 0 where one is not of the model; and their size, at most the sum of covalent radii.
+    """Up to where pairs repel, 0 where one is not of the model; and their size, see :data:`CORE`.
 
     Both (119, 119) float64 by atomic numbers, in Å.
     """
@@ -71,7 +74,8 @@ def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Ten
     ends = sums if cutoff is None else torch.full_like(sums, cutoff)
     known = torch.zeros_like(sums)
     known[torch.tensor(elements)[:, None], torch.tensor(elements)] = 1.0
-    return known * ends, torch.minimum(sums, ends)
+    cores = radii.clamp(max=LARGEST_CORE)
+    return known * ends, torch.minimum(cores[:, None] + cores, ends)
 
 
 class Zbl(Term):
