@@ -62,9 +62,9 @@ class ZblConfig(TermConfig):
 
 
 def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Up to where pairs repel, 0 where one is not of the model; and their size, see :data:`CORE`.
+    """Up to where pairs repel, and their size, see :data:`CORE`.
 
-    Both (119, 119) float64 by atomic numbers, in Å.
+    Both (119, 119) float64 by atomic numbers, in Å; 0 where one is not of the model.
     """
     if cutoff is None and (missing := [z for z in elements if z > LAST_RADIUS]):
         names = ", ".join(chemical_symbols[z] for z in missing)
@@ -75,7 +75,7 @@ def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Ten
     known = torch.zeros_like(sums)
     known[torch.tensor(elements)[:, None], torch.tensor(elements)] = 1.0
     cores = radii.clamp(max=LARGEST_CORE)
-    return known * ends, torch.minimum(cores[:, None] + cores, ends)
+    return known * ends, known * torch.minimum(cores[:, None] + cores, ends)
 
 
 class Zbl(Term):
@@ -98,27 +98,33 @@ class Zbl(Term):
         super().__init__()
         self.register_buffer("reach", reach, persistent=False)
         self.register_buffer("size", size, persistent=False)
+        self.farthest = float(reach.max()), CORE[1] * float(size.max())
 
     def forward(self, view: View) -> Tensor:
         """(N,) eV."""
         numbers = view.graph.numbers
-        centre, neighbour = view.graph.edge_index
+        near, (centre, neighbour) = _closer(self.farthest[0], view.vectors, view.graph)
         ends = self.reach[numbers[centre], numbers[neighbour]]
-        near = (view.vectors.detach().norm(dim=1) < ends).nonzero().squeeze(1)
-        centre, neighbour, ends = centre[near], neighbour[near], ends[near]
         r = view.vectors.index_select(0, near).to(torch.float64).norm(dim=1)
         pairs = repulsion(r, numbers[centre], numbers[neighbour]) * polynomial_envelope(r / ends, 1.0, SMOOTHNESS)
         return pairs.new_zeros(len(numbers)).index_add(0, centre, 0.5 * pairs)
 
     def seen(self, vectors: Tensor, graph: Graph) -> Tensor:
         """(E, 3) edge vectors that are no shorter than the cores allow."""
-        centre, neighbour = graph.edge_index
+        near, (centre, neighbour) = _closer(self.farthest[1], vectors, graph)
+        if not len(near):
+            return vectors
         sizes = self.size[graph.numbers[centre], graph.numbers[neighbour]].to(vectors.dtype)
-        near = (vectors.detach().norm(dim=1) < CORE[1] * sizes).nonzero().squeeze(1)
-        close, sizes = vectors.index_select(0, near), sizes[near]
+        close = vectors.index_select(0, near)
         r = close.norm(dim=1)
-        factor = held(r / sizes, *CORE) * sizes / r
-        return vectors.index_copy(0, near, close * factor[:, None])
+        return vectors.index_copy(0, near, close * (held(r / sizes, *CORE) * sizes / r)[:, None])
+
+
+def _closer(distance: float, vectors: Tensor, graph: Graph) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Edges shorter than this, and their atoms."""
+    near = (vectors.detach().square().sum(1) < distance**2).nonzero().squeeze(1)
+    centre, neighbour = graph.edge_index.index_select(1, near)
+    return near, (centre, neighbour)
 
 
 def held(x: Tensor, low: float, high: float) -> Tensor:
