@@ -67,12 +67,13 @@ CODES = (
 )  # fmt: skip
 
 CHANNELS = (8, 64)
-RANKS = (0, 1, 2, 3, 4)
+RANKS = (0, 2, 1, 3, 4)
 ORDERS = (1, 2, 3, 4)
 
 
 def scan() -> list[Settings]:
-    """Sizes of the scan: over L with l_max = L and ν = 3, and over ν with the paper's L and l_max."""
-    ranks = [Settings(channels=c, l_features=rank, l_edges=rank) for c in CHANNELS for rank in RANKS]
-    orders = [Settings(channels=c, correlation=order) for c in CHANNELS for order in ORDERS]
-    return [*ranks, *orders]
+    """Sizes of the scan: over L with l_max = L and ν = 3, and over ν with the papers' L and l_max; some first."""
+    channels = CHANNELS[::-1]
+    ranks = [Settings(channels=c, l_features=rank, l_edges=rank) for rank in RANKS for c in channels]
+    orders = [Settings(channels=c, correlation=order) for order in ORDERS for c in channels]
+    return [*ranks[:6], *orders[:6], *ranks[6:], *orders[6:]]

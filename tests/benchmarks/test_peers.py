@@ -1,8 +1,8 @@
 """The benchmark against other codes, run with carten alone."""
 
-import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peers import foresight, report, structures, tables  # noqa: E402  outside of the package and of tests
+from benchmarks.peers import catalogue, foresight, measure, report, structures, tables  # noqa: E402  not in the package
 from benchmarks.peers.records import Records, done  # noqa: E402
+from benchmarks.peers.settings import Settings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -20,20 +21,25 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("peers")
 
 
-def peers(folder, *options):
-    """Run the benchmark of carten alone; returns how it ended and the records."""
-    output = folder / "results.json"
-    command = [sys.executable, "-m", "benchmarks.peers", "--codes", "carten", "--cache", str(folder), "--largest", "30"]
-    command += ["--rounds", "2", "--seconds", "0.01", "--threads", "1", "--output", str(output), *options]
-    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
-    return ended, json.loads(output.read_text()) if output.exists() else []
+SMALL = Settings(channels=4, l_features=1, l_edges=1, correlation=2, layers=1)
+CODES = [code for code in catalogue.CODES if code.name == "carten"]
+
+
+def plan(folder, minutes=100.0):
+    """One thread, two short turns, all files in a folder."""
+    return measure.Plan(folder, 1, 2, 0.01, "wall", 500.0, minutes, folder / "results.json")
+
+
+def todo():
+    octanol = structures.systems(None)[0]
+    return [measure.Group("infer", "infer", octanol, SMALL), measure.Group("train", "train", octanol, SMALL)]
 
 
 @pytest.fixture(scope="module")
 def records(folder):
-    ended, found = peers(folder, "--kinds", "infer", "train", "--steps", "compile", "measure")
-    assert ended.returncode == 0, ended.stderr
-    return found
+    assert measure.compile_first(plan(folder), CODES, todo())
+    assert measure.measure(plan(folder), CODES, todo())
+    return Records(folder / "results.json").all
 
 
 def test_a_run_measures_time_memory_and_start(records):
@@ -48,12 +54,33 @@ def test_a_run_measures_time_memory_and_start(records):
 
 
 def test_a_run_goes_on_where_the_last_one_ended(folder, records):
-    ended, found = peers(folder, "--kinds", "infer", "train", "--steps", "measure", "--minutes", "0")
-    assert (ended.returncode, found) == (0, records), "nothing was left to do"
-    ended, found = peers(folder, "--kinds", "train", "--steps", "measure", "--minutes", "0", "--again")
+    late = plan(folder, minutes=-1.0)
+    assert measure.measure(late, CODES, todo()), "nothing was left to do"
+    measure.forget(late, CODES, todo()[1:])
+    assert not measure.measure(late, CODES, todo())
+    assert Records(late.output).all == records[:1]
+
+
+def test_the_command_says_what_is_left(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.peers",
+        "--codes",
+        "carten",
+        "--cache",
+        str(tmp_path),
+        "--minutes",
+        "-1",
+    ]
+    command += ["--kinds", "infer", "--largest", "30", "--steps", "measure", "--output", str(tmp_path / "results.json")]
+    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode != 0
     assert "run the same command" in ended.stderr
-    assert found == records[:1]
+    ended = subprocess.run(
+        [*command, "--clock", "processor", "--threads", "2"], check=False, cwd=ROOT, capture_output=True
+    )
+    assert b"--threads 1" in ended.stderr
 
 
 def test_one_record_for_each_task(tmp_path, records):
@@ -88,7 +115,7 @@ def test_tables_show_ratios_and_what_failed(records):
 
 
 def test_the_scan_shows_both_axes(records):
-    size = records[0]["settings"]
+    size = asdict(catalogue.PAPER)
     scan = [{**records[0], "kind": "scan", "settings": size | {"correlation": order}} for order in (1, 3)]
     scan += [{**records[0], "kind": "scan", "settings": size | {"l_features": l, "l_edges": l}} for l in (0, 4)]
     text = tables.tables(scan)
