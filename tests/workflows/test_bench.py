@@ -88,7 +88,7 @@ def test_models_are_measured_in_turns():
         assert timing.multiply_adds_per_atom == pytest.approx(work)
         expected = 2 * work / (timing.us_per_atom * 1e-6) / (timing.peak_gflops * 1e9)
         assert timing.peak_fraction == pytest.approx(expected)
-        assert 0.95 < sum(share.share for share in timing.operators) < 1.5
+        assert sum(share.share for share in timing.operators) == pytest.approx(1.0)
         assert timing.peak_memory_mb > 10
 
 

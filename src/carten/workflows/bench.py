@@ -153,16 +153,14 @@ class _Trial:
         )
 
     def _shares(self, counted: Sequence[Sequence[Operator]], seconds: float) -> list[Share]:
-        """Parts of an evaluation that takes this long: the median of the shares of operators."""
-        shares: dict[str, list[float]] = defaultdict(list)
-        for once in counted:
-            whole = total("all", once).seconds
-            for operator in once:
-                shares[operator.name].append(operator.seconds / whole)
+        """Parts of an evaluation that takes this long, in proportion to what operators took when they were counted."""
+        spent: dict[str, float] = defaultdict(float)
+        for operator in (operator for once in counted for operator in once):
+            spent[operator.name] += operator.seconds
         n_atoms = self.system.n_atoms
         found = []
         for operator in counted[0]:
-            share = float(np.median(shares[operator.name]))
+            share = spent[operator.name] / sum(spent.values())
             found.append(
                 Share(
                     operator=operator.name,

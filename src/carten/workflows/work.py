@@ -43,7 +43,8 @@ class Operator:
 def count(model: Potential, system: Graph, names: Sequence[str]) -> list[Operator]:
     """Count and time the operators of an evaluation, in the order in which they run first.
 
-    All products of matrices are one operator, counted in an evaluation of their own since that slows the others down.
+    Operators run one by one, also where compiled code runs them all in one call. All products of matrices are one
+    operator, counted in an evaluation of their own since that slows the others down.
     The last one is what is left of the time: activations, sums over atoms, autograd itself.
 
     Args:
@@ -56,7 +57,7 @@ def count(model: Potential, system: Graph, names: Sequence[str]) -> list[Operato
     with recorded() as runs:
         model(system, names)
     seconds = time.perf_counter() - started
-    with _MatrixProducts() as products:
+    with recorded(), _MatrixProducts() as products:
         model(system, names)
     found: dict[str, list[Operator]] = {}
     for run in runs:
