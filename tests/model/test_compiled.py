@@ -9,6 +9,7 @@ from ase.build import bulk, molecule
 from carten.data.neighbours import graph
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
+from carten.ops import sequence
 from carten.ops.record import recorded
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
@@ -65,6 +66,14 @@ def test_float32_and_two_threads() -> None:
     for name, value in two.items():
         assert torch.equal(value, again[name])
         torch.testing.assert_close(value, one[name], rtol=0, atol=2e-6 * float(value.abs().max()))
+
+
+def test_large_and_small_workspaces_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays of large ones are allocated one by one; both reuse those that are not needed any more."""
+    model = potential()
+    together = model(structures(), ["forces"])["forces"]
+    monkeypatch.setattr(sequence, "LARGE", 0)
+    assert torch.equal(model(structures(), ["forces"])["forces"], together)
 
 
 def test_gradients_can_be_taken_again_and_energies_alone_are_the_same() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import abc
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from carten.ops.tape import Added, Multiplied, Operator, Ran, Tape
 
 PLAN, PRODUCT, BY_KIND, SUM = range(4)
 """Kinds of operators in ``sequence.h``."""
+
+LARGE = 2**24
+"""Bytes from which arrays are allocated one by one."""
 
 MOST_WORDS = 256
 """Arguments of an operator, as in ``sequence.h``."""
@@ -38,28 +41,66 @@ class Call:
     threads: int = 1
 
 
-@dataclass
 class _Space:
-    """Arrays of a workspace: number of rows (by name) and numbers in a row of each; those that are free again."""
+    """Arrays of a workspace: entries ``first``, ``first + 1``, .. of the table. Those not in use serve again.
 
-    rows: list[str] = field(default_factory=list)
-    widths: list[int] = field(default_factory=list)
-    free: list[int] = field(default_factory=list)
+    Args:
+        first: entry of its first array.
+        free: arrays of another workspace that may be used: by entry, rows (by name) and numbers in a row.
+    """
+
+    def __init__(self, first: int, free: Mapping[int, tuple[str, int]]) -> None:
+        self.first = first
+        self.sizes: dict[int, tuple[str, int]] = {}
+        self.free = dict(free)
+        self._known = dict(free)
 
     def take(self, rows: str, width: int) -> int:
-        """An array of this size."""
-        for n in self.free:
-            if (self.rows[n], self.widths[n]) == (rows, width):
-                self.free.remove(n)
-                return n
-        self.rows.append(rows)
-        self.widths.append(width)
-        return len(self.rows) - 1
+        """Entry of an array of at least this width."""
+        fitting = [(size, entry) for entry, (name, size) in self.free.items() if name == rows and size >= width]
+        if fitting:
+            entry = min(fitting)[1]
+            del self.free[entry]
+        else:
+            entry = self.first + len(self.sizes)
+            self.sizes[entry] = self._known[entry] = (rows, width)
+        return entry
 
-    def places(self, rows: Mapping[str, int]) -> np.ndarray:
-        """Where the arrays begin, and the end of the last."""
-        sizes = np.array([rows[name] for name in self.rows], dtype=np.int64) * np.array(self.widths, dtype=np.int64)
-        return np.concatenate([[0], np.cumsum(-(-sizes // ALIGNED) * ALIGNED)])
+    def give(self, entry: int) -> None:
+        """An array is not needed any more."""
+        self.free[entry] = self._known[entry]
+
+
+class Workspace:
+    """Memory for the arrays of a space, for some numbers of rows.
+
+    Small ones are one piece. Large ones are a piece for each array: what the system hands out anew for every evaluation
+    costs time, and it keeps moderate pieces ready for the next.
+    """
+
+    def __init__(self, space: _Space, rows: Mapping[str, int], dtype: torch.dtype) -> None:
+        self._first = space.first
+        sizes = [-(-rows[name] * width // ALIGNED) * ALIGNED for name, width in space.sizes.values()]
+        if sum(sizes) * dtype.itemsize > LARGE:
+            self._arrays = [torch.empty(size, dtype=dtype) for size in sizes]
+        else:
+            self._arrays = list(torch.split(torch.empty(sum(sizes), dtype=dtype), sizes))
+
+    @property
+    def addresses(self) -> np.ndarray:
+        """Of all arrays."""
+        return np.array([x.data_ptr() for x in self._arrays], dtype=np.int64)
+
+    def __contains__(self, entry: int) -> bool:
+        return 0 <= entry - self._first < len(self._arrays)
+
+    def array(self, entry: int, rows: int, like: Tensor) -> Tensor:
+        """An array as a tensor, with the axes of another but for the first."""
+        strides = [1]
+        for size in reversed(like.shape[1:]):
+            strides.append(strides[-1] * size)
+        memory = self._arrays[entry - self._first]
+        return memory.as_strided((rows, *like.shape[1:]), strides[::-1], memory.storage_offset())
 
 
 @dataclass(frozen=True)
@@ -97,48 +138,46 @@ class Sequence:
         forward = list(tape.operators)
         every = self._reversed(tuple(True for _ in results))[0]
         kept = {x.data_ptr() for operator in every for x in _inputs(operator)} | {x.data_ptr() for x in results}
-        self.forward = self._encode(forward, _Space(), kept)
+        self.forward = self._encode(forward, _Space(len(self.names), {}), kept)
         self.backward: dict[tuple[bool, ...], tuple[_Code, list[int]]] = {}
 
-    def run(self, call: Call) -> tuple[Tensor, list[Tensor]]:
+    def run(self, call: Call) -> tuple[Workspace, list[Tensor]]:
         """The workspace, and the results in it."""
-        space = self.forward.space
-        places = space.places(call.rows)
-        workspace = torch.empty(int(places[-1]), dtype=self.dtype)
-        self._execute(self.forward.words, call, [_addresses(workspace, places)])
-        first = len(self.names)
+        workspace = Workspace(self.forward.space, call.rows, self.dtype)
+        self._execute(self.forward.words, call, [workspace.addresses])
         return workspace, [
-            _part(workspace, places, self.known[x.data_ptr()] - first, call.rows[self.symbols[len(x)]], x)
-            for x in self.results
+            workspace.array(self.known[x.data_ptr()], call.rows[self.symbols[len(x)]], x) for x in self.results
         ]
 
-    def gradients(self, call: Call, workspace: Tensor, given: abc.Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Gradients with respect to the tape's variables from those of the results."""
+    def gradients(self, call: Call, workspace: Workspace, given: abc.Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Gradients with respect to the tape's variables from those of the results; valid until asked for again."""
         mask = tuple(gradient is not None for gradient in given)
         if mask not in self.backward:
             self.backward[mask] = self._derive(mask)
-        code, outputs = self.backward[mask]
-        before, places = self.forward.space.places(call.rows), code.space.places(call.rows)
-        scratch = torch.empty(int(places[-1]), dtype=self.dtype)
+        code, entries = self.backward[mask]
+        scratch = Workspace(code.space, call.rows, self.dtype)
         seeds = [gradient.contiguous() for gradient in given if gradient is not None]
-        own = [np.array([x.data_ptr() for x in seeds], dtype=np.int64), _addresses(scratch, places)]
-        self._execute(code.words, call, [_addresses(workspace, before), *own])
-        return [
-            None if n < 0 else _part(scratch, places, n, call.rows[self.symbols[len(x)]], x)
-            for n, x in zip(outputs, self.tape.variables, strict=True)
-        ]
+        addresses = np.array([x.data_ptr() for x in seeds], dtype=np.int64)
+        self._execute(code.words, call, [workspace.addresses, addresses, scratch.addresses])
+        found: list[Tensor | None] = []
+        for entry, x in zip(entries, self.tape.variables, strict=True):
+            place = scratch if entry in scratch else workspace
+            found.append(place.array(entry, call.rows[self.symbols[len(x)]], x) if entry else None)
+        return found
 
     def _derive(self, mask: tuple[bool, ...]) -> tuple[_Code, list[int]]:
+        """Code of a gradient, and the entries where it leaves the gradients of the variables; 0 for none."""
         operators, gradients = self._reversed(mask)
         known = dict(self.known)
-        first = len(self.names) + len(self.forward.space.rows)
+        before = self.forward.space
+        first = before.first + len(before.sizes)
         seeds = [seed for seed, there in zip(self.seeds, mask, strict=True) if there]
         self.known.update({seed.data_ptr(): first + n for n, seed in enumerate(seeds)})
-        found = [x for x in gradients if x is not None]
-        code = self._encode(operators, _Space(), {x.data_ptr() for x in found}, first + len(seeds))
-        outputs = [-1 if x is None else self.known[x.data_ptr()] - first - len(seeds) for x in gradients]
+        wanted = {x.data_ptr() for x in gradients if x is not None}
+        code = self._encode(operators, _Space(first + len(seeds), before.free), wanted)
+        entries = [0 if x is None else self.known[x.data_ptr()] for x in gradients]
         self.known = known
-        return code, outputs
+        return code, entries
 
     def _reversed(self, mask: tuple[bool, ...]) -> tuple[list[Operator], abc.Sequence[Tensor | None]]:
         """Operators of the gradient, and the gradients of the variables in the sample."""
@@ -163,22 +202,23 @@ class Sequence:
         counts = [call.rows[name] for name in self.sample.rows]
         return np.array([*values, *orders, *arrays, *counts, call.threads], dtype=np.int64)
 
-    def _encode(self, operators: abc.Sequence[Operator], space: _Space, kept: set[int], first: int = 0) -> _Code:
+    def _encode(self, operators: abc.Sequence[Operator], space: _Space, kept: set[int]) -> _Code:
         """Words of operators; arrays are given up after their last use, but not those kept."""
-        first = first or len(self.names)
         last = {x.data_ptr(): n for n, operator in enumerate(operators) for x in _inputs(operator)}
         own: dict[int, int] = {}
         words: list[int] = []
         for n, operator in enumerate(operators):
             for x in _outputs(operator):
                 own[x.data_ptr()] = space.take(self.symbols[len(x)], x.numel() // len(x))
-                self.known[x.data_ptr()] = first + own[x.data_ptr()]
+                self.known[x.data_ptr()] = own[x.data_ptr()]
             kind, body = self._words(operator)
             if len(body) > MOST_WORDS:
                 raise ValueError(f"an operator has {len(body)} arguments, at most {MOST_WORDS} are possible")
             words += [kind, len(body), *body]
             used = {x.data_ptr() for x in (*_inputs(operator), *_outputs(operator))}
-            space.free += [own[p] for p in used if p in own and p not in kept and last.get(p, n) == n]
+            for p in used:
+                if p in own and p not in kept and last.get(p, n) == n:
+                    space.give(own[p])
         return _Code(np.array(words, dtype=np.int64), space)
 
     def _words(self, operator: Operator) -> tuple[int, list[int]]:
@@ -259,19 +299,6 @@ def _inputs(operator: Operator) -> abc.Sequence[Tensor]:
 
 def _outputs(operator: Operator) -> abc.Sequence[Tensor]:
     return operator.outputs if isinstance(operator, Ran) else (operator.output,)
-
-
-def _addresses(workspace: Tensor, places: np.ndarray) -> np.ndarray:
-    return workspace.data_ptr() + places[:-1] * workspace.element_size()
-
-
-def _part(workspace: Tensor, places: np.ndarray, n: int, rows: int, like: Tensor) -> Tensor:
-    """Array n of a workspace."""
-    shape = (rows, *like.shape[1:])
-    strides = [1]
-    for size in reversed(like.shape[1:]):
-        strides.append(strides[-1] * size)
-    return workspace.as_strided(shape, strides[::-1], int(places[n]))
 
 
 @cache
