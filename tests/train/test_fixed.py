@@ -1,11 +1,13 @@
 """Fixed terms in training: subtracted from labels once, part of the model, added back once."""
 
+import ase.io
 import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import contract
+from carten import datasets
 from carten.data.labels import Label, read_frames
 from carten.data.neighbours import graph
 from carten.data.remainder import without
@@ -16,6 +18,7 @@ from carten.properties.fixed import Fixed
 from carten.properties.io import header, load, save
 from carten.properties.routes import Readout
 from carten.properties.spec import property_table
+from carten.train.config import Config
 from carten.train.run import train
 from carten.train.sets import read_sets
 from carten.train.terms import terms
@@ -45,6 +48,30 @@ def test_a_run_measures_what_the_saved_model_does(configure, alloys):
         assert found[name]["rmse"] == pytest.approx(result.validation[f"{name}_rmse"], rel=1e-6), name
     shares = [abs(whole[frame.where].labels["energy"] - frame.labels["energy"]) for frame in sets.validation.frames]
     assert min(shares) > 1.0, "the terms have a share that is seen"
+
+
+def test_terms_of_all_kinds_together(tmp_path):
+    """None knows another: fixed ones are subtracted, learned ones trained, and the file gives the sum."""
+    frames = [atoms for atoms in ase.io.read(datasets.path("ethanol_xtb_train"), index="::80") if len(atoms) > 1]
+    ase.io.write(tmp_path / "train.extxyz", frames[4:])
+    ase.io.write(tmp_path / "validation.extxyz", frames[:4])
+    document = {
+        "data": {"train": str(tmp_path / "train.extxyz"), "validation": [str(tmp_path / "validation.extxyz")]},
+        "model": {"n_channels": 2, "n_layers": 1, "l_max_edges": 1, "l_max_features": 1, "cutoff": 4.0},
+        "properties": {"energy": {}, "forces": {}, "charges": {"route": "equalised"}},
+        "inputs": {"total_charge": {"default": 0.0}},
+        "terms": [{"kind": "zbl"}, {"kind": "d4", "functional": "pbe"}, {"kind": "charges"}, {"kind": "les"}],
+        "training": {"epochs": 1, "accelerator": "cpu", "ema": 0.9},
+        "dtype": "float64",
+        "output": str(tmp_path / "run"),
+    }
+    result = train(Config.parse(document))
+    model = load(result.model, exact=True)
+    names = ("energy", "forces", "charges")
+    told = [Label(model.inputs["total_charge"], required=False)]
+    found = evaluate(model, read_frames([tmp_path / "validation.extxyz"], labels(*names), told)).summary()["properties"]
+    for name in names:
+        assert found[name]["rmse"] == pytest.approx(result.validation[f"{name}_rmse"], rel=1e-6), name
 
 
 def test_statistics_are_those_of_the_rest(configure):

@@ -18,27 +18,32 @@ Accuracy = Annotated[float, Field(ge=1e-12, le=0.1)]
 Method = Literal["auto", "explicit", "mesh"]
 
 
-class LesConfig(TermConfig):
+class ElectrostaticsConfig(TermConfig):
+    """What all charges that interact have in common."""
+
+    sigma: Width = 1.0
+    """Å, width of the Gaussians: closer than about 3 sigma the interaction is weaker than that of points."""
+    permittivity: Annotated[float, Field(gt=0.0)] = 1.0
+    """By which the interaction is divided; with that of the electrons latent charges are those that move in a field."""
+    accuracy: Accuracy = 1e-4
+    """Relative error of long-range energies and forces."""
+    method: Method = "auto"
+    """Explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster."""
+
+
+class LesConfig(ElectrostaticsConfig):
     """Latent Ewald summation: charges, perhaps dipoles and quadrupoles, that no label but the energy determines.
 
     Source: B. Cheng, npj Comput. Mater. 11, 80 (2025).
     """
 
     kind: Literal["les"] = "les"
-    sigma: Width = 1.0
-    """Å, width of the Gaussians."""
     channels: Annotated[int, Field(ge=1, le=64)] = 1
     """Kinds of charges; each interacts with its own kind."""
     dipoles: bool = False
     quadrupoles: bool = False
     neutral: bool = False
     """Whether the charges of a structure add up to zero; else a uniform background neutralises cells."""
-    permittivity: Annotated[float, Field(gt=0.0)] = 1.0
-    """Of the electrons, by which the interaction is divided: with it the charges are those that move in a field."""
-    accuracy: Accuracy = 1e-4
-    """Relative error of long-range energies and forces."""
-    method: Method = "auto"
-    """Explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster."""
 
     @model_validator(mode="after")
     def _check(self) -> LesConfig:
@@ -65,21 +70,13 @@ class LesConfig(TermConfig):
         return Electrostatics(how, [self._names(like) for like, _ in self._rows()], self.permittivity)
 
 
-class ChargesConfig(TermConfig):
+class ChargesConfig(ElectrostaticsConfig):
     """The charges the model predicts interact, with each other and nothing else.
 
     They add up to the total charge of the structure: ``properties.charges`` by the route balanced or equalised.
     """
 
     kind: Literal["charges"] = "charges"
-    sigma: Width = 1.0
-    """Å, width of the Gaussians: closer than about 3 sigma the interaction is weaker than that of points."""
-    permittivity: Annotated[float, Field(gt=0.0)] = 1.0
-    """By which the interaction is divided."""
-    accuracy: Accuracy = 1e-4
-    """Relative error of long-range energies and forces."""
-    method: Method = "auto"
-    """Explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
