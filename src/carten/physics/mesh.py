@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,15 +32,21 @@ def shape(lattice: Lattice, gaussians: Gaussians) -> tuple[int, int, int]:
     Raises:
         ModelError: the mesh would be too large.
     """
-    spacing = min(gaussians.width * (gaussians.accuracy / ERROR) ** (1 / NODES), math.pi / gaussians.largest)
     lengths = lattice.cell.detach()[0].norm(dim=1).tolist()
-    first, second, third = (max(next_fast_len(math.ceil(x / spacing) + 1, real=True), NODES) for x in lengths)
+    first, second, third = needed(lengths, gaussians)
     if first * second * third > POINTS:
         raise ModelError(
             f"electrostatics to an accuracy of {gaussians.accuracy:g} with Gaussians of {gaussians.width:.3g} Å takes "
             f"a mesh of {first} x {second} x {third} points for a cell of {', '.join(f'{x:.4g}' for x in lengths)} Å, "
             f"more than {POINTS}: ask for less accuracy, or use wider Gaussians"
         )
+    return first, second, third
+
+
+def needed(lengths: Sequence[float], gaussians: Gaussians) -> tuple[int, int, int]:
+    """Points in each direction that the accuracy takes, for lattice vectors of these lengths in Å."""
+    spacing = min(gaussians.width * (gaussians.accuracy / ERROR) ** (1 / NODES), math.pi / gaussians.largest)
+    first, second, third = (max(next_fast_len(math.ceil(x / spacing) + 1, real=True), NODES) for x in lengths)
     return first, second, third
 
 

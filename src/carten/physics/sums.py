@@ -13,8 +13,10 @@ from carten.errors import ModelError
 from carten.physics import mesh, reciprocal
 from carten.physics.reciprocal import Gaussians, Lattice
 
-MESH_FROM = 4e8
-"""Complex products of an explicit sum, from which a mesh is faster."""
+POINT = 30
+"""Complex products of an explicit sum that take as long as one point of a mesh, measured."""
+SMALL = 1e6
+"""Complex products of an explicit sum that no mesh is faster than."""
 LARGEST = 1e9
 """Complex numbers an explicit sum may keep."""
 TOGETHER = 4e6
@@ -68,8 +70,12 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
         ModelError: it would take too much.
     """
     boxes = _boxes(lattice, gaussians.largest)
-    work = [n * points.n_kinds * box.size for n, box in zip(points.counts, boxes, strict=True)]
-    meshed = [method == "mesh" or (method == "auto" and cost > MESH_FROM) for cost in work]
+    work = [n * box.size for n, box in zip(points.counts, boxes, strict=True)]
+    meshed = [method == "mesh"] * len(work)
+    if method == "auto" and max(work) > SMALL:
+        lengths = lattice.cell.detach().norm(dim=2).tolist()
+        grids = [POINT * math.prod(mesh.needed(row, gaussians)) for row in lengths]
+        meshed = [explicit > max(SMALL, grid) for explicit, grid in zip(work, grids, strict=True)]
     groups = [[k] for k, use in enumerate(meshed) if use]
     groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
     total = points.values.new_zeros(len(points.values))
