@@ -1,5 +1,7 @@
 """Fixed terms in training: subtracted from labels once, part of the model, added back once."""
 
+from dataclasses import replace
+
 import ase.io
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import contract
 from carten import datasets
-from carten.data.labels import Label, read_frames
+from carten.data.labels import Label, frames_from, read_frames
 from carten.data.neighbours import graph
 from carten.data.remainder import without
-from carten.errors import ModelError
-from carten.physics.dispersion import D3Config
+from carten.errors import DataError, ModelError
+from carten.physics.dispersion import D3Config, D4Config
 from carten.physics.zbl import ZblConfig
 from carten.properties.fixed import Fixed
 from carten.properties.io import header, load, save
@@ -23,7 +25,7 @@ from carten.train.run import train
 from carten.train.sets import read_sets
 from carten.train.terms import terms
 from carten.workflows.evaluate import evaluate
-from small import ethanol, labelled, small_model
+from small import ethanol, labelled, slab, small_model
 
 TERMS = [{"kind": "zbl", "cutoff": 3.4}, {"kind": "d3", "functional": "pbe", "cutoff": 8.0}]
 CONFIGS = (ZblConfig(cutoff=3.4), D3Config(functional="pbe", cutoff=8.0))
@@ -98,8 +100,6 @@ def test_nothing_is_left_of_labels_that_are_the_term():
     """Labels by the calculator of the library, another way to D3."""
     from dftd3.ase import DFTD3
 
-    from carten.data.labels import frames_from
-
     atoms = ethanol()
     atoms.calc = DFTD3(method="PBE", damping="d3bj")
     results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
@@ -114,10 +114,6 @@ def test_nothing_is_left_of_labels_that_are_the_term():
 
 
 def test_labels_that_do_not_follow_from_the_energy_stay():
-    from dataclasses import replace
-
-    from carten.data.labels import frames_from
-
     direct = replace(property_table()["forces"], routes=(Readout(),))
     rows = [property_table()["energy"], direct]
     (frame,) = frames_from([("ethanol", labelled(1)[0])], [Label(row) for row in rows])
@@ -155,3 +151,13 @@ def test_terms_are_not_added_twice(there, more, expected):
 def test_virials_that_are_asked_for_forbid_dispersion():
     with pytest.raises(ModelError, match="'virials': the energy of d3 does not divide"):
         small_model(properties=("energy", "virials")).add(D3Config(functional="pbe"))
+
+
+def test_structures_a_term_is_not_for_are_named():
+    atoms = slab()
+    atoms.info["energy"] = -1.0
+    (row,) = rows = [property_table()["energy"]]
+    (frame,) = frames_from([("slabs.xyz, frame 7", atoms)], [Label(row)])
+    fixed = Fixed([D4Config(functional="pbe")], small_model().config, (8,), rows, ())
+    with pytest.raises(DataError, match=r"slabs.xyz, frame 7: d4: .* found pbc \[True, True, False\]: use d3"):
+        without(fixed, [frame], 4.0)

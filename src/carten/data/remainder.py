@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from carten.data.labels import Frame
 from carten.data.neighbours import graph
+from carten.errors import DataError, ModelError
 from carten.properties.fixed import Fixed
 
 
@@ -19,7 +20,7 @@ def without(fixed: Fixed, frames: Sequence[Frame], cutoff: float) -> list[Frame]
         cutoff: of the model, in Å.
 
     Raises:
-        ModelError: a term does not know an element, or has no energy for such a structure.
+        DataError: a term has no energy for such a structure.
     """
     return [_without(fixed, frame, cutoff) for frame in frames] if fixed.terms else list(frames)
 
@@ -28,6 +29,10 @@ def _without(fixed: Fixed, frame: Frame, cutoff: float) -> Frame:
     names = [name for name in fixed.rows if name in frame.labels]
     if not names:
         return frame
-    found = {name: value.numpy() for name, value in fixed.values(graph(frame, cutoff, frame.inputs), names).items()}
-    shares = {name: value[0] if fixed.rows[name].scope == "structure" else value for name, value in found.items()}
+    try:
+        found = fixed.values(graph(frame, cutoff, frame.inputs), names)
+    except ModelError as error:
+        raise DataError(f"{frame.where}: {error}") from error
+    arrays = {name: value.numpy() for name, value in found.items()}
+    shares = {name: value[0] if fixed.rows[name].scope == "structure" else value for name, value in arrays.items()}
     return replace(frame, labels={**frame.labels, **{name: frame.labels[name] - shares[name] for name in names}})
