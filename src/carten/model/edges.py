@@ -101,9 +101,18 @@ def knots(config: NetworkConfig, n_intervals: int) -> Tensor:
     Values, then slopes times the width of an interval.
     """
     lengths = torch.linspace(0, config.cutoff, n_intervals + 1, dtype=torch.float64)
-    width = torch.full_like(lengths, config.cutoff / n_intervals)
-    values, slopes, *_ = torch.func.jvp(lambda r: radial_basis(r, config), (lengths,), (width,))
-    return torch.stack([values, slopes], dim=1)
+    return basis_with_slopes(lengths, config) * torch.tensor(
+        [[1.0], [config.cutoff / n_intervals]], dtype=torch.float64
+    )
+
+
+def basis_with_slopes(lengths: Tensor, config: NetworkConfig) -> Tensor:
+    """Radial basis and its derivatives (n, 2, n_basis) at lengths (n,) in Å."""
+    with torch.enable_grad():
+        lengths = lengths.detach().requires_grad_()
+        values = radial_basis(lengths, config)
+        slopes = [torch.autograd.grad(column.sum(), lengths, retain_graph=True)[0] for column in values.unbind(1)]
+    return torch.stack([values.detach(), torch.stack(slopes, dim=1)], dim=1)
 
 
 def locate(length: Tensor, config: NetworkConfig, n_intervals: int) -> Interval:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
-from carten.model.edges import knots, radial_basis
+from carten.model.edges import basis_with_slopes, knots
 from carten.model.interaction import Interaction, RadialNetwork
 
 FEWEST, MOST = 256, 16384
@@ -47,7 +47,7 @@ def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: 
 def _exact(interaction: Interaction, config: NetworkConfig, length: Tensor) -> tuple[Tensor, Tensor]:
     """Values and slopes of the radial network in float64, each (lengths, paths * channels)."""
     network = _precise(interaction)
-    value, slope, *_ = torch.func.jvp(lambda r: network(radial_basis(r, config)), (length,), (torch.ones_like(length),))
+    value, slope = network.table(basis_with_slopes(length, config)).unbind(1)
     return value, slope
 
 
