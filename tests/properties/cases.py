@@ -13,7 +13,7 @@ from carten.model.config import NetworkConfig
 from carten.ops.space import Part
 from carten.properties.planning import has_readout, needed_inputs
 from carten.properties.potential import Potential
-from carten.properties.routes import Derivative, Multipole, Property
+from carten.properties.routes import Derivative, Latent, Multipole, Property
 from carten.properties.spec import PROPERTIES, input_table, property_table
 from model.models import crystal
 
@@ -103,5 +103,6 @@ def other_ion() -> Atoms:
 
 def structures(row: Property, k: int) -> tuple[Atoms, Atoms]:
     """Two for which the property is defined."""
-    molecules = isinstance(row.routes[k], Multipole)
+    route = row.routes[k]  # in cells a sum of charges times positions depends on the images that are given
+    molecules = isinstance(route, Multipole) or (isinstance(route, Latent) and row.scope == "structure")
     return (ion(), other_ion()) if molecules else (solid(), other_solid())

@@ -120,6 +120,8 @@ def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable
             continue
         if isinstance(route, Multipole) and not route.dipoles:  # an approximation: only if asked for
             continue
+        if isinstance(route, Latent) and row.scope == "structure":  # depends on the images given: only if asked for
+            continue
         if all(name in told for name in needed_inputs(tried)):
             return route
     return None
