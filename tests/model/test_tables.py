@@ -7,6 +7,7 @@ from ase.build import bulk, molecule
 
 from carten.data.neighbours import graph
 from carten.errors import ModelError
+from carten.model import edges
 from carten.model.config import NetworkConfig
 from carten.model.interaction import Interaction
 from carten.model.tables import tabulate
@@ -110,3 +111,11 @@ def test_a_tolerance_that_cannot_be_met_is_an_error() -> None:
     with pytest.raises(ModelError, match="use the exact network"):
         tabulate(interactions, model.config, tolerance=1e-18)
     assert all(interaction.table is None for interaction in interactions)
+
+
+def test_tables_made_in_inference_mode_serve_training() -> None:
+    """The radial basis at the knots is kept from one use to the next."""
+    config = NetworkConfig.model_validate({**SMALL, "cutoff": 4.321})
+    with torch.inference_mode():
+        knots = edges.knots(config, 64)
+    assert not knots.is_inference()

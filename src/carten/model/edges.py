@@ -100,10 +100,10 @@ def knots(config: NetworkConfig, n_intervals: int) -> Tensor:
 
     Values, then slopes times the width of an interval.
     """
-    lengths = torch.linspace(0, config.cutoff, n_intervals + 1, dtype=torch.float64)
-    return basis_with_slopes(lengths, config) * torch.tensor(
-        [[1.0], [config.cutoff / n_intervals]], dtype=torch.float64
-    )
+    with torch.inference_mode(False):  # the tensor is kept, also for training
+        lengths = torch.linspace(0, config.cutoff, n_intervals + 1, dtype=torch.float64)
+        units = torch.tensor([[1.0], [config.cutoff / n_intervals]], dtype=torch.float64)
+        return basis_with_slopes(lengths, config) * units
 
 
 def basis_with_slopes(lengths: Tensor, config: NetworkConfig) -> Tensor:
