@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-NAMES: tuple[str, ...] = ("ethanol_xtb_train", "ethanol_xtb_test", "bn_xtb_train", "bn_xtb_test")
+NAMES: tuple[str, ...] = (
+    "ethanol_xtb_train",
+    "ethanol_xtb_test",
+    "ethanol_dft_train",
+    "ethanol_dft_test",
+    "bn_xtb_train",
+    "bn_xtb_test",
+)
 
 
 def path(name: str) -> Path:
