@@ -120,7 +120,7 @@ def test_dft_repeats_geometries_of_xtb(split: str) -> None:
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_polarizability_is_that_of_ethanol(split: str) -> None:
-    """Symmetric, positive; up to a fifth below the measured mean of 5.1 to 5.4 A^3: there are no diffuse d functions."""
+    """Symmetric, positive, up to a fifth below the measured mean of 5.1 to 5.4 A^3: no diffuse d functions."""
     tensors = np.array([atoms.info["polarizability"] for atoms in frames(f"ethanol_dft_{split}")]).reshape(-1, 3, 3)
     assert np.array_equal(tensors, tensors.transpose(0, 2, 1))
     assert np.linalg.eigvalsh(tensors).min() > 3.5
