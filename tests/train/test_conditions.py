@@ -101,7 +101,7 @@ def test_a_property_may_be_declared_a_derivative():
     with pytest.raises(ConfigError, match=r"forces.derivative: forces is built in"):
         property_row("forces", PropertyConfig(derivative={"of": "energy", "wrt": ["positions"]}))
     with pytest.raises(
-        ConfigError, match=r"dipole.route: expected one of readout, derivative, multipole, found 'mean'"
+        ConfigError, match=r"dipole.route: expected one of readout, derivative, multipole, charges, found 'mean'"
     ):
         property_row("dipole", PropertyConfig(route="mean"))
     with pytest.raises(ConfigError, match=r"forces.rows: only properties of pairs of atoms have rows"):

@@ -26,6 +26,7 @@ from carten.train.module import Fit
 from carten.train.run import train
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
 ended = Fit.on_train_batch_end
 
 def killed(self, outputs, batch, batch_idx):
