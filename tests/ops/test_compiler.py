@@ -100,10 +100,10 @@ def no_compiler(monkeypatch):
     """A machine without a compiler."""
     monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
     compiler.compiler.cache_clear()
-    library._compiler_found.cache_clear()
+    library._found.cache_clear()
     yield
     compiler.compiler.cache_clear()
-    library._compiler_found.cache_clear()
+    library._found.cache_clear()
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -10,8 +10,7 @@ from carten.ops.cost import cost
 from carten.ops.driver import Driver
 from carten.ops.layout import Layout
 from carten.ops.plan import Plan
-from carten.ops.program import NONE, Product, Program, lower
-from carten.ops.schedule import Operation
+from carten.ops.program import NONE, Operation, Product, Program, lower
 
 MAX_SCALARS = 150
 """Scalars that one function computes."""

@@ -38,7 +38,7 @@ def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index
         ValueError: an operand or an index does not fit the plan.
         ModelError: there is no C++ compiler, or it failed.
     """
-    channels = next((x.shape[2] for a, x in zip(plan.inputs, operands, strict=True) if a.channels), 1)
+    channels = plan.n_channels(operands)
     return _kernel(plan, operands[0].dtype, channels)(operands, indices, n_sites)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from carten.ops.program import Program, operands
-from carten.ops.schedule import Operation, chunks, sum_groups, vector_operations
+from carten.ops.program import Operation, Program, operands
+from carten.ops.schedule import chunks, sum_groups, vector_operations
 
 MAX_AGAIN = 2
 """Terms of a vector that is computed again."""

@@ -125,7 +125,7 @@ def _shapes(
     _name: str,
 ) -> list[Tensor]:
     program = parse(plan)
-    channels = next((x.shape[2] for a, x in zip(program.inputs, operands, strict=True) if a.channels), 1)
+    channels = program.n_channels(operands)
     sizes = dict(zip(program.indices, rows, strict=True)) | {"": n_sites}
     return [
         operands[0].new_empty((sizes[a.index], a.size, channels) if a.channels else (sizes[a.index], a.size))
@@ -175,25 +175,15 @@ def choose(operands: Sequence[Tensor], backend: str) -> str:
 
 
 def _fastest(operands: Sequence[Tensor]) -> str:
-    if operands[0].is_cuda:
-        return "triton" if triton.supports(operands) and _triton_found() else "reference"
-    return "cpp" if cpp.supports(operands) and _compiler_found() else "reference"
+    name = "triton" if operands[0].is_cuda else "cpp"
+    return name if COMPILED[name][0].supports(operands) and _found(name) else "reference"
 
 
 @cache
-def _compiler_found() -> bool:
+def _found(backend: str) -> bool:
+    """Whether a back end can compile here; where it can't, that is said once."""
     try:
-        cpp.check()
-    except ModelError as error:
-        warnings.warn(f"plans run in plain torch, which is slow: {error}", stacklevel=2)
-        return False
-    return True
-
-
-@cache
-def _triton_found() -> bool:
-    try:
-        triton.check()
+        COMPILED[backend][0].check()
     except ModelError as error:
         warnings.warn(f"plans run in plain torch, which is slow: {error}", stacklevel=2)
         return False

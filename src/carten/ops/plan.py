@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
+from torch import Tensor
+
 Term = tuple[int, int, int, float]
 """Components of target, left and right, and the coefficient; right is 0 in a linear step."""
 
@@ -77,6 +79,10 @@ class Plan:
     def indices(self) -> tuple[str, ...]:
         """Names of the indices the plan needs, in order of first use."""
         return tuple(dict.fromkeys(a.index for a in (*self.inputs, *self.outputs) if a.index))
+
+    def n_channels(self, operands: Sequence[Tensor]) -> int:
+        """Size of the channel axis of tensors for the inputs; 1 where none has channels."""
+        return next((x.shape[2] for a, x in zip(self.inputs, operands, strict=True) if a.channels), 1)
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from carten.ops.plan import Array, Plan
 
@@ -12,6 +13,15 @@ Product = tuple[int, int, float]
 """Two values and a coefficient; the second value is ``NONE`` in a linear term."""
 
 NONE = -1
+
+
+class Operation(NamedTuple):
+    """``target += coefficient * left * right``, or linear where ``right`` is ``NONE``."""
+
+    target: int
+    left: int
+    right: int
+    coefficient: float
 
 
 @dataclass
@@ -52,6 +62,33 @@ class Program:
 def operands(terms: Iterable[Product]) -> list[int]:
     """Values that occur in terms."""
     return [value for left, right, _ in terms for value in (left, right) if value != NONE]
+
+
+def depth_first(program: Program, members: Sequence[int]) -> list[int]:
+    """Values, each as late as its first use by another of them allows."""
+    inside = set(members)
+    used = {v for m in members for v in operands(program.terms[m])}
+    done: dict[int, None] = {}
+    for root in (m for m in members if m not in used):
+        stack = [root]
+        while stack:
+            pending = [v for v in operands(program.terms[stack[-1]]) if v in inside and v not in done]
+            if pending:
+                stack += reversed(pending)
+            else:
+                done.setdefault(stack.pop())
+    return list(done)
+
+
+def lifetimes(operations: Sequence[Operation]) -> dict[int, tuple[int, int]]:
+    """The first operation that adds to a target, and the last that it takes part in."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for n, operation in enumerate(operations):
+        for value in (operation.target, operation.left, operation.right):
+            last[value] = n
+        first.setdefault(operation.target, n)
+    return {value: (n, last[value]) for value, n in first.items()}
 
 
 def lower(plan: Plan) -> Program:

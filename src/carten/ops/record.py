@@ -77,7 +77,7 @@ def record(
     started = time.perf_counter()
     results = run()
     seconds = time.perf_counter() - started
-    channels = next((x.shape[2] for a, x in zip(plan.inputs, operands, strict=True) if a.channels), 1)
+    channels = plan.n_channels(operands)
     rows = {"": n_sites, **{name: indices[name].rows for name in plan.indices}}
     runs.append(Run(plan, rows, channels, operands[0].itemsize, seconds))
     return results

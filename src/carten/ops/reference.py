@@ -17,7 +17,7 @@ def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index
     values: dict[str, Tensor] = {}
     for array, operand in zip(plan.inputs, operands, strict=True):
         values[array.name] = operand.index_select(0, indices[array.index].values) if array.index else operand
-    channels = next((x.shape[2] for a, x in zip(plan.inputs, operands, strict=True) if a.channels), 1)
+    channels = plan.n_channels(operands)
     sample = operands[0]
     for array in (*plan.locals, *plan.outputs):
         shape = (n_sites, array.size, channels) if array.channels else (n_sites, array.size)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 
-from carten.ops.program import Program, operands
+from carten.ops.program import Operation, Program, depth_first, lifetimes
 
 REGISTERS = 24
 MAX_OPERATIONS = 300
@@ -16,38 +16,20 @@ OPEN, REOPEN, LOAD, FINISH = 2.3, 2.5, 1.0, 0.3
 """Costs of an operation: starting a sum, returning to one, loading an operand; and the gain of freeing a register."""
 
 
-@dataclass(frozen=True)
-class Operation:
-    """``target += coefficient * left * right``, or linear where ``right`` is ``NONE``."""
-
-    target: int
-    left: int
-    right: int
-    coefficient: float
-
-
 def vector_operations(program: Program, stage: int) -> list[Operation]:
     """All vector operations of a stage, in the order in which to run them."""
-    base = [Operation(v, *term) for v in _depth_first(program, stage) for term in program.terms[v]]
+    members = [v for v in program.order if program.wide(v) and program.stage[v] == stage]
+    base = [Operation(v, *term) for v in depth_first(program, members) for term in program.terms[v]]
     return _Scheduler(program, base).run()
 
 
 def chunks(operations: Sequence[Operation]) -> list[list[Operation]]:
     """Pieces of bounded length, cut where few values are in use."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for n, operation in enumerate(operations):
-        for value in (operation.target, operation.left, operation.right):
-            last[value] = n
-        first.setdefault(operation.target, n)
-    change = Counter(dict.fromkeys(range(len(operations) + 1), 0))
-    for value, n in first.items():
-        change[n + 1] += 1
-        change[last[value] + 1] -= 1
-    live, crossing = 0, []
-    for n in range(len(operations) + 1):
-        live += change[n]
-        crossing.append(live)
+    change: Counter[int] = Counter()
+    for first, last in lifetimes(operations).values():
+        change[first + 1] += 1
+        change[last + 1] -= 1
+    crossing = list(accumulate(change[n] for n in range(len(operations) + 1)))
     result: list[list[Operation]] = []
     start = 0
     while len(operations) - start > MAX_OPERATIONS:
@@ -62,23 +44,6 @@ def sum_groups(program: Program, stage: int) -> list[list[int]]:
     """Scalars whose channel sums one loop accumulates in registers."""
     sums = [v for v in program.order if program.sum_stage.get(v) == stage]
     return [sums[n : n + MAX_SUMS] for n in range(0, len(sums), MAX_SUMS)]
-
-
-def _depth_first(program: Program, stage: int) -> list[int]:
-    """Vectors of a stage, each as late as its first use allows."""
-    members = [v for v in program.order if program.wide(v) and program.stage[v] == stage]
-    inside = set(members)
-    used = {v for m in members for v in operands(program.terms[m])}
-    done: dict[int, None] = {}
-    for root in [*(m for m in members if m not in used), *members]:
-        stack = [root]
-        while stack:
-            pending = [v for v in operands(program.terms[stack[-1]]) if v in inside and v not in done]
-            if pending:
-                stack += reversed(pending)
-            else:
-                done.setdefault(stack.pop())
-    return list(done)
 
 
 class _Scheduler:

@@ -236,7 +236,7 @@ class Sequence:
 
     def _plan(self, ran: Ran) -> list[int]:
         plan = ran.plan
-        channels = next((x.shape[2] for a, x in zip(plan.inputs, ran.inputs, strict=True) if a.channels), 1)
+        channels = plan.n_channels(ran.inputs)
         function, followed = cpp.single_pass(plan, self.dtype, channels)
         words = [function]
 

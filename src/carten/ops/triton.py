@@ -69,7 +69,7 @@ def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index
         ModelError: Triton is not installed.
     """
     check()
-    channels = next((x.shape[2] for a, x in zip(plan.inputs, operands, strict=True) if a.channels), 1)
+    channels = plan.n_channels(operands)
     return _evaluator(plan, operands[0].dtype, channels)(operands, indices, n_sites)
 
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from carten.ops.plan import Array
-from carten.ops.program import NONE, Program, lower, operands
-from carten.ops.triton_order import Operation, Order, vector_order
+from carten.ops.program import NONE, Operation, Program, lower, operands
+from carten.ops.triton_order import Order, vector_order
 from carten.ops.triton_passes import Pass
 
 KEEP = 32

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
-from carten.ops.program import NONE, Program, operands
+from carten.ops.program import NONE, Operation, Program, depth_first, lifetimes, operands
 
 EARLY = (1 << 30, 16, 8, 4)
 """Numbers of terms from which a sum is begun as soon as a term of it can be formed, rather than when it is needed."""
-
-
-class Operation(NamedTuple):
-    """``target += coefficient * left * right``, or linear where ``right`` is ``NONE``."""
-
-    target: int
-    left: int
-    right: int
-    coefficient: float
 
 
 class Order(NamedTuple):
@@ -34,8 +26,9 @@ def vector_order(program: Program) -> Order:
     vectors = [v for v in program.order if program.wide(v)]
     final = {v for v in vectors if program.owner[v][0].name in outputs}
     inner = [v for v in vectors if v not in final]
+    used = {v for m in vectors for v in operands(program.terms[m])}
     found: list[Order] = []
-    for roots in (inner, _depth_first(program, vectors)):
+    for roots in (inner, [v for v in depth_first(program, vectors) if v in used]):
         for early in EARLY:
             sums = final | {v for v in inner if len(program.terms[v]) >= early}
             operations = _Arrangement(program, sums).run([*roots, *(v for v in vectors if v in final)])
@@ -43,42 +36,15 @@ def vector_order(program: Program) -> Order:
     return min(found, key=lambda order: order.live)
 
 
-def _depth_first(program: Program, vectors: Sequence[int]) -> list[int]:
-    """Values that outputs need, each as late as its first use allows."""
-    inside = set(vectors)
-    used = {v for m in vectors for v in operands(program.terms[m])}
-    done: dict[int, None] = {}
-    for root in (m for m in vectors if m not in used):
-        stack = [root]
-        while stack:
-            pending = [v for v in operands(program.terms[stack[-1]]) if v in inside and v not in done]
-            if pending:
-                stack += reversed(pending)
-            else:
-                done.setdefault(stack.pop())
-    roots = {m for m in vectors if m not in used}
-    return [v for v in done if v not in roots]
-
-
 def _live(operations: Sequence[Operation], final: Iterable[int]) -> int:
     """The largest number of values that have been begun and are still needed; outputs always count."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for n, operation in enumerate(operations):
-        for value in (operation.target, operation.left, operation.right):
-            last[value] = n
-        first.setdefault(operation.target, n)
     outputs = set(final)
     change: Counter[int] = Counter()
-    for value, n in first.items():
+    for value, (first, last) in lifetimes(operations).items():
         if value not in outputs:
-            change[n] += 1
-            change[last[value] + 1] -= 1
-    live = most = 0
-    for n in range(len(operations)):
-        live += change[n]
-        most = max(most, live)
-    return most + len(outputs)
+            change[first] += 1
+            change[last + 1] -= 1
+    return max(accumulate(change[n] for n in range(len(operations))), default=0) + len(outputs)
 
 
 class _Arrangement:
