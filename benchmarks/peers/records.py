@@ -32,14 +32,16 @@ class Records:
 
     def put(self, record: Record) -> None:
         """Add a record, or replace the one there is, and write the file."""
-        self.drop(record)
-        self.all.append(record)
+        self.all = [*self._others(record), record]
         self._write()
 
     def drop(self, record: Record) -> None:
         """Forget what is known of the same code at the same task."""
-        self.all = [known for known in self._read() if _key(known) != _key(record)]
+        self.all = self._others(record)
         self._write()
+
+    def _others(self, record: Record) -> list[Record]:
+        return [known for known in self._read() if _key(known) != _key(record)]
 
     def _read(self) -> list[Record]:
         found: list[Record] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else []

@@ -21,7 +21,7 @@ from carten.properties.io import save
 from carten.train.config import Config
 from small import labelled, small_model
 
-COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "bench", "demo")
+COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "bench", "spectrum", "demo")
 
 
 def test_help_names_every_command(run):

@@ -57,6 +57,8 @@ properties:  # what is learned: name and unit of the label in the data, weight i
 {rows}
 
 reference_energies: auto  # isolated atoms in the data, else a fit; or given in eV: {{H: -13.6, O: -2041.8}}
+# terms: [{{kind: zbl}}]  # energies beside the network: zbl, d3, d4, les, charges
+# inputs: {{total_charge: {{default: 0}}}}  # what the model is told: fidelity, charge, spin, fields, ..
 
 model:
   preset: {preset}

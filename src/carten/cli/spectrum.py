@@ -48,10 +48,10 @@ def spectrum(
     potential = load_model(model, device, "float64", backend)
     frames = [atoms for _, atoms in read_structures(trajectory)]
     bands = run(potential, frames, timestep, temperature, resolution)
+    _write(bands, output)
     harmonic = lines(potential, frames[0])
     for line in table(bands, harmonic):
         typer.echo(line)
-    _write(bands, output)
     typer.echo(f"spectrum      {output}")
     if plot is not None:
         draw(bands, harmonic, plot)
