@@ -6,10 +6,13 @@ import torch
 
 import contract
 from carten.errors import ModelError
+from carten.physics.charges import LesConfig
+from carten.physics.dispersion import D3Config
 from carten.properties.pairs import Pairs, covered, draw
 from carten.properties.products import Products
 from carten.properties.spec import property_table
 from properties.cases import build, ion, other_solid, solid
+from small import small_model
 
 ENERGY = property_table()["energy"]
 
@@ -92,6 +95,16 @@ def test_products_are_those_of_the_matrix(model, graph):
         times(vectors[:2])
     with pytest.raises(ModelError, match="no property 'forces' of pairs"):
         Products(model, graph, "forces")
+
+
+@pytest.mark.parametrize("term", [LesConfig(neutral=True), D3Config(functional="pbe", cutoff=8.0)], ids=["les", "d3"])
+def test_products_of_models_with_terms(term):
+    """What terms take and give is in the products as well."""
+    model = small_model(properties=("energy",), terms=(term,))
+    graph = contract.graphs(model, [solid(), ion()])
+    vectors = torch.randn(graph.n_atoms, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = torch.block_diag(*matrices(model, graph)) @ vectors.flatten()
+    torch.testing.assert_close(Products(model, graph)(vectors).flatten(), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_places_of_pairs(graph):

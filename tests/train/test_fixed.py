@@ -144,13 +144,22 @@ def test_learned_models_take_dispersion_later(tmp_path):
     ],
 )
 def test_terms_are_not_added_twice(there, more, expected):
+    model = small_model(properties=("energy",), terms=(there,))
+    require_refused(model, more, expected)
+
+
+def require_refused(model, more, expected):
+    """An error, which leaves the model as it was."""
+    before = contract.results(model, ethanol())
     with pytest.raises(ModelError, match=expected):
-        small_model(properties=("energy",), terms=(there,)).add(more)
+        model.add(D4Config(functional="pbe"), more)
+    assert len(model.terms) == len(model.term_configs)
+    contract.require_equal("refused", contract.results(model, ethanol()), before)
 
 
 def test_virials_that_are_asked_for_forbid_dispersion():
-    with pytest.raises(ModelError, match="'virials': the energy of d3 does not divide"):
-        small_model(properties=("energy", "virials")).add(D3Config(functional="pbe"))
+    model = small_model(properties=("energy", "virials"))
+    require_refused(model, D3Config(functional="pbe"), "'virials': the energy of d4 does not divide")
 
 
 def test_structures_a_term_is_not_for_are_named():

@@ -93,7 +93,7 @@ class Potential(nn.Module):
         self.usual = _usual(self.properties, self.requested)
         self.levels = _levels(self.inputs)
         self._plans: dict[tuple[str, ...], Plan] = {}
-        self._plan(self.requested)
+        self.planned(self.requested)
         generator = torch.Generator().manual_seed(seed)
         heads = {name: row for name, row in self.properties.items() if has_readout(row)}
         target = _target(heads, config, terms)
@@ -164,7 +164,7 @@ class Potential(nn.Module):
     def _values(
         self, graph: Graph, wanted: tuple[str, ...], drawn: Mapping[str, Tensor] | None, fixed: bool
     ) -> dict[str, Tensor]:
-        plan = self._plan(wanted)
+        plan = self.planned(wanted)
         with torch.set_grad_enabled(bool(plan.variables) or torch.is_grad_enabled()):
             evaluation = self.evaluation(graph, plan, drawn, fixed)
             values = {name: evaluation.value(name) for name in wanted}
@@ -191,7 +191,12 @@ class Potential(nn.Module):
         read = partial(self._read, kind, View(at.graph, at.vectors, layers), added)
         return Evaluation(plan, at, read, self._told, self.training, drawn)
 
-    def _plan(self, names: tuple[str, ...]) -> Plan:
+    def planned(self, names: tuple[str, ...]) -> Plan:
+        """What it takes to evaluate some properties, and what terms take for them.
+
+        Raises:
+            ModelError: for an unknown property.
+        """
         if names not in self._plans:
             more = self._taken if ENERGIES in with_sources(names, self.properties) else ()
             self._plans[names] = plan([*names, *more], self.properties, self._told)
@@ -234,16 +239,17 @@ class Potential(nn.Module):
         Raises:
             ModelError: the model has a term of this kind, or it must be there in training.
         """
+        configs = (*self.term_configs, *terms)
+        require_distinct(configs)
+        _table([self.properties[name] for name in self.requested], configs)
         host = Host(self.config, self.elements, self.network.spaces, torch.Generator())
-        require_distinct([*self.term_configs, *terms])
-        for config in terms:
-            term = config.build(host)
+        built = [config.build(host) for config in terms]
+        for config, term in zip(terms, built, strict=True):
             if not config.fixed or type(term).seen is not Term.seen:
                 raise ModelError(f"{config.kind} must be there in training: list it under terms in the configuration")
-            self.terms.append(term)
-            self.term_configs += (config,)
-        _table([self.properties[name] for name in self.requested], self.term_configs)
-        beyond = any(not config.local for config in self.term_configs)
+        self.terms.extend(built)
+        self.term_configs = configs
+        beyond = any(not config.local for config in configs)
         dropped = {name for name, row in self.properties.items() if beyond and isinstance(row.routes[0], AtomicVirial)}
         self.properties = {name: row for name, row in self.properties.items() if name not in dropped}
         self.usual = tuple(name for name in self.usual if name not in dropped)

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.graph import Graph
-from carten.properties.planning import plan
 from carten.properties.potential import Potential
-from carten.properties.recipes import variables
 
 
 class Products:
@@ -30,7 +28,7 @@ class Products:
         row = model.properties.get(name)
         if row is None or row.scope != "pair":
             raise ModelError(f"the model has no property {name!r} of pairs of atoms")
-        steps = plan([name], model.properties, variables(model.inputs.values()))
+        steps = model.planned((name,))
         how = steps.recipes[name]
         if list(how.axes) != sorted(how.axes):
             raise ModelError(f"property {name!r} is evaluated with its indices in another order: there are no products")
