@@ -27,7 +27,7 @@ N_FUNCTIONS = 8
 N_POWERS = 4
 """Functions of a magnitude."""
 INITIAL = 0.1
-"""Size of what numbers and categories add at first: products multiply it many times over."""
+"""Size of what conditions add at first: products multiply it many times over."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ class TensorEmbedding(Embedding):
             self.register_buffer(f"basis_{part.name}", basis, persistent=False)
         n_places = config.n_layers + len(self.start[:1])
         sizes = {part: (n_places, N_POWERS, n * config.n_channels) for part, n in copies.items()}
-        self.gains = nn.ParameterDict({part.name: normal(size, generator) for part, size in sizes.items()})
+        weights = {part.name: INITIAL * normal(size, generator).detach() for part, size in sizes.items()}
+        self.gains = nn.ParameterDict({name: nn.Parameter(weight) for name, weight in weights.items()})
         self.element = nn.ParameterDict({p.name: normal((n_elements, s[2]), generator) for p, s in sizes.items()})
 
     def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
