@@ -165,6 +165,24 @@ def test_born_charges_of_a_large_cell_are_those_of_the_molecule():
     assert left[1] < 0.01 * abs(free).max() and left[1] == pytest.approx(left[0] / 4, rel=0.05)
 
 
+@pytest.mark.parametrize("name", ["polarization", "born_charges"])
+@pytest.mark.parametrize(
+    ("route", "terms", "there"),
+    [
+        ("latent", (LesConfig(channels=2),), "latent_charges_1, latent_charges_2"),
+        ("latent", (LesConfig(dipoles=True),), "latent_charges, latent_dipoles"),
+        ("latent_multipoles", (LesConfig(),), "latent_charges"),
+        ("latent", (), "none"),
+    ],
+)
+def test_what_does_not_interact_does_not_polarize(name, route, terms, there):
+    row = property_table()[name]
+    row = replace(row, routes=tuple(one for one in row.routes if one.name == route))
+    with pytest.raises(ModelError, match=f"'{name}': follows from all charges .* which are {there}, .* with dipoles"):
+        model(*terms, rows=("energy", row))
+    assert "born_charges" not in model(LesConfig(channels=2)).properties
+
+
 def test_training_reaches_the_charges():
     """Gradients of losses of energy, forces and Born charges."""
     for term in (LesConfig(dipoles=True), ChargesConfig()):

@@ -11,6 +11,7 @@ from carten.math.symmetry import decompose
 from carten.model.conditions import Category, Input, Tensor
 from carten.model.config import NetworkConfig
 from carten.ops.space import Part
+from carten.physics.charges import LesConfig
 from carten.properties.planning import has_readout, needed_inputs
 from carten.properties.potential import Potential
 from carten.properties.routes import Derivative, Latent, Multipole, Property
@@ -32,10 +33,11 @@ def by(row: Property, k: int) -> Property:
 
 @cache
 def model(row: Property, k: int = 0, more: tuple[Property, ...] = ()) -> Potential:
-    """A model of one row by one route, and of the energy where that is what it is derived from."""
+    """A model of one row by one route, and of the energy where that is what it is derived from, or has a part in."""
     chosen = by(row, k)
     route = chosen.routes[0]
-    rows = (property_table()[route.of],) if isinstance(route, Derivative) and route.of != row.name else ()
+    of = {Derivative: getattr(route, "of", ""), Latent: "energy"}.get(type(route), row.name)
+    rows = (property_table()[of],) if of != row.name else ()
     return build((*rows, chosen, *more), **options(chosen))
 
 
@@ -64,7 +66,10 @@ def build(rows: tuple[Property, ...], inputs: tuple[Input, ...] = (), **options:
         **options,
     }
     network = NetworkConfig.model_validate(config)
-    return Potential(network, ELEMENTS, tuple(named.values()), 6.0, seed=1, backend="reference", inputs=inputs).eval()
+    latent = [row.routes[0] for row in rows if isinstance(row.routes[0], Latent)]
+    terms = [LesConfig(dipoles=bool(latent[0].dipoles))] if latent else []
+    rows = tuple(named.values())
+    return Potential(network, ELEMENTS, rows, 6.0, seed=1, backend="reference", inputs=inputs, terms=terms).eval()
 
 
 def told(atoms: Atoms, seed: int = 0) -> Atoms:

@@ -20,7 +20,7 @@ from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.parameters import Features, Precise
-from carten.ops.space import Part, Space
+from carten.ops.space import Space
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,6 @@ class TermConfig(BaseModel, ABC):
     features or inputs. Its values are then subtracted from labels once, before training."""
     local: ClassVar[bool] = False
     """Whether it depends on positions and cells through the edge vectors of the view alone, as atomic virials take."""
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """Parts the last layer must deliver, besides scalars."""
-        return ()
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -31,8 +31,10 @@ from carten.properties.spec import (
     Derivative,
     Fidelity,
     Input,
+    Latent,
     Property,
     Readout,
+    Route,
     input_table,
     property_table,
 )
@@ -96,10 +98,10 @@ class Potential(nn.Module):
         self.planned(self.requested)
         generator = torch.Generator().manual_seed(seed)
         heads = {name: row for name, row in self.properties.items() if has_readout(row)}
-        target = _target(heads, config, terms)
+        target = _target(heads, config)
         embedded = Inputs(self.inputs.values(), config, len(self.elements), generator) if self.inputs else None
         self.network = Network(config, len(self.elements), target, neighbours, generator, backend, embedded)
-        _require_reached(_needed_parts(heads, terms), self.network.spaces[-1], config)
+        _require_reached(_needed_parts(heads), self.network.spaces[-1], config)
         self.heads = self._heads(heads, generator)
         if terms and ENERGIES not in heads:
             raise ModelError(f"terms ({terms[0].kind}) add to the energy, which the model does not have: add energy")
@@ -305,22 +307,36 @@ def _of_terms(terms: Sequence[TermConfig], properties: Sequence[Property]) -> li
 
 
 def _table(properties: Sequence[Property], terms: Sequence[TermConfig]) -> dict[str, Property]:
-    """Rows of the property table; none by atomic virials where a term has no part in these.
+    """Rows of the property table by the routes that models with these terms have.
 
     Raises:
-        ModelError: such a property is asked for.
+        ModelError: a property is asked for by another route.
     """
-    beyond = [term.kind for term in terms if not term.local]
     for row in properties:
-        if beyond and isinstance(row.routes[0], AtomicVirial):
-            raise ModelError(
-                f"property {row.name!r}: the energy of {beyond[0]} does not divide into virials of atoms; "
+        if refusal := _refusal(row.routes[0], terms):
+            raise ModelError(f"property {row.name!r}: {refusal}")
+    table = property_table().values()
+    rows = [replace(row, routes=tuple(route for route in row.routes if not _refusal(route, terms))) for row in table]
+    return {row.name: row for row in rows if row.routes}
+
+
+def _refusal(route: Route, terms: Sequence[TermConfig]) -> str:
+    """Why models with these terms do not have a route; nothing where they do."""
+    match route:
+        case AtomicVirial() if beyond := [term.kind for term in terms if not term.local]:
+            return (
+                f"the energy of {beyond[0]} does not divide into virials of atoms; "
                 f"remove terms: {beyond[0]}, or the property (virial and stress of structures are there)"
             )
-    table = property_table()
-    if not beyond:
-        return table
-    return {name: row for name, row in table.items() if not isinstance(row.routes[0], AtomicVirial)}
+        case Latent(charges, dipoles):
+            taken = [source.name for term in terms for source in term.sources]
+            if charges not in taken or dipoles != ("latent_dipoles" if "latent_dipoles" in taken else ""):
+                return (
+                    f"follows from all charges and dipoles that interact, which are {', '.join(taken) or 'none'}, but "
+                    f"its route takes {', '.join(filter(None, (charges, dipoles)))}: list terms: les of one channel, "
+                    "with dipoles: true for the route latent_multipoles, without for latent"
+                )
+    return ""
 
 
 @dataclass(frozen=True)
@@ -355,13 +371,12 @@ def _by_softness(row: Property) -> bool:
     return isinstance(route, Balanced) and route.by == "softness"
 
 
-def _needed_parts(heads: Mapping[str, Property], terms: Sequence[TermConfig]) -> dict[str, tuple[Part, ...]]:
+def _needed_parts(heads: Mapping[str, Property]) -> dict[str, tuple[Part, ...]]:
     """Parts that readouts take, by what reads them."""
-    parts = {f"property {name!r}": tuple(parts_of(row)) for name, row in heads.items()}
-    return parts | {f"term {term.kind}": term.parts for term in terms}
+    return {f"property {name!r}": tuple(parts_of(row)) for name, row in heads.items()}
 
 
-def _target(heads: Mapping[str, Property], config: NetworkConfig, terms: Sequence[TermConfig]) -> Space:
+def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
     """Parts the last layer must deliver; scalars always, since they gate the others."""
     needed: set[Part] = {SCALAR}
     reach = Space.up_to(max(config.l_max_edges, config.l_max_features), config.odd_products)
@@ -370,7 +385,7 @@ def _target(heads: Mapping[str, Property], config: NetworkConfig, terms: Sequenc
             raise ModelError(f"property {name!r}: properties of pairs of atoms are derivatives, there is no readout")
         if isinstance(row.routes[0], Balanced) and row.scope != "atom":
             raise ModelError(f"property {name!r} is balanced among atoms: expected scope atom, found {row.scope}")
-    for name, parts in _needed_parts(heads, terms).items():
+    for name, parts in _needed_parts(heads).items():
         for part in parts:
             if part.l > reach.l_max:
                 raise ModelError(
