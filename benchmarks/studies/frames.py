@@ -51,10 +51,25 @@ def with_hessians(study: Study, data: Path) -> dict[str, Frames]:
     return parts
 
 
+def farthest(study: Study, data: Path) -> dict[str, Frames]:
+    """Of every file, a curve in order of distance, the last frames are held out, those before them choose the model."""
+    if not isinstance(study.test, int):
+        raise ValueError(f"study {study.title!r}: expected a number of frames as test, found {study.test}")
+    parts: dict[str, Frames] = {"train": [], "validation": [], "test": []}
+    for file in study.files:
+        curve = _read([data / file])
+        chosen, held_out = len(curve) - study.test - study.validation, len(curve) - study.test
+        parts["train"] += curve[:chosen]
+        parts["validation"] += curve[chosen:held_out]
+        parts["test"] += curve[held_out:]
+    return parts
+
+
 PREPARE: Mapping[str, Callable[[Study, Path], dict[str, Frames]]] = {
     "labelled": labelled,
     "two_levels": two_levels,
     "with_hessians": with_hessians,
+    "farthest": farthest,
 }
 
 

@@ -119,6 +119,15 @@ def test_a_study_from_files_to_the_table(tmp_path):
     assert "RMSE 0.1 e*Angstrom (somebody)" in text
 
 
+def test_the_farthest_of_each_curve_are_held_out(tmp_path):
+    for name in ("a", "b"):
+        ase.io.write(tmp_path / f"{name}.extxyz", [Atoms("H2", [[0, 0, 0], [0, 0, 1.0 + k]]) for k in range(10)])
+    study = Study.model_validate({**STUDY, "files": ["a.extxyz", "b.extxyz"], "test": 2, "validation": 1})
+    parts = PREPARE["farthest"](study, tmp_path)
+    found = {name: [round(atoms.get_distance(0, 1)) for atoms in part] for name, part in parts.items()}
+    assert found == {"train": [*range(1, 8)] * 2, "validation": [8, 8], "test": [9, 10, 9, 10]}
+
+
 def test_two_levels_of_the_same_geometries(tmp_path):
     frames = []
     for k in range(100):
