@@ -342,10 +342,18 @@ def test_weights_of_structures():
     structures = [("a", heavy), ("b", plain)]
     frames = frames_from(structures)
     assert [frame.weight for frame in weighted(frames, structures, "w")] == [3.0, 1.0]
-    fails(['no structure carries the weight "weight"'], weighted, frames, structures, "weight")
-    for wrong in (-1.0, np.nan, np.inf, [1.0, 2.0], "much"):
-        heavy.info["w"] = wrong
-        fails(["a: the weight", "at least 0"], weighted, frames, structures, "w")
+    missing = ['label "weights" of weight is carried by none of the 2 structures of a, b', 'did you mean "weight"?']
+    heavy.info["weight"] = heavy.info.pop("w")
+    fails(missing, weighted, frames, structures, "weights")
+    for wrong, said in (
+        (-1.0, "should be at least 0, found -1"),
+        (np.nan, "is nan, not a finite number"),
+        (np.inf, "is inf, not a finite number"),
+        ([1.0, 2.0], "has shape (2,), expected (), one value per structure"),
+        ("much", "should be numbers, found 'much'"),
+    ):
+        heavy.info["weight"] = wrong
+        fails(['a: label "weight" of weight', said], weighted, frames, structures, "weight")
 
 
 def test_structures_that_cannot_be():

@@ -152,16 +152,16 @@ def weighted(frames: Sequence[Frame], structures: Sequence[tuple[str, Atoms]], k
     """The frames with the weights in the loss that their structures carry under a name; 1 where they carry none.
 
     Raises:
-        DataError: a weight is negative or no finite number, or no structure carries one.
+        DataError: a weight is negative or not one finite number, or no structure carries one.
     """
-    found = [_lookup(atoms, key) for _, atoms in structures]
-    if all(value is None for value in found):
-        raise DataError(f'no structure carries the weight "{key}"; correct its name, or remove data.weight')
-    weights = [_numeric(1.0 if value is None else value) for value in found]
+    label = Label(Property("weight", "structure", "", +1, ""), key)
+    _require_carried(structures, label)
+    found = [_value(atoms, label, where) for where, atoms in structures]
+    weights = [1.0 if value is None else float(value) for value in found]
     for (where, _), weight in zip(structures, weights, strict=True):
-        if weight is None or weight.size != 1 or not 0.0 <= float(weight.item()) < math.inf:
-            raise DataError(f'{where}: the weight "{key}" should be a number of at least 0, found {weight}')
-    return [replace(frame, weight=float(w.item())) for frame, w in zip(frames, weights, strict=True) if w is not None]
+        if weight < 0.0:
+            raise DataError(f'{where}: label "{key}" of weight should be at least 0, found {weight:g}')
+    return [replace(frame, weight=weight) for frame, weight in zip(frames, weights, strict=True)]
 
 
 def carried(frames: Sequence[Frame], name: str) -> int:
