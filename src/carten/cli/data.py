@@ -80,7 +80,7 @@ output: run  # best.carten, last.ckpt, metrics.csv, tensorboard
 
 
 def _row(row: Property, key: str) -> str:
-    return f"{row.name}: {{key: {_plain(key)}, unit: {row.unit}, weight: {WEIGHTS.get(row.name, 1.0)}}}"
+    return f"{row.name}: {{key: {_plain(key)}, unit: {row.unit}, weight: {WEIGHTS.get(row.name, 'auto')}}}"
 
 
 def _plain(text: str) -> str:

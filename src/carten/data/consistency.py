@@ -126,7 +126,7 @@ def _compare(
             slope = 0.5 * (one.labels[row.name] + other.labels[row.name])
             predicted.append(factor * np.einsum("i...x,ix->...", slope, moved).ravel())
             change = np.ravel(other.labels[of] - one.labels[of])
-            changes.append(_folded(change, one) if rows[of].modulo else change)
+            changes.append(folded(change, one) if rows[of].modulo else change)
     if len(changes) < _PAIRS:
         return None
     x, y = np.concatenate(predicted), np.concatenate(changes)
@@ -136,8 +136,8 @@ def _compare(
     return Agreement(row.name, of, len(changes), float(x @ y) / square, float(x @ y) / float(np.sqrt(square * (y @ y))))
 
 
-def _folded(change: Array, frame: Frame) -> Array:
-    """The change of a dipole of a cell, up to e times lattice vectors."""
+def folded(change: Array, frame: Frame) -> Array:
+    """A dipole of a cell, or its change, e Å, up to e times lattice vectors: the branch nearest to zero."""
     vectors = frame.cell[frame.pbc]
-    folded: Array = change - np.round(change @ np.linalg.pinv(vectors)) @ vectors
-    return folded
+    nearest: Array = change - np.round(change @ np.linalg.pinv(vectors)) @ vectors
+    return nearest

@@ -12,7 +12,8 @@ from torch import nn
 from carten.data.labels import Frame
 from carten.data.statistics import Statistics, interaction_energies
 from carten.math.symmetry import decompose
-from carten.properties.heads import Head
+from carten.ops.space import SCALAR
+from carten.properties.heads import Head, parts_of
 from carten.properties.potential import Potential
 from carten.properties.spec import Multipole, Property
 
@@ -37,17 +38,27 @@ def set_energy_baseline(
     if not isinstance(head, Head):
         return
     name = None if model.levels is None else model.levels.name
-    parts = by_level(frames, name, head.kind.levels)
-    complete = [
-        {z: references[k].get(z, 0.0) if references else 0.0 for z in model.elements} for k in range(len(parts))
-    ]
-    energies = [interaction_energies(part, values) for part, values in zip(parts, complete, strict=True)]
+    complete = [{z: known.get(z, 0.0) for z in model.elements} for known in references or [{}] * head.kind.levels]
+    energies = energies_by_level(frames, complete, name)
     means = [float(values.mean()) if len(values) else 0.0 for values in energies]
-    rest = np.concatenate([values - mean for values, mean in zip(energies, means, strict=True)])
-    rms = float(np.sqrt(np.mean(rest**2))) if len(rest) else 0.0
+    rms = _rms([values - mean for values, mean in zip(energies, means, strict=True)])
     head.reference[:, 0] = torch.tensor([list(values.values()) for values in complete], dtype=torch.float64).flatten()
     head.shift[:, 0] = torch.tensor(means, dtype=torch.float64).repeat_interleave(len(model.elements))
     head.scale.fill_(found.force_rms or rms or 1.0)
+
+
+def energies_by_level(
+    frames: Sequence[Frame], references: Sequence[Mapping[int, float]], name: str | None
+) -> list[Floats]:
+    """Interaction energies per atom, eV, of each level of theory.
+
+    Args:
+        frames: with or without energies.
+        references: E0 in eV of all elements, one mapping for each level.
+        name: of the input that tells the level, if any.
+    """
+    parts = by_level(frames, name, len(references))
+    return [interaction_energies(part, values) for part, values in zip(parts, references, strict=True)]
 
 
 def by_level(frames: Sequence[Frame], name: str | None, n_levels: int) -> list[list[Frame]]:
@@ -78,17 +89,36 @@ def set_readout_baselines(model: Potential, properties: Sequence[Property], fram
 
 
 def _set_baseline(head: Head, row: Property, frames: Sequence[Frame], elements: Sequence[int]) -> None:
+    means, residual = baseline(row, frames, elements)
+    for index, mean in means.items():
+        head.shift[index :: len(elements)] = torch.from_numpy(mean)
+    _fill(head, _rms([residual]))
+
+
+def baseline(row: Property, frames: Sequence[Frame], elements: Sequence[int]) -> tuple[dict[int, Floats], Floats]:
+    """The invariant part of the mean label, and what it leaves of the labels.
+
+    Args:
+        row: the property.
+        frames: that carry it.
+        elements: atomic numbers, ascending.
+
+    Returns:
+        Coefficients (copies,) of the mean by position of the element, each its own for labels of atoms; and the labels
+        without it, (rows, 3, ..), per atom if extensive.
+    """
     values = np.concatenate([_per_row(row, frame) for frame in frames])
+    means: dict[int, Floats] = {}
+    if row.scope == "pair" or SCALAR not in parts_of(row):
+        return means, values
     numbers = np.concatenate([frame.numbers for frame in frames]) if row.scope == "atom" else None
     residual = values.copy()
     for index, number in enumerate(elements):
         chosen = slice(None) if numbers is None else numbers == number
-        mean = _invariant(row, values[chosen]) if head.shift.shape[1] and len(values[chosen]) else None
-        if mean is None:
-            continue
-        head.shift[index :: len(elements)] = torch.from_numpy(mean[0])
-        residual[chosen] = values[chosen] - mean[1]
-    _fill(head, _rms([residual]))
+        if len(values[chosen]):
+            means[index], tensor = _invariant(row, values[chosen])
+            residual[chosen] = values[chosen] - tensor
+    return means, residual
 
 
 def _fill(head: nn.Module, scale: float) -> None:
@@ -97,7 +127,8 @@ def _fill(head: nn.Module, scale: float) -> None:
 
 
 def _rms(values: Sequence[Floats]) -> float:
-    return float(np.sqrt(np.mean(np.concatenate(values) ** 2)))
+    everything = np.concatenate(values)
+    return float(np.sqrt(np.mean(everything**2))) if len(everything) else 0.0
 
 
 def _radius(frames: Sequence[Frame]) -> float:
@@ -106,9 +137,9 @@ def _radius(frames: Sequence[Frame]) -> float:
 
 
 def _per_row(row: Property, frame: Frame) -> Floats:
-    """Labels of one frame as (rows, 3, ..): of each atom, or of the structure (per atom where it is a sum)."""
+    """Labels of one frame as (rows, 3, ..): of atoms, of pairs, or of the structure (per atom where it is a sum)."""
     label = np.asarray(frame.labels[row.name], dtype=np.float64)
-    if row.scope == "atom":
+    if row.scope != "structure":
         return label
     return label[None] / (len(frame) if row.extensive else 1)
 

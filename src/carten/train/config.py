@@ -85,7 +85,8 @@ class DataConfig(_Section):
     """A fraction or a number of structures taken from ``train``, or files of their own."""
     test: Files | None = None
     weight: str | None = None
-    """Name, in the files, of the weight of each structure in the loss; structures without it weigh 1."""
+    """Name, in the files, of the weight of each structure in the loss; structures without it weigh 1, and those that
+    weigh 0 are left out."""
     batch: BatchConfig = BatchConfig(structures=5)
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches ahead; 0 prepares them in the training process."""
@@ -108,7 +109,8 @@ class PropertyConfig(_Section):
     """Name of the label in the files; the property's own name when absent."""
     unit: str | None = None
     """Unit of the label in the files (and of the property, when it is new)."""
-    weight: NotNegative = 1.0
+    weight: NotNegative | Literal["auto"] = 1.0
+    """Factor in the loss; ``auto``: the inverse of the loss of the mean label, so that all ``auto`` count alike."""
     loss: Literal["squared", "absolute", "huber", "vector_norm"] = "squared"
     delta: Positive = 0.01
     """Where the Huber loss turns from squared to absolute, in the unit of the property (per atom if extensive)."""

@@ -25,6 +25,7 @@ from carten.errors import ConfigError
 from carten.ops.memory import keep_freed_memory
 from carten.properties.io import load, save
 from carten.properties.potential import Potential
+from carten.train.balance import balanced, lines, losses_of_means
 from carten.train.baseline import set_energy_baseline, set_readout_baselines
 from carten.train.checkpoint import SafetensorsCheckpoint
 from carten.train.config import Config
@@ -89,9 +90,13 @@ def _train(config: Config, resume: bool, console: Console) -> TrainResult:
         _claim(config, config.output, resume)
     wanted = terms(config.properties)
     sets = read_sets(config, wanted)
+    losses = losses_of_means(wanted, sets)
+    wanted = balanced(wanted, config.properties, losses)
     model = build(config, sets, wanted)
     if trainer.is_global_zero:
-        console.print(_summary(config, sets, model), highlight=False, soft_wrap=True)
+        console.print(
+            "\n".join([_summary(config, sets, model), *lines(wanted, losses)]), highlight=False, soft_wrap=True
+        )
     batches = Batches(config, sets)
     schedule, length = Schedule(config.schedule), _length(config, batches)
     fit = Fit(model, wanted, config.optimizer, schedule, length, config.training.ema)

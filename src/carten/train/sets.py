@@ -48,6 +48,11 @@ class Sets:
     elements: tuple[int, ...]
     inputs: tuple[Input, ...] = ()
 
+    @property
+    def level(self) -> str | None:
+        """Name of the input that tells the level of theory."""
+        return next((row.name for row in self.inputs if isinstance(row.embed, Fidelity)), None)
+
 
 @dataclass(frozen=True)
 class _Wanted:
@@ -60,10 +65,10 @@ class _Wanted:
     cutoff: float
 
     def frames(self, structures: Sequence[tuple[str, Atoms]]) -> list[Frame]:
-        """The structures as they are trained on."""
+        """The structures as they are trained on; those of weight 0 are left out."""
         frames = frames_from(structures, self.labels, self.inputs)
         frames = frames if self.weight is None else weighted(frames, structures, self.weight)
-        return without(self.fixed, frames, self.cutoff)
+        return without(self.fixed, [frame for frame in frames if frame.weight > 0.0], self.cutoff)
 
     def read(self, paths: Sequence[Path]) -> list[Frame]:
         """Frames of files that need not carry every label; they all weigh 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
@@ -16,7 +17,7 @@ NEW = ("scope", "indices", "parity", "unit")
 
 
 def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
-    """One term for each configured property whose weight is not 0.
+    """One term for each configured property whose weight is not 0; 1 stands for ``auto`` until the data are known.
 
     Raises:
         ConfigError: a name is unknown and not declared in full, a known row is declared anew, a route does not exist,
@@ -24,11 +25,17 @@ def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
     """
     rows = [(property_row(name, config), config) for name, config in properties.items()]
     found = tuple(
-        Term(row, config.weight, config.loss, config.delta, config.rows) for row, config in rows if config.weight > 0.0
+        Term(row, _number(config.weight), config.loss, config.delta, config.rows)
+        for row, config in rows
+        if config.weight
     )
     if not found:
         raise ConfigError("properties: at least one weight must be above 0")
     return found
+
+
+def _number(weight: float | Literal["auto"]) -> float:
+    return 1.0 if weight == "auto" else weight
 
 
 def property_row(name: str, config: PropertyConfig) -> Property:
