@@ -18,7 +18,7 @@ class Code:
         name: shown.
         module: of :mod:`benchmarks.peers.codes`.
         distribution: on PyPI.
-        environment: folder of its environment; empty for the environment of carten, which runs the benchmark.
+        environment: folder of its environment; empty for the one that runs the benchmark.
         tasks: what it can do.
         variant: passed to the module.
         note: how it differs from the common settings.
@@ -38,9 +38,9 @@ class Code:
 
 
 CODES = (
-    Code("carten", "carten", "carten", "", variant="tace", sized=True, compiles=True),
+    Code("carten", "carten", "carten", "carten", variant="tace", sized=True, compiles=True),
     Code(
-        "carten, ICTP", "carten", "carten", "", ("infer",), variant="ictp", sized=True, compiles=True,
+        "carten, ICTP", "carten", "carten", "carten", ("infer",), variant="ictp", sized=True, compiles=True,
         note="preset ictp: full products with coupled weights",
     ),
     Code("MACE", "mace", "mace-torch", "mace", sized=True),

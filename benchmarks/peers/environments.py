@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 TORCH = "torch==2.13.0"
 """The release every code runs on."""
 
@@ -28,6 +29,7 @@ class Environment:
 
 
 ENVIRONMENTS = (
+    Environment("carten", ("--editable", str(ROOT))),
     Environment("mace", ("mace-torch==0.3.16",)),
     Environment("symmetrix", ("symmetrix-xl[mace]==0.1.1", "mace-torch==0.3.16")),
     Environment("flashcart", ("flashcart==0.1.0",)),

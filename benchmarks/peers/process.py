@@ -10,11 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.peers.environments import ROOT
 from benchmarks.peers.foresight import SPARE, available_memory
 from benchmarks.peers.settings import Job
 
-ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "KOKKOS_NUM_THREADS")
+BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""Taken away: pip compiles modules of the other codes when it installs them, those of carten compile at first use."""
 CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "SYMMETRIX_JIT_CACHE")
 """Variables by which codes are told where to keep what they compile."""
 
@@ -39,7 +41,7 @@ class Worker:
         self.limit = limit
         told = [f"{name}={job.threads}" for name in THREADS]
         told += [f"{name}={job.compiled / name.lower()}" for name in CACHES]
-        command = ["env", *told, str(python), "-m", "benchmarks.peers.worker", job.dump()]
+        command = ["env", f"--unset={BYTECODE}", *told, str(python), "-m", "benchmarks.peers.worker", job.dump()]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as output:
             self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""carten, as ``carten.load`` and ``carten train`` use it; the latter also has the C library keep freed memory."""
+"""carten, as ``carten.load`` and ``carten train`` use it: both look radial functions up where they can."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def infer(job: Job, atoms: Atoms) -> Infer:
 def train(job: Job, frames: Sequence[Atoms]) -> Train:
     torch.set_num_threads(job.threads)
     model = _model(job.settings, job.variant).train()
+    model.network.train_on_tables()
     several = batch([graph(frame, job.settings.cutoff, dtype=torch.float32) for frame in frames])
 
     def predict() -> tuple[torch.Tensor, torch.Tensor]:
