@@ -8,6 +8,9 @@ Two conversions change the dimension, because the published numbers do:
 - *Gaussian units*: a polarizability is published as a volume (``A^3``, ``Bohr^3``), which is ``alpha / (4 pi eps0)``,
   or in SI form (``e^2 A^2/eV``, ``C m^2/V``). With ``4 pi eps0 = 0.0694 e^2/(eV A)`` they convert into each other, and
   so do ``A^3/(V/A)`` and ``e^3 A^3/eV^2`` of a hyperpolarizability.
+
+A minus in front is for numbers with the other sign: ``-kbar`` of stresses that are pressures, ``-V/A`` of fields that
+act on electrons.
 """
 
 from __future__ import annotations
@@ -76,7 +79,8 @@ def conversion(from_unit: str, to_unit: str) -> float:
     """Factor f with ``value[to_unit] = f * value[from_unit]``.
 
     Args:
-        from_unit: unit of the number at hand, e.g. ``"kcal/mol/Angstrom"``; ``""`` is dimensionless.
+        from_unit: unit of the number at hand, e.g. ``"kcal/mol/Angstrom"``; ``""`` is dimensionless, ``"-eV"`` turns
+            the sign round.
         to_unit: unit wanted. Two equal units need not be known: the factor is 1.
 
     Raises:
@@ -86,6 +90,8 @@ def conversion(from_unit: str, to_unit: str) -> float:
     """
     if from_unit == to_unit:
         return 1.0
+    if from_unit.startswith("-"):
+        return -conversion(from_unit[1:], to_unit)
     source, target = (_registry().Quantity(1.0, _unit(name)) for name in (from_unit, to_unit))
     if not (source._is_multiplicative and target._is_multiplicative):
         raise ConfigError(f'units "{from_unit}" and "{to_unit}" differ by an offset, not a factor; use kelvin')

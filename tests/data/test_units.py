@@ -41,6 +41,11 @@ def test_factor(source: str, target: str, factor: float) -> None:
     assert conversion(source, target) * conversion(target, source) == pytest.approx(1.0, rel=1e-12)
 
 
+@pytest.mark.parametrize(("source", "target", "factor"), [("-kbar", "GPa", -0.1), ("-V/Angstrom", "V/Angstrom", -1.0)])
+def test_a_minus_turns_the_sign_round(source: str, target: str, factor: float) -> None:
+    assert conversion(source, target) == pytest.approx(factor, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("source", "target", "words"),
     [
