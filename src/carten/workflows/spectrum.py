@@ -101,11 +101,22 @@ def infrared(dipoles: Floats, timestep: float, temperature: float, resolution: f
 
 def raman(polarizabilities: Floats, timestep: float, temperature: float, resolution: float) -> tuple[Floats, Floats]:
     """Wavenumbers in cm^-1 and activity in Å^4/amu per cm^-1 from polarizabilities (T, 3, 3) in Å^3 at steps in fs."""
+    mean, rest = isotropic_and_rest(polarizabilities)
+    wavenumbers, isotropic = _power(mean[:, None], timestep, resolution)
+    _, anisotropic = _power(rest, timestep, resolution)
+    return wavenumbers, activity(isotropic, anisotropic) / (units.kB * temperature)
+
+
+def isotropic_and_rest(polarizabilities: Floats) -> tuple[Floats, Floats]:
+    """A third of the trace (n,) and the components without it (n, 9), of tensors (n, 3, 3)."""
     mean = np.trace(polarizabilities, axis1=1, axis2=2) / 3.0
     rest = polarizabilities - mean[:, None, None] * np.eye(3)
-    wavenumbers, isotropic = _power(mean[:, None], timestep, resolution)
-    _, anisotropic = _power(rest.reshape(len(rest), 9), timestep, resolution)
-    return wavenumbers, (45.0 * isotropic + 10.5 * anisotropic) / (units.kB * temperature)
+    return mean, rest.reshape(-1, 9)
+
+
+def activity(isotropic: Floats, rest: Floats) -> Floats:
+    """``45 a^2 + 7 gamma^2`` from a^2 and ``sum_ij b_ij^2``, where ``gamma^2 = 3/2 sum_ij b_ij^2``."""
+    return 45.0 * isotropic + 7.0 * 1.5 * rest
 
 
 def nearest_peaks(wavenumbers: Floats, curve: Floats, where: Floats, width: float = 60.0) -> Floats:

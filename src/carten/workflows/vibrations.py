@@ -15,7 +15,7 @@ from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.potential import Potential
 from carten.workflows.predict import predict
-from carten.workflows.spectrum import INFRARED
+from carten.workflows.spectrum import INFRARED, activity, isotropic_and_rest
 
 Floats = npt.NDArray[np.float64]
 STEP = 0.002  # Å sqrt(amu), along normal coordinates
@@ -91,15 +91,9 @@ def intensities(model: Potential, atoms: ase.Atoms, modes: Floats) -> tuple[Floa
     if "dipole" in change:
         slopes["dipole"] = INFRARED * np.sum(change["dipole"] ** 2, axis=1)
     if "polarizability" in change:
-        slopes["polarizability"] = _activity(change["polarizability"])
+        mean, rest = isotropic_and_rest(change["polarizability"])
+        slopes["polarizability"] = activity(mean**2, np.sum(rest**2, axis=1))
     return slopes["dipole"], slopes["polarizability"]
-
-
-def _activity(slope: Floats) -> Floats:
-    """``45 a'^2 + 7 gamma'^2`` of d alpha/dQ (modes, 3, 3), with ``gamma^2 = 3/2 sum_ij b_ij^2``."""
-    mean = np.trace(slope, axis1=1, axis2=2) / 3.0
-    rest = slope - mean[:, None, None] * np.eye(3)
-    return np.asarray(45.0 * mean**2 + 10.5 * np.sum(rest**2, axis=(1, 2)))
 
 
 def _is_linear(atoms: ase.Atoms) -> bool:
