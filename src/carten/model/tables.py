@@ -13,6 +13,8 @@ from carten.model.edges import basis_with_slopes, knots
 from carten.model.interaction import Interaction, RadialNetwork
 
 FEWEST, MOST = 256, 16384
+PROBE = 0.25
+"""Where intervals are looked into: away from the middle, where slopes are better than elsewhere."""
 
 
 def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: float = 1e-6) -> int:
@@ -29,13 +31,13 @@ def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: 
     Raises:
         ModelError: when the tolerance is not met.
     """
-    n = FEWEST
+    networks = [copy.deepcopy(x.radial).to(torch.float64).requires_grad_(False) for x in interactions]
+    n, error = FEWEST, 0.0
     while n <= MOST:
-        tables = [_table(interaction, config, n) for interaction in interactions]
-        error = max(_error(x, table, config) for x, table in zip(interactions, tables, strict=True))
+        tables, error = _tables(networks, config, n, tolerance)
         if error <= tolerance:
             for interaction, table in zip(interactions, tables, strict=True):
-                interaction.table = table.to(interaction.radial.weight[0])
+                interaction.table = table.view(n + 1, -1, config.n_channels).to(interaction.radial.weight[0])
             return n
         n *= 2
     raise ModelError(
@@ -44,34 +46,45 @@ def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: 
     )
 
 
-def _exact(interaction: Interaction, config: NetworkConfig, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and slopes of the radial network in float64, each (lengths, paths * channels)."""
-    network = _precise(interaction)
-    value, slope = network.table(basis_with_slopes(length, config)).unbind(1)
-    return value, slope
+def _tables(
+    networks: list[RadialNetwork], config: NetworkConfig, n: int, tolerance: float
+) -> tuple[list[Tensor], float]:
+    """Tables (n + 1, 2, paths * channels) of networks, up to the first that misses the tolerance; error of the last.
+
+    Values, then slopes times the width of an interval.
+    """
+    width = config.cutoff / n
+    place = networks[0].weight[0]
+    at, inside = (
+        basis.to(place)
+        for basis in (knots(config, n), basis_with_slopes((torch.arange(n).double() + PROBE) * width, config))
+    )
+    tables, error = [], 0.0
+    for network in networks:
+        tables.append(network.table(at))
+        error = _error(tables[-1], network.table(inside), width)
+        if not error <= tolerance:
+            break
+    return tables, error
 
 
-def _table(interaction: Interaction, config: NetworkConfig, n: int) -> Tensor:
-    """(knots, 2 paths, channels): values, then slopes times the width of an interval."""
-    network = _precise(interaction)
-    return network.table(knots(config, n).to(network.weight[0])).view(n + 1, -1, config.n_channels)
-
-
-def _precise(interaction: Interaction) -> RadialNetwork:
-    return copy.deepcopy(interaction.radial).to(torch.float64).requires_grad_(False)
-
-
-def _error(interaction: Interaction, table: Tensor, config: NetworkConfig) -> float:
+def _error(table: Tensor, exact: Tensor, width: float) -> float:
     """Largest deviation inside intervals: of values, or a tenth of that of slopes, relative to the largest of each."""
-    n = len(table) - 1
-    t = 0.25  # between the ends, and away from the middle, where slopes are better than elsewhere
-    inside = (torch.arange(n, dtype=torch.float64, device=table.device) + t) * (config.cutoff / n)
-    exact = torch.stack(_exact(interaction, config, inside))
-    values, slopes = table.flatten(1).chunk(2, dim=1)
-    step, low, high = values[1:] - values[:-1], slopes[:-1], slopes[1:]
-    value = values[:-1] + t * t * (3 - 2 * t) * step + t * (1 - t) * ((1 - t) * low - t * high)
-    slope = 6 * t * (1 - t) * step + (1 - t) * (1 - 3 * t) * low + t * (3 * t - 2) * high
-    found = torch.stack([value, slope * (n / config.cutoff)])
-    deviation, size = (x.abs().flatten(1).amax(1) for x in (found - exact, exact))
-    errors = deviation / size.clamp(min=torch.finfo(torch.float64).tiny)
-    return float(torch.maximum(errors[0], errors[1] / 10))
+    ends = (*table[:-1].unbind(1), *table[1:].unbind(1))
+    deviation = exact.clone()
+    for row, weights in zip(deviation.unbind(1), _hermite(PROBE, width), strict=True):
+        for end, weight in zip(ends, weights, strict=True):
+            row.sub_(end, alpha=weight)
+    errors, sizes = (torch.linalg.vector_norm(x, torch.inf, dim=(0, 2)) for x in (deviation, exact))
+    value, slope = errors / sizes.clamp(min=torch.finfo(torch.float64).tiny)
+    return float(torch.maximum(value, slope / 10))
+
+
+def _hermite(t: float, width: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Weights of the value and the slope at either end of an interval, for the value and the slope at ``t`` of it."""
+    value = t * t * (3 - 2 * t)
+    slope = 6 * t * (1 - t) / width
+    return (
+        (1 - value, t * (1 - t) ** 2, value, -t * t * (1 - t)),
+        (-slope, (1 - t) * (1 - 3 * t) / width, slope, t * (3 * t - 2) / width),
+    )

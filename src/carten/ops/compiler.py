@@ -38,7 +38,7 @@ def load(key: str, source: Callable[[], str]) -> ctypes.CDLL:
     path, version = compiler()
     name = hashlib.sha256("\n".join((key, path, version, *FLAGS, *TUNED, processor())).encode()).hexdigest()[:32]
     folder = cache_folder()
-    for entry in sorted(folder.glob(f"{name}-*.so")):
+    for entry in [folder / there for there in sorted(os.listdir(folder)) if there.startswith(name)]:
         library = _open(entry)
         if library is not None:
             return library
