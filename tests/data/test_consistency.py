@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 import contract
 from carten.data.consistency import agreements
 from carten.data.labels import Frame, Label, frames_from
+from carten.data.response import responses
 from carten.properties.spec import input_table, property_table
 from properties.cases import build, solid
 
@@ -92,3 +93,29 @@ def test_too_few_pairs_or_labels_are_not_compared(copper):
     assert agreements(copper[:2], rows) == ()
     assert agreements(copper, {"forces": TABLE["forces"]}) == ()
     assert agreements([], rows) == ()
+
+
+def polar(sign: float, pbc: bool = False) -> list[Frame]:
+    """Water whose charges are those of the atoms, in fields; the polarizability changes from frame to frame."""
+    rng, structures = np.random.default_rng(2), []
+    for _ in range(20):
+        atoms = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[9, 9, 9], pbc=pbc)
+        atoms.positions += 0.1 * rng.normal(size=(3, 3))
+        field, alpha = 0.3 * rng.normal(size=3), np.diag(rng.uniform(1.0, 1.5, size=3))
+        dipole = np.array([-0.6, 0.3, 0.3]) @ atoms.positions + 0.0694461547845 * alpha @ field
+        atoms.info.update(electric_field=sign * field, polarizability=alpha, dipole=dipole)
+        structures.append(atoms)
+    labels = [Label(TABLE["dipole"]), Label(TABLE["polarizability"]), Label(input_table()["electric_field"])]
+    return frames_from([(f"frame {k}", atoms) for k, atoms in enumerate(structures)], labels)
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1.0, "as expected"), (-1.0, "opposite sign")])
+def test_dipoles_follow_fields(sign, verdict):
+    (found,) = responses(polar(sign))
+    assert (found.of, found.verdict, found.pairs) == ("dipole", verdict, 20)
+    assert found.ratio == pytest.approx(sign, rel=1e-6)
+
+
+def test_dipoles_of_cells_and_of_few_molecules_are_not_compared():
+    assert responses(polar(1.0, pbc=True)) == ()
+    assert responses(polar(1.0)[:2]) == ()

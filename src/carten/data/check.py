@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from carten.data.consistency import Agreement, agreements
 from carten.data.geometry import Contact, Surroundings, closest_contacts, duplicates, surroundings
 from carten.data.labels import Frame, Label, carried, frame_from, label_names
 from carten.data.read import Paths, read_structures
+from carten.data.response import FIELD, responses
 from carten.data.statistics import ReferenceEnergies, energies_per_atom, reference_energies
 from carten.data.stress import StressCheck, check_stress
 from carten.errors import DataError
 from carten.math.symmetry import decompose
-from carten.properties.spec import Property, property_table
+from carten.properties.spec import Input, Property, input_table, property_table
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -109,7 +110,7 @@ class Report:
         duplicates: structures of the same geometry.
         contacts: closest contact of each pair of elements.
         stress: sign and unit of the stress; ``None`` without stress.
-        agreements: of labels that are slopes of other labels.
+        agreements: of labels that are slopes of other labels, or follow a field.
         problems: what prevents structures or labels from being used.
     """
 
@@ -131,8 +132,12 @@ class Report:
 
 def known_labels(structures: Sequence[tuple[str, Atoms]]) -> list[Label]:
     """A label for every built-in property that some structure carries under its own name."""
+    return _named(structures, property_table())
+
+
+def _named(structures: Sequence[tuple[str, Atoms]], rows: Mapping[str, Property | Input]) -> list[Label]:
     names = {name for _, atoms in structures for name in label_names(atoms)}
-    return [Label(row, required=False) for name, row in property_table().items() if name in names]
+    return [Label(row, required=False) for name, row in rows.items() if name in names]
 
 
 def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5.0) -> Report:
@@ -148,7 +153,10 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
         ConfigError: a unit is unknown or does not fit.
     """
     structures = read_structures(paths)
-    labels = known_labels(structures) if labels is None else labels
+    labels = [
+        *(known_labels(structures) if labels is None else labels),
+        *_named(structures, {FIELD: input_table()[FIELD]}),
+    ]
     frames, problems = _sound_labels(structures, labels)
     sound, found, more = _sound_geometries(frames, cutoff)
     problems += more
@@ -159,7 +167,8 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
     ]
     n_atoms = [len(atoms) for _, atoms in structures]
     references, more = _references(sound)
-    rows = [label for label in labels if carried(sound, label.name) and isinstance(label.row, Property)]
+    there = [label for label in labels if carried(sound, label.name) and isinstance(label.row, Property)]
+    rows = {label.name: label.row for label in there if isinstance(label.row, Property)}
     return Report(
         n_structures=len(structures),
         atoms=(min(n_atoms), float(np.mean(n_atoms)), max(n_atoms)),
@@ -167,13 +176,13 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
         elements=dict(sorted(Counter(int(z) for _, atoms in structures for z in np.unique(atoms.numbers)).items())),
         cutoff=cutoff,
         neighbours=sum(around.n_edges for around in found) / max(sum(len(frame) for frame in sound), 1),
-        labels=tuple(_label_report(label, sound, references) for label in rows),
-        unused=_unused(structures, {label.file_key for label in labels}),
+        labels=tuple(_label_report(label, sound, references) for label in there),
+        unused=_unused(structures, {label.file_key for label in labels if isinstance(label.row, Property)}),
         references=references,
         duplicates=_duplicates(sound, found),
         contacts=closest_contacts(sound, found),
         stress=check_stress(sound) if carried(sound, "stress") else None,
-        agreements=agreements(sound, {label.name: label.row for label in rows if isinstance(label.row, Property)}),
+        agreements=agreements(sound, rows) + responses(sound),
         problems=tuple(problems + more),
     )
 

@@ -39,6 +39,8 @@ class Agreement:
         ratio: ``sum change * predicted / sum predicted^2``: near 1 for labels that agree, -1 for the opposite sign,
             other values for another unit.
         correlation: between changes and what the slopes predict; near 1 unless something is wrong.
+        needed: correlation below which nothing is said.
+        among: what was compared.
     """
 
     slope: str
@@ -46,15 +48,17 @@ class Agreement:
     pairs: int
     ratio: float
     correlation: float
+    needed: float = 0.9
+    among: str = "pairs of close frames"
 
     @property
     def verdict(self) -> str:
         """In words."""
-        if abs(self.correlation) < 0.9:
+        if abs(self.correlation) < self.needed:
             return "undecided"
-        if 0.75 < self.ratio < 1.33:
-            return "as expected"
-        return "opposite sign" if -1.33 < self.ratio < -0.75 else "other unit"
+        sign = ["opposite sign"] if self.ratio < 0.0 else []
+        unit = [] if 0.75 < abs(self.ratio) < 1.33 else ["other unit"]
+        return " and ".join(sign + unit) or "as expected"
 
 
 def agreements(frames: Sequence[Frame], rows: Mapping[str, Property]) -> tuple[Agreement, ...]:

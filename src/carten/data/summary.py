@@ -51,7 +51,7 @@ def _labels(report: Report) -> Iterator[str]:
     for found in report.agreements:
         yield (
             f"  {found.slope} as slope of {found.of}: {found.verdict}; {found.ratio:.3g} of the change (expected about "
-            f"1), correlation {found.correlation:.3f}, in {found.pairs} pairs of close frames"
+            f"1), correlation {found.correlation:.3f}, in {found.pairs} {found.among}"
         )
     for name, shape, count in report.unused:
         yield f"  not used: {name} {list(shape) if shape else 'number'}, {count} structures"
