@@ -1,5 +1,6 @@
 """D3 and D4 against what their own libraries and papers give, and what they refuse."""
 
+import copy
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ from ase.units import Hartree, kcal, mol
 import contract
 from carten.data.neighbours import graph
 from carten.errors import ModelError, ModelFileError
-from carten.physics.dispersion import D3Config, D4Config
+from carten.physics.dispersion import D3Config, D4Config, Dispersion
 from carten.physics.term import View
 from carten.properties.io import load, save
 from carten.properties.spec import input_table
@@ -107,6 +108,22 @@ def test_what_is_not_known(config, elements, expected):
 def test_the_last_element_with_parameters():
     for config in (D3Config(functional="pbe"), D4Config(functional="pbe")):
         assert energy(config, Atoms("Lr2", [[0, 0, 0], [0, 0, 4.0]])) < 0.0
+
+
+def test_only_energies_ask_how_atoms_share_them():
+    """Not the differences that second derivatives are made of; a copy of a model shares the program."""
+    asked = []
+
+    class Counted(Dispersion):
+        def __call__(self, structure, shares):
+            asked.append(shares)
+            return super().__call__(structure, shares)
+
+    model = small_model(properties=("energy",), terms=(D3Config(functional="pbe", cutoff=8.0),))
+    model.terms[0].program = Counted("d3", "pbe", False, (8.0, 8.0))
+    assert copy.deepcopy(model).terms[0].program is model.terms[0].program
+    contract.results(model, molecule("H2O"), names=["hessian"])
+    assert asked == [True] + [False] * 18
 
 
 def test_virials_of_atoms_are_refused():

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from carten.data.labels import Frame
 from carten.errors import ConfigError
+from carten.math.lattice import nearest
 from carten.properties.spec import Derivative, Property
 from carten.units import conversion
 
@@ -114,11 +115,7 @@ def _pairs(frames: Sequence[Frame]) -> Iterator[tuple[Frame, Frame, Array]]:
 
 
 def _displacements(one: Frame, other: Frame) -> Array:
-    moved: Array = other.positions - one.positions
-    if one.pbc.any():
-        inverse = np.linalg.pinv(one.cell[one.pbc])
-        moved = moved - np.round(moved @ inverse) @ one.cell[one.pbc]
-    return moved
+    return nearest(other.positions - one.positions, one.cell[one.pbc])
 
 
 def _compare(
@@ -142,6 +139,4 @@ def _compare(
 
 def folded(change: Array, frame: Frame) -> Array:
     """A dipole of a cell, or its change, e Å, up to e times lattice vectors: the branch nearest to zero."""
-    vectors = frame.cell[frame.pbc]
-    nearest: Array = change - np.round(change @ np.linalg.pinv(vectors)) @ vectors
-    return nearest
+    return nearest(change, frame.cell[frame.pbc])

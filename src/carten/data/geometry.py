@@ -15,6 +15,7 @@ from ase.data import covalent_radii
 
 from carten.data.labels import Frame
 from carten.data.neighbours import edges
+from carten.math.lattice import nearest
 
 Array = npt.NDArray[Any]
 
@@ -181,11 +182,8 @@ def _superposed(one: Frame, other: Frame, operation: Array) -> bool:
 def _distances(frame: Frame) -> Array:
     """All distances between nearest images, sorted within each pair of elements, and the lengths of the cell."""
     i, j = np.triu_indices(len(frame), 1)
-    vectors = frame.positions[j] - frame.positions[i]
     cell = frame.cell[frame.pbc]
-    if len(cell):
-        inverse = np.linalg.pinv(cell)
-        vectors = vectors - np.round(vectors @ inverse) @ cell
+    vectors = nearest(frame.positions[j] - frame.positions[i], cell)
     numbers = np.sort(np.stack([frame.numbers[i], frame.numbers[j]]), axis=0)
     lengths = np.linalg.norm(vectors, axis=1)
     ordered = lengths[np.lexsort((lengths, numbers[1], numbers[0]))]

@@ -12,6 +12,7 @@ from torch import Tensor
 from vesin import NeighborList
 
 from carten.errors import DataError
+from carten.math.lattice import complete
 from carten.model.graph import Graph
 
 Array = npt.NDArray[Any]
@@ -61,9 +62,10 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
         return np.empty((2, 0), dtype=np.int64), np.empty((0, 3), dtype=np.int64)
     threads = 1 if len(positions) < SMALL else 0  # 0: as many as there are cores
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=False, n_threads=threads)
-    complete = _completed(cell, pbc)
-    points = _without_gaps(positions, complete[~pbc], 2.0 * cutoff)
-    pairs, shift, distance = search.compute(points, complete, pbc, "PSd", copy=False)
+    _require_volume(cell, pbc)
+    whole = complete(cell, pbc)
+    points = _without_gaps(positions, whole[~pbc], 2.0 * cutoff)
+    pairs, shift, distance = search.compute(points, whole, pbc, "PSd", copy=False)
     index = pairs.T.astype(np.int64)
     shift = shift.astype(np.int64)
     _require_apart(index, distance)
@@ -119,26 +121,16 @@ def _input(value: Array, dtype: torch.dtype) -> Tensor:
     return torch.tensor(value, dtype=torch.int64 if value.dtype.kind in "iub" else dtype)
 
 
-def _completed(cell: Array, pbc: Array) -> Array:
-    """The cell, its non-periodic vectors replaced by unit vectors orthogonal to all others: their images are unused."""
+def _require_volume(cell: Array, pbc: Array) -> None:
+    """Check that the periodic cell vectors are independent."""
     lengths = np.linalg.norm(cell[pbc], axis=1)
-    if pbc.any():
-        unit = cell[pbc] / np.where(lengths > 0.0, lengths, 1.0)[:, None]
-        spanned = np.sqrt(max(np.linalg.det(unit @ unit.T), 0.0))
-        if spanned < FLAT:
-            raise DataError(
-                f"periodic directions {_axes(pbc)} need cell vectors that span a volume, found {cell[pbc].tolist()} Å: "
-                "give the structure its cell, or set pbc to False"
-            )
-    if pbc.all():
-        return cell
-    if not pbc.any():
-        return np.eye(3)
-    complete = np.zeros((3, 3))
-    complete[pbc] = cell[pbc]
-    # rows of vh beyond the rank are orthonormal and orthogonal to every periodic vector
-    complete[~pbc] = np.linalg.svd(complete)[2][int(pbc.sum()) :]
-    return complete
+    unit = cell[pbc] / np.where(lengths > 0.0, lengths, 1.0)[:, None]
+    spanned = np.sqrt(max(np.linalg.det(unit @ unit.T), 0.0))
+    if spanned < FLAT:
+        raise DataError(
+            f"periodic directions {_axes(pbc)} need cell vectors that span a volume, found {cell[pbc].tolist()} Å: "
+            "give the structure its cell, or set pbc to False"
+        )
 
 
 def _without_gaps(positions: Array, normals: Array, gap: float) -> Array:

@@ -92,7 +92,6 @@ class Dispersion:
     """
 
     def __init__(self, kind: str, functional: str, three_body: bool, reach: tuple[float, float]) -> None:
-        self._arguments = (kind, functional, three_body, reach)
         self.charged = kind == "d4"
         self.reach = reach
         self.interface, damping = _library(kind)
@@ -103,7 +102,7 @@ class Dispersion:
                 f"{kind}: no parameters for the functional {functional!r}; {_near(kind, functional)}"
             ) from error
 
-    def __call__(self, structure: Structure) -> Answer:
+    def __call__(self, structure: Structure, shares: bool) -> Answer:
         """Energies and gradients of one structure."""
         options: dict[str, Any] = {"charge": structure.charge} if self.charged else {}
         if structure.pbc.any():
@@ -112,8 +111,8 @@ class Dispersion:
         pairs, triples = (distance / Bohr for distance in self.reach)
         model.set_realspace_cutoff(pairs, triples, COORDINATION, SMOOTH / Bohr, SMOOTH / Bohr)
         found = model.get_dispersion(self.damping, grad=True)
-        shares = model.get_pairwise_dispersion(self.damping).values()
-        energies = np.sum([share.sum(axis=0) for share in shares], axis=0)
+        pairwise = model.get_pairwise_dispersion(self.damping).values() if shares else ()
+        energies = sum((share.sum(axis=0) for share in pairwise), np.zeros(len(structure.numbers)))
         return Answer(energies * Hartree, found["gradient"] * (Hartree / Bohr), found["virial"] * Hartree)
 
     def _cell(self, structure: Structure) -> Array:
@@ -134,8 +133,8 @@ class Dispersion:
         return np.where(structure.pbc[:, None], structure.cell, structure.cell * (extent + apart)[:, None])
 
     def __deepcopy__(self, memo: Any) -> Dispersion:
-        """A copy, as of models whose weights are averaged; what the library holds can't be copied."""
-        return Dispersion(*self._arguments)
+        """Itself, in models whose weights are averaged: nothing in it changes, and the library can't copy its own."""
+        return self
 
 
 def _library(kind: str) -> tuple[Any, Any]:

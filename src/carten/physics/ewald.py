@@ -127,7 +127,7 @@ def _periodic(m: Multipoles, graph: Graph, how: Ewald) -> Tensor:
     atoms = (own >= 0).nonzero().squeeze(1)
     own, m = own.index_select(0, atoms), m.select(atoms)
     positions = graph.positions.index_select(0, atoms).to(torch.float64)
-    fractional = torch.einsum("na,nax->nx", positions, torch.linalg.inv(lattice.cell).index_select(0, own))
+    fractional = torch.einsum("na,nax->nx", positions, lattice.inverse.index_select(0, own))
     values = reciprocal.moments(m, lattice.reciprocal.index_select(0, own))
     counts = torch.bincount(own, minlength=len(structures)).tolist()
     points = sums.Points(values, fractional, counts, m.charges.shape[1])

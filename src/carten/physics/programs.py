@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from carten.errors import ModelError
+from carten.math.lattice import complete
 from carten.model.graph import Graph
+from carten.physics.constants import CHARGE
 from carten.physics.term import Term, View
 
 Array = npt.NDArray[Any]
@@ -20,7 +22,6 @@ Array = npt.NDArray[Any]
 STEP = 1e-4
 """Å, of the central differences of gradients that second derivatives are made of: the error is STEP^2 / 6 times the
 fourth derivative of the energy, and round-off 1e-15 / STEP of the gradient; both below 1e-6 of the result."""
-CHARGE = "total_charge"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Answer:
     """What a program says of one structure.
 
     Args:
-        energies: (N,) eV, of the atoms.
+        energies: (N,) eV, of the atoms; zeros where they were not asked for.
         gradient: (N, 3) eV/Å, derivative of the energy of the structure in the positions.
         strain: (3, 3) eV, its derivative in a strain of positions and periodic cell vectors.
     """
@@ -58,9 +59,9 @@ class Answer:
 
 
 class Program(Protocol):
-    """Something that knows the energy of structures."""
+    """Something that knows the energy of structures, and if asked how atoms share it."""
 
-    def __call__(self, structure: Structure) -> Answer: ...
+    def __call__(self, structure: Structure, shares: bool) -> Answer: ...
 
 
 class ProgramTerm(Term):
@@ -99,13 +100,13 @@ class _Calls:
         per_atom = np.split(_array(graph.numbers), np.cumsum(self.n_atoms.tolist())[:-1])
         self._fixed = list(zip(per_atom, _array(graph.pbc), charges.tolist(), strict=True))
 
-    def __call__(self, positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Energies of atoms (N,), gradients in positions (N, 3) and cells (S, 3, 3), float64."""
+    def __call__(self, positions: Tensor, cell: Tensor, shares: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies of atoms (N,) if asked for, gradients in positions (N, 3) and cells (S, 3, 3), float64."""
         places = np.split(_array(positions), np.cumsum(self.n_atoms.tolist())[:-1])
         energies, gradients, cells = [], [], []
         for (numbers, pbc, charge), place, vectors in zip(self._fixed, places, _array(cell), strict=True):
-            whole = _completed(vectors, pbc)
-            answer = self.program(Structure(numbers, place, whole, pbc, charge))
+            whole = complete(vectors, pbc)
+            answer = self.program(Structure(numbers, place, whole, pbc, charge), shares)
             rest = np.linalg.solve(whole.T, answer.strain - place.T @ answer.gradient)
             energies.append(answer.energies)
             gradients.append(answer.gradient)
@@ -120,22 +121,12 @@ def _array(tensor: Tensor) -> Array:
     return (tensor.to(torch.float64) if tensor.is_floating_point() else tensor).numpy()
 
 
-def _completed(cell: Array, pbc: Array) -> Array:
-    """Cell vectors, where directions are not periodic replaced by unit vectors orthogonal to the others."""
-    if pbc.all():
-        return cell
-    rows = cell * pbc[:, None]
-    normals = np.linalg.svd(rows)[2][int(pbc.sum()) :]
-    rows[~pbc] = normals
-    return rows
-
-
 class _Energies(torch.autograd.Function):
     """Energies of atoms in positions and cells."""
 
     @staticmethod
     def forward(ctx: Any, positions: Tensor, cell: Tensor, calls: _Calls) -> Tensor:
-        energies, gradient, cells = calls(positions, cell)
+        energies, gradient, cells = calls(positions, cell, shares=True)
         ctx.save_for_backward(positions, cell, gradient, cells)
         ctx.calls = calls
         return energies
@@ -170,7 +161,7 @@ class _Gradients(torch.autograd.Function):
         length = cells_along.square().sum((1, 2)).index_add(0, structure, along.square().sum(1)).sqrt()
         step = torch.where(length > 0, STEP / length, 0.0)
         moves = along * step[structure, None], cells_along * step[:, None, None]
-        ends = [ctx.calls(positions + sign * moves[0], cell + sign * moves[1]) for sign in (1, -1)]
+        ends = [ctx.calls(positions + sign * moves[0], cell + sign * moves[1], shares=False) for sign in (1, -1)]
         factor = torch.where(length > 0, weight / (2 * step), 0.0)
         found = [(ahead - behind) for ahead, behind in zip(ends[0][1:], ends[1][1:], strict=True)]
         of_positions, of_cells = found[0] * factor[structure, None], found[1] * factor[:, None, None]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Protocol
 
@@ -59,11 +61,16 @@ class Lattice:
     cell: Tensor
     flat: Tensor
 
+    @cached_property
+    def inverse(self) -> Tensor:
+        """(S, 3, 3) 1/Å, of the cells: ``r @ inverse`` is r in units of the lattice vectors."""
+        inverse: Tensor = torch.linalg.inv(self.cell)
+        return inverse
+
     @property
     def reciprocal(self) -> Tensor:
         """(S, 3, 3), rows b with ``a_i . b_j = 2 pi delta_ij``, 1/Å."""
-        rows: Tensor = 2 * math.pi * torch.linalg.inv(self.cell).mT
-        return rows
+        return 2 * math.pi * self.inverse.mT
 
     @property
     def volume(self) -> Tensor:
@@ -71,9 +78,12 @@ class Lattice:
         volume: Tensor = torch.linalg.det(self.cell).abs()
         return volume
 
-    def select(self, structures: Tensor) -> Lattice:
-        """Those of some structures."""
-        return Lattice(self.cell.index_select(0, structures), self.flat.index_select(0, structures))
+    def select(self, structures: Sequence[int]) -> Lattice:
+        """Those of some structures, in ascending order."""
+        if len(structures) == len(self.cell):
+            return self
+        index = torch.tensor(structures, device=self.cell.device)
+        return Lattice(self.cell.index_select(0, index), self.flat.index_select(0, index))
 
 
 def weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
@@ -90,8 +100,7 @@ def weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
 
     Source: C. A. Rozzi et al., Phys. Rev. B 73, 205119 (2006), Eq. 15 for slabs.
     """
-    rows = lattice.reciprocal
-    k = torch.einsum("abcx,sxy->sabcy", h, rows)
+    k = torch.einsum("abcx,sxy->sabcy", h, lattice.reciprocal)
     square = k.square().sum(-1)
     zero = (h == 0).all(-1)
     inside = (square.detach() <= gaussians.largest**2) & ~zero

@@ -41,12 +41,11 @@ class Points:
 
     def places(self, structures: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Atoms of some structures (structures, most atoms), and which of these there are."""
-        most = max(self.counts[s] for s in structures)
-        starts = [0, *torch.tensor(self.counts).cumsum(0).tolist()]
-        there = torch.stack([torch.arange(most) < self.counts[s] for s in structures])
-        rows = torch.stack([torch.arange(most) + starts[s] for s in structures])
-        device = self.values.device
-        return torch.where(there, rows, 0).to(device), there.to(device)
+        counts, chosen = (torch.tensor(x, device=self.values.device) for x in (self.counts, structures))
+        starts, own = counts.cumsum(0) - counts, counts[chosen]
+        steps = torch.arange(int(own.max()), device=own.device)
+        there = steps < own[:, None]
+        return torch.where(there, starts[chosen, None] + steps, 0), there
 
     def select(self, index: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Values and positions of (structures, most atoms, ..), the values zero where there is no atom."""
@@ -80,7 +79,7 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
     groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
     total = points.values.new_zeros(len(points.values))
     for group in groups:
-        some = lattice.select(torch.tensor(group, device=lattice.cell.device))
+        some = lattice.select(group)
         index, there = points.places(group)
         values, fractional = points.select(index, there)
         sum_: reciprocal.Sum
@@ -133,7 +132,7 @@ def _together(structures: Sequence[int], counts: Sequence[int], boxes: Sequence[
                 continue
         groups.append([k])
         spent = own
-    return groups
+    return [sorted(group) for group in groups]
 
 
 def _require_feasible(reach: tuple[int, int, int], values: Tensor, gaussians: Gaussians) -> None:
