@@ -98,6 +98,22 @@ def test_float32(name):
         assert abs(found - expected).max() < 2e-4 * max(1.0, abs(expected).max())
 
 
+@pytest.mark.needs("cpp")
+@pytest.mark.parametrize("name", TERMS)
+def test_back_ends(name, tmp_path):
+    """Generated code, with tables as in inference and without, in a field too."""
+    save(tmp_path / "model.carten", model(TERMS[name]), {})
+    structures = charged(molecule(), crystal())
+    if name != "kinds and multipoles":
+        structures[1].info["electric_field"] = structures[0].info["electric_field"] = [0.1, 0.2, -0.1]
+    reference = load(tmp_path / "model.carten", backend="reference", exact=True)
+    names = [*ROWS[:2], "virial", *(["born_charges"] if "born_charges" in reference.properties else [])]
+    expected = contract.results(reference, *structures, names=names)
+    for exact, tolerance in ((True, 1e-10), (False, 1e-5)):
+        found = contract.results(load(tmp_path / "model.carten", backend="cpp", exact=exact), *structures, names=names)
+        contract.require_equal("cpp", found, expected, tolerance)
+
+
 def test_charges_add_up_to_the_total():
     structures = charged(molecule(), crystal(), slab())
     for route in property_table()["charges"].routes[1:]:
@@ -205,5 +221,7 @@ def test_bad_input():
         model(ChargesConfig(), rows=(*ROWS, "charges"))
     with pytest.raises(ModelError, match=r"virials.*does not divide"):
         model(LesConfig(), rows=(*ROWS, "virials"))
+    with pytest.raises(ValueError, match=r"accuracy\n.* greater than or equal to 0.000000000001"):
+        LesConfig(accuracy=1e-20)
     with pytest.raises(ValueError, match="set dipoles: true"):
         LesConfig(quadrupoles=True)

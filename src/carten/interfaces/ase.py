@@ -149,7 +149,11 @@ def read_inputs(
 
     Raises:
         DataError: one is missing and has no default, or its shape is wrong.
+        ModelError: one is given that the model does not know.
     """
+    if unknown := [name for name in given if name not in rows]:
+        known = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
+        raise ModelError(f"inputs: there is the input {unknown[0]!r}, which the model does not know: {known}")
     if not rows:
         return {}
     if given:

@@ -58,7 +58,12 @@ class Exchange:
     """
 
 
-Embedding = Scalar | Category | Tensor | Exchange
+@dataclass(frozen=True)
+class Coupled:
+    """Not told to the network: terms of the energy couple to it by a formula."""
+
+
+Embedding = Scalar | Category | Tensor | Exchange | Coupled
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from carten.errors import ModelError
 from carten.math.radial import chebyshev
 from carten.math.symmetry import decompose
 from carten.model import conditions
-from carten.model.conditions import Category, Exchange, Input, Scalar
+from carten.model.conditions import Category, Coupled, Exchange, Input, Scalar
 from carten.model.config import NetworkConfig
 from carten.model.edges import Edges
 from carten.model.interaction import SILU_GAIN
@@ -215,3 +216,5 @@ def build(row: Input, config: NetworkConfig, n_elements: int, generator: torch.G
             return TensorEmbedding(row, config, n_elements, generator)
         case Exchange():
             return ExchangeEmbedding(row, config, n_elements, generator)
+        case Coupled():
+            raise ModelError(f"the network is not told the input {row.name!r}, which terms couple to")

@@ -8,7 +8,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from carten.physics import ewald
+from carten.physics import ewald, polarization
+from carten.physics.constants import FIELD
 from carten.physics.ewald import Ewald
 from carten.physics.pairs import Multipoles
 from carten.physics.term import Host, Source, Term, TermConfig, View
@@ -29,6 +30,15 @@ class ElectrostaticsConfig(TermConfig):
     """Relative error of long-range energies and forces."""
     method: Method = "auto"
     """Explicit sums over reciprocal vectors, a particle mesh, or for each structure what is faster."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """A field, in which charges have an energy."""
+        return (FIELD,)
+
+    def _electrostatics(self, host: Host, names: list[tuple[str, ...]], edges: float) -> Electrostatics:
+        how = Ewald(self.sigma, self.accuracy, edges, self.method)
+        return Electrostatics(how, names, self.permittivity, FIELD in host.inputs.intersection(self.inputs))
 
 
 class LesConfig(ElectrostaticsConfig):
@@ -52,6 +62,11 @@ class LesConfig(ElectrostaticsConfig):
         return self
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """A field, unless there are charges that do not see each other."""
+        return super().inputs if self.channels == 1 else ()
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """Latent charges, and dipoles and quadrupoles where there are."""
         return tuple(Source(name, routes, like) for like, routes in self._rows() for name in self._names(like))
@@ -66,8 +81,7 @@ class LesConfig(ElectrostaticsConfig):
 
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
-        how = Ewald(self.sigma, self.accuracy, method=self.method)
-        return Electrostatics(how, [self._names(like) for like, _ in self._rows()], self.permittivity)
+        return self._electrostatics(host, [self._names(like) for like, _ in self._rows()], edges=0.0)
 
 
 class ChargesConfig(ElectrostaticsConfig):
@@ -85,26 +99,32 @@ class ChargesConfig(ElectrostaticsConfig):
 
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
-        how = Ewald(self.sigma, self.accuracy, host.network.cutoff, self.method)
-        return Electrostatics(how, [("charges",)], self.permittivity)
+        return self._electrostatics(host, [("charges",)], edges=host.network.cutoff)
 
 
 class Electrostatics(Term):
-    """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`.
+    """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`, perhaps in an electric field.
 
     Args:
         how: smearing and accuracy.
         names: the properties that are charges, dipoles and quadrupoles, one of each for every kind.
         permittivity: by which energies are divided.
+        coupled: whether the input ``electric_field`` is for them.
     """
 
-    def __init__(self, how: Ewald, names: list[tuple[str, ...]], permittivity: float) -> None:
+    def __init__(self, how: Ewald, names: list[tuple[str, ...]], permittivity: float, coupled: bool) -> None:
         super().__init__()
         self.how = how
         self.names = names
         self.permittivity = permittivity
+        self.coupled = coupled
 
     def forward(self, view: View) -> Tensor:
         """(N,) eV."""
         parts = [torch.stack([view.value(name) for name in group], dim=1) for group in self.names]
-        return ewald.energies(Multipoles(*parts), view.graph, view.vectors, self.how) / self.permittivity
+        multipoles = Multipoles(*parts)
+        energies = ewald.energies(multipoles, view.graph, view.vectors, self.how) / self.permittivity
+        if not self.coupled or not bool(view.graph.inputs[FIELD].any()):
+            return energies
+        dipoles = None if multipoles.dipoles is None else multipoles.dipoles[:, 0]
+        return energies + polarization.in_field(multipoles.charges[:, 0], dipoles, view)

@@ -32,12 +32,14 @@ class Host:
         elements: atomic numbers the model knows, ascending.
         spaces: parts of the features after each layer, for readouts.
         generator: source of initial weights.
+        inputs: names of those that the network is not told, but terms.
     """
 
     network: NetworkConfig
     elements: tuple[int, ...]
     spaces: Sequence[Space]
     generator: torch.Generator
+    inputs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class View:
         vectors: (E, 3) edge vectors of the graph, Å.
         features: of atoms, after each layer; fixed terms do without.
         value: of a property that the term takes, by name.
+        again: whether derivatives of the energies are differentiated again.
     """
 
     graph: Graph
     vectors: Tensor
     features: Sequence[Features] = ()
     value: Callable[[str], Tensor] = _no_property
+    again: bool = False
 
 
 class Term(Precise):
@@ -104,7 +108,7 @@ class TermConfig(BaseModel, ABC):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of inputs (of the table) the model must be told."""
+        """Names of inputs (of the table) that it couples to; the network is not told unless they are configured."""
         return ()
 
     @property

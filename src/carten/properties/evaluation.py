@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
-from carten.math.symmetry import Symmetry
-from carten.model.graph import Graph
-from carten.properties import latent, pairs
+from carten.model.sums import per_structure
+from carten.physics import polarization
+from carten.properties import pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
 from carten.properties.planning import EDGES, Plan, Source, responds
-from carten.properties.recipes import POSITIONS, Recipe, Variable, index_symmetry
+from carten.properties.recipes import Recipe, Variable, index_symmetry
 from carten.properties.routes import AtomicVirial, Latent, Multipole, Permittivity, Sum
 
 
@@ -48,7 +47,7 @@ class Evaluation:
         self._values: dict[str, Tensor] = {}
         self._derivatives: dict[tuple[Source, str], Tensor] = {}
         ends = [name for name, row in plan.rows.items() if row.scope == "pair"]
-        self._left = len(plan.steps) + len(ends) + 2 * sum(responds(row) for row in plan.rows.values())
+        self._left = len(plan.steps) + len(ends) + sum(responds(row) for row in plan.rows.values())
 
     def value(self, name: str) -> Tensor:
         """(S, 3, ..), (N, 3, ..) or (P, 3, ..)."""
@@ -80,13 +79,9 @@ class Evaluation:
     def _latent(self, name: str, charges: str, dipoles: str) -> Tensor:
         values = (self.value(charges), self.value(dipoles) if dipoles else None)
         if not responds(self.plan.rows[name]):
-            return latent.polarization(*values, self.at.graph)
-        return latent.response(*values, self.at.graph, self._by_positions)
-
-    def _by_positions(self, value: Tensor) -> Tensor:
-        """Derivatives of vectors of structures, (S, 3), with respect to positions: (N, 3, 3)."""
-        wrt = [self.at.wrt[POSITIONS.name]]
-        return gradients(value, wrt, Symmetry("", 1, ()), self.keep, self._retain())[0]
+            return polarization.polarization(*values, self.at.graph)
+        self._left -= 1
+        return polarization.born_charges(*values, self.at.graph, self.at.vectors, self.keep)
 
     def _finish(self, name: str, how: Recipe) -> Tensor:
         value = self._pairs(name, how) if self.plan.rows[name].scope == "pair" else self.raw((how.base, how.wrt))
@@ -132,12 +127,3 @@ class Evaluation:
         """Whether what leads to the values is needed again after the next pass."""
         self._left -= 1
         return self.keep or self._left > 0
-
-
-def per_structure(value: Tensor, graph: Graph, mean: bool = False) -> Tensor:
-    """Sum, or mean, over the atoms of each structure: (N, 3, ..) to (S, 3, ..)."""
-    total = value.new_zeros((graph.n_structures, *value.shape[1:])).index_add(0, graph.structure, value)
-    if not mean:
-        return total
-    counts = torch.bincount(graph.structure, minlength=graph.n_structures).clamp(min=1)
-    return total / counts.view(-1, *[1] * (value.dim() - 1))

@@ -1,15 +1,15 @@
-"""Properties that follow from others by a formula: multipoles from charges, permittivities, sums that must be right."""
+"""Properties that follow from others by a formula: multipoles from charges, permittivities."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from ase.data import atomic_masses
 from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.graph import Graph
+from carten.model.sums import centres_of_mass, per_structure
 
 
 def from_centre_of_mass(graph: Graph) -> Tensor:
@@ -27,19 +27,11 @@ def from_centre_of_mass(graph: Graph) -> Tensor:
     return graph.positions - centres_of_mass(graph)[graph.structure]
 
 
-def centres_of_mass(graph: Graph) -> Tensor:
-    """(S, 3) Å, of the atoms where they are given."""
-    masses = torch.as_tensor(atomic_masses, dtype=graph.positions.dtype, device=graph.positions.device)[graph.numbers]
-    weighted = torch.cat([masses[:, None] * graph.positions, masses[:, None]], dim=1)
-    sums = weighted.new_zeros(graph.n_structures, 4).index_add(0, graph.structure, weighted)
-    return sums[:, :3] / sums[:, 3:]
-
-
 def dipole(charges: Tensor, dipoles: Tensor | None, graph: Graph) -> Tensor:
     """``sum_i q_i r_i + d_i`` about the centre of mass, (S, 3) in e Å from (N,) and (N, 3)."""
     values = charges[:, None] * from_centre_of_mass(graph)
     values = values if dipoles is None else values + dipoles
-    return values.new_zeros(graph.n_structures, 3).index_add(0, graph.structure, values)
+    return per_structure(values, graph)
 
 
 def quadrupole(charges: Tensor, dipoles: Tensor, quadrupoles: Tensor, graph: Graph) -> Tensor:
@@ -59,24 +51,9 @@ def quadrupole(charges: Tensor, dipoles: Tensor, quadrupoles: Tensor, graph: Gra
     second = second + second.mT
     trace = torch.einsum("naa->n", second)[:, None, None] / 3
     values = quadrupoles + 1.5 * (second - trace * torch.eye(3, dtype=second.dtype, device=second.device))
-    return values.new_zeros(graph.n_structures, 3, 3).index_add(0, graph.structure, values)
+    return per_structure(values, graph)
 
 
 def permittivity(polarizability: Tensor) -> Tensor:
     """``1 + 4 pi alpha / volume``, (S, 3, 3) from the polarizability per volume, (S, 3, 3) without unit."""
     return torch.eye(3, dtype=polarizability.dtype, device=polarizability.device) + 4 * math.pi * polarizability
-
-
-def balance(values: Tensor, weights: Tensor, total: Tensor, graph: Graph) -> Tensor:
-    """``v_i + w_i / sum_j w_j (total - sum_j v_j)`` within each structure.
-
-    Args:
-        values: (N, 3, ..).
-        weights: (N,) positive.
-        total: (S, 3, ..).
-        graph: the structures.
-    """
-    sums = total.new_zeros(total.shape).index_add(0, graph.structure, values)
-    norm = weights.new_zeros(graph.n_structures).index_add(0, graph.structure, weights)
-    share = (weights / norm[graph.structure]).view(-1, *[1] * (values.dim() - 1))
-    return values + share * (total - sums)[graph.structure]

@@ -181,6 +181,6 @@ def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan
             steps.setdefault((route.of, ()), {})[EDGES] = None
     wrt = {variable for group in steps.values() for variable in group} | {how.wrt[-1] for how in recipes.values()}
     if any(responds(row) for row in chosen.values()):
-        wrt.add(POSITIONS.name)
+        wrt.add(EDGES)
     groups = {source: tuple(group) for source, group in steps.items()}
     return Plan(chosen, recipes, groups, frozenset({*groups, *ends}), frozenset(wrt))

@@ -16,18 +16,19 @@ from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
+from carten.model.sums import balance, per_structure
 from carten.ops.space import SCALAR, Part, Space
 from carten.physics.term import Host, Term, TermConfig, View, require_distinct
 from carten.properties.derivatives import leaves
-from carten.properties.evaluation import Evaluation, per_structure
+from carten.properties.evaluation import Evaluation
 from carten.properties.fixed import ENERGIES
 from carten.properties.heads import Head, Kind, parts_of
-from carten.properties.multipoles import balance
 from carten.properties.planning import Plan, has_readout, needed_inputs, plan, responds, settled, sources, with_sources
 from carten.properties.recipes import variables
 from carten.properties.spec import (
     AtomicVirial,
     Balanced,
+    Coupled,
     Derivative,
     Fidelity,
     Input,
@@ -99,7 +100,8 @@ class Potential(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         heads = {name: row for name, row in self.properties.items() if has_readout(row)}
         target = _target(heads, config)
-        embedded = Inputs(self.inputs.values(), config, len(self.elements), generator) if self.inputs else None
+        seen = [row for row in self.inputs.values() if not isinstance(row.embed, Coupled)]
+        embedded = Inputs(seen, config, len(self.elements), generator) if seen else None
         self.network = Network(config, len(self.elements), target, neighbours, generator, backend, embedded)
         _require_reached(_needed_parts(heads), self.network.spaces[-1], config)
         self.heads = self._heads(heads, generator)
@@ -107,7 +109,8 @@ class Potential(nn.Module):
             raise ModelError(f"terms ({terms[0].kind}) add to the energy, which the model does not have: add energy")
         soft = [row for row in heads.values() if _by_softness(row)]
         self.softness = self._heads({row.name: Property(row.name, "atom", "", +1, "") for row in soft}, generator)
-        host = Host(config, self.elements, self.network.spaces, generator)
+        left = frozenset(name for name, row in self.inputs.items() if isinstance(row.embed, Coupled))
+        host = Host(config, self.elements, self.network.spaces, generator, left)
         self.terms = nn.ModuleList(term.build(host) for term in terms)
         for name in self._taken:
             self.heads[name].get_buffer("scale").fill_(SMALL)
@@ -190,7 +193,8 @@ class Potential(nn.Module):
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
         added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
-        read = partial(self._read, kind, View(at.graph, at.vectors, layers), added)
+        view = View(at.graph, at.vectors, layers, again=self.training or exact)
+        read = partial(self._read, kind, view, added)
         return Evaluation(plan, at, read, self._told, self.training, drawn)
 
     def planned(self, names: tuple[str, ...]) -> Plan:
@@ -276,8 +280,10 @@ def _with_needed(
 ) -> dict[str, Input]:
     """The inputs, and those of the table that properties and terms need."""
     table, found = input_table(), {row.name: row for row in inputs}
-    needed = [*(name for row in properties for name in needed_inputs(row)), *(n for term in terms for n in term.inputs)]
+    needed = [name for row in properties for name in needed_inputs(row)]
     found.update({name: table[name] for name in needed if name not in found and name in table})
+    coupled = {name: replace(table[name], embed=Coupled()) for term in terms for name in term.inputs}
+    found.update({name: row for name, row in coupled.items() if name not in found})
     for row in properties:
         if isinstance(route := row.routes[0], Balanced) and route.total and found[route.total].rank:
             raise ModelError(f"property {row.name!r} can't be balanced to {route.total!r}, which is no number")

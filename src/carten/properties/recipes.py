@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from carten.errors import ConfigError, ModelError
 from carten.math.symmetry import Permutation, Symmetry, parse
-from carten.model.conditions import Category, Input, Scope, rank_of
+from carten.model.conditions import Category, Coupled, Input, Scope, rank_of
 from carten.properties.routes import Derivative, Property
 from carten.units import conversion
 
@@ -36,8 +36,8 @@ STRAIN = Variable("strain", "structure", "ij=ji", +1, "")
 
 
 def variables(inputs: Iterable[Input]) -> dict[str, Variable]:
-    """Positions, strain and every input that is not a category, by name."""
-    told = [row for row in inputs if not isinstance(row.embed, Category)]
+    """Positions, strain and every input that the network is told, but categories, by name."""
+    told = [row for row in inputs if not isinstance(row.embed, Category | Coupled)]
     return {
         "positions": POSITIONS,
         "strain": STRAIN,

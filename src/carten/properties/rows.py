@@ -11,7 +11,7 @@ from carten.properties import spec
 from carten.properties.spec import Input, Property
 
 _ROUTES = get_args(spec.Route)
-_EMBEDDINGS = (spec.Scalar, spec.Category, spec.Fidelity, spec.Tensor, spec.Exchange)
+_EMBEDDINGS = (spec.Scalar, spec.Category, spec.Fidelity, spec.Tensor, spec.Exchange, spec.Coupled)
 _KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (*_ROUTES, *_EMBEDDINGS)}
 
 

@@ -5,7 +5,8 @@ Routes are ways to obtain a property, the default first. Users declare more rows
 
 from __future__ import annotations
 
-from carten.model.conditions import Category, Embedding, Exchange, Fidelity, Input, Scalar, Scope, Tensor
+from carten.model.conditions import Category, Coupled, Embedding, Exchange, Fidelity, Input, Scalar, Scope, Tensor
+from carten.physics.constants import FIELD
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
@@ -20,12 +21,10 @@ from carten.properties.routes import (
 )
 
 __all__ = [
-    "INPUTS", "PROPERTIES", "AtomicVirial", "Balanced", "Category", "Derivative", "Embedding", "Exchange", "Fidelity",
-    "Input", "Latent", "Multipole", "Permittivity", "Property", "Readout", "Route", "Scalar", "Scope", "Sum", "Tensor",
-    "input_table", "property_table",
+    "INPUTS", "PROPERTIES", "AtomicVirial", "Balanced", "Category", "Coupled", "Derivative", "Embedding", "Exchange",
+    "Fidelity", "Input", "Latent", "Multipole", "Permittivity", "Property", "Readout", "Route", "Scalar", "Scope",
+    "Sum", "Tensor", "input_table", "property_table",
 ]  # fmt: skip
-
-FIELD = "electric_field"
 
 # fmt: off
 PROPERTIES: tuple[Property, ...] = (

@@ -1,0 +1,43 @@
+"""Sums over the atoms of structures, and values that must add up."""
+
+from __future__ import annotations
+
+import torch
+from ase.data import atomic_masses
+from torch import Tensor
+
+from carten.model.graph import Graph
+
+
+def per_structure(value: Tensor, graph: Graph, mean: bool = False) -> Tensor:
+    """Sum, or mean, over the atoms of each structure: (N, 3, ..) to (S, 3, ..)."""
+    total = value.new_zeros((graph.n_structures, *value.shape[1:])).index_add(0, graph.structure, value)
+    if not mean:
+        return total
+    counts = torch.bincount(graph.structure, minlength=graph.n_structures).clamp(min=1)
+    return total / counts.view(-1, *[1] * (value.dim() - 1))
+
+
+def masses(graph: Graph) -> Tensor:
+    """(N,) standard atomic masses, amu."""
+    return torch.as_tensor(atomic_masses, dtype=graph.positions.dtype, device=graph.positions.device)[graph.numbers]
+
+
+def centres_of_mass(graph: Graph) -> Tensor:
+    """(S, 3) Å, of the atoms where they are given."""
+    mass = masses(graph)[:, None]
+    sums = per_structure(torch.cat([mass * graph.positions, mass], dim=1), graph)
+    return sums[:, :3] / sums[:, 3:]
+
+
+def balance(values: Tensor, weights: Tensor, total: Tensor, graph: Graph) -> Tensor:
+    """``v_i + w_i / sum_j w_j (total - sum_j v_j)`` within each structure.
+
+    Args:
+        values: (N, 3, ..).
+        weights: (N,) positive.
+        total: (S, 3, ..).
+        graph: the structures.
+    """
+    share = (weights / per_structure(weights, graph)[graph.structure]).view(-1, *[1] * (values.dim() - 1))
+    return values + share * (total - per_structure(values, graph))[graph.structure]

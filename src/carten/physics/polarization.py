@@ -1,0 +1,172 @@
+"""Charges that interact, in an electric field: polarization, Born effective charges, energy.
+
+Charges are first corrected, in proportion to the masses, so that they add up to the total charge (the input
+``total_charge``, 0 where a model has none): a structure as a whole is then pulled by its total charge alone, and forces
+do not depend on the origin.
+
+The polarization of a cell depends on the images that are given, how it changes does not. The change of a charge moves
+charge to where it is from the edge of the graph that it follows; from the middle of that edge it is counted, along a
+lattice vector of length L by ``L / 2 pi sin(2 pi x / L)``. This is the distance x to the nearest image, whichever is
+given, if the atoms that change a charge are much nearer than L / 4, as they are in supercells.
+
+Source: P. Zhong et al., Machine learning interatomic potential can infer electrical response (2025); the sine is the
+real part of ``exp(-i k r) d P(k)`` at the smallest k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carten.math.lattice import complete
+from carten.model.graph import Graph
+from carten.model.sums import balance, centres_of_mass, masses, per_structure
+from carten.physics.constants import CHARGE, FIELD
+from carten.physics.term import View
+
+Slope = Callable[[Tensor], Tensor]
+"""Derivative of the sum of (N,) values in the edge vectors, (E, 3) float64."""
+
+
+def polarization(charges: Tensor, dipoles: Tensor | None, graph: Graph) -> Tensor:
+    """``sum_i q_i r_i + d_i``, (S, 3) in e Å from (N,) and (N, 3).
+
+    Molecules about their centre of mass; in cells the branch of the positions as they are given.
+    """
+    open_ = ~graph.pbc.any(1, keepdim=True)
+    origin = torch.where(open_, centres_of_mass(graph), 0.0)
+    values = _corrected(charges, graph)[:, None] * (graph.positions - origin[graph.structure])
+    return per_structure(values if dipoles is None else values + dipoles, graph)
+
+
+def born_charges(charges: Tensor, dipoles: Tensor | None, graph: Graph, vectors: Tensor, create: bool) -> Tensor:
+    """Born effective charges ``d P / d r_i``, polarization first: (N, 3, 3) in e, adding up to the total charge.
+
+    ``Z_i = q_i + sum_j (r_j - r) d q_j / d r_i + d d_j / d r_i``, r in the middle of the edge that moves.
+
+    Args:
+        charges: (N,) e.
+        dipoles: (N, 3) e Å.
+        graph: the structures.
+        vectors: (E, 3) of edges, that charges and dipoles depend on.
+        create: whether the result will be differentiated.
+    """
+    slope, places, q = _slope(vectors, create), Places.of(graph, vectors), _corrected(charges, graph)
+    followed = torch.stack([places.followed(q, axis, slope) for axis in range(3)], dim=1)
+    centre, neighbour = graph.edge_index
+    edges = torch.einsum("eax,eay->exy", places.cell[graph.structure[centre]], followed)
+    if dipoles is not None:
+        edges = edges + torch.stack([slope(x) for x in dipoles.unbind(1)], dim=1)
+    own = q[:, None, None] * torch.eye(3, dtype=q.dtype, device=q.device)
+    return own.index_add(0, neighbour, edges).index_add(0, centre, -edges)
+
+
+def in_field(charges: Tensor, dipoles: Tensor | None, view: View) -> Tensor:
+    """``-P . E`` of every atom in the field E of the graph, (N,) eV; forces are ``Z^T E``, in cells of any images.
+
+    Positions are counted in lattice vectors, along which the drop of the potential stays the same when a cell is
+    strained, so that the stress does not depend on images either. Along open directions the field stays the same.
+
+    Args:
+        charges: (N,) e.
+        dipoles: (N, 3) e Å.
+        view: the structures.
+    """
+    graph, vectors = view.graph, view.vectors
+    places, q = Places.of(graph, vectors), _corrected(charges, graph)
+    drop = torch.einsum("sx,sax->sa", graph.inputs[FIELD].to(q.dtype), places.cell)[graph.structure]
+    moments = q[:, None] * places.atoms
+    if dipoles is not None:
+        moments = moments + torch.einsum("nx,nxa->na", dipoles, places.inverse[graph.structure])
+    energies = -(moments * drop).sum(1)
+    along = torch.where(graph.pbc[graph.structure], drop, 0.0)
+    if not (torch.is_grad_enabled() and vectors.requires_grad and bool(along.any())):
+        return energies
+    slope = _slope(vectors, view.again)
+    excess = slope((q[:, None] * places.atoms * along).sum(1))  # of charges that move from where images are given
+    for axis in along.any(0).nonzero().flatten().tolist():
+        excess = excess - places.followed(q * along[:, axis], axis, slope)
+    zeros: Tensor = _Sloped.apply(vectors, excess)  # type: ignore[no-untyped-call]
+    return energies.index_add(0, graph.edge_index[0], zeros)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where atoms and the middles of edges are, in units of the lattice vectors.
+
+    Args:
+        cell: (S, 3, 3) Å, its vectors along open directions unit vectors; not differentiated.
+        inverse: (S, 3, 3) 1/Å.
+        atoms: (N, 3).
+        middles: (E, 3).
+        periodic: (N, 3) and (E, 3) bool.
+    """
+
+    cell: Tensor
+    inverse: Tensor
+    atoms: Tensor
+    middles: Tensor
+    periodic: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, graph: Graph, vectors: Tensor) -> Places:
+        """Of a graph; atoms and middles depend on its positions, cells and edge vectors."""
+        given = graph.cell.to(torch.float64)
+        both = zip(given.detach().cpu().numpy(), graph.pbc.cpu().numpy(), strict=True)
+        cell = torch.stack([torch.from_numpy(complete(*one)) for one in both]).to(given.device)
+        inverse = torch.linalg.inv(torch.where(graph.pbc.unsqueeze(2), given, cell))
+        of_edges = graph.structure[graph.edge_index[0]]
+        atoms = torch.einsum("nx,nxa->na", graph.positions.to(given), inverse[graph.structure])
+        half = 0.5 * torch.einsum("ex,exa->ea", vectors.to(given), inverse[of_edges])
+        periodic = graph.pbc[graph.structure], graph.pbc[of_edges]
+        return cls(cell, inverse, atoms, atoms[graph.edge_index[0]] + half, periodic)
+
+    def followed(self, charges: Tensor, axis: int, slope: Slope) -> Tensor:
+        """``sum_j (x_j - x) d q_j / d r`` of every edge with its middle at x, along one lattice vector: (E, 3)."""
+        x, middle = self.atoms[:, axis], 2 * math.pi * self.middles[:, axis]
+        of_atoms, of_edges = (periodic[:, axis] for periodic in self.periodic)
+        if not bool(of_atoms.any()):
+            return slope(charges * x)
+        turn = 2 * math.pi * x
+        first = slope(charges * torch.where(of_atoms, torch.sin(turn) / (2 * math.pi), x))
+        second = slope(charges * torch.where(of_atoms, torch.cos(turn) / (2 * math.pi), 0.0))
+        cosine, sine = torch.where(of_edges, torch.cos(middle), 1.0), torch.where(of_edges, torch.sin(middle), 0.0)
+        return cosine[:, None] * first - sine[:, None] * second
+
+
+def _corrected(charges: Tensor, graph: Graph) -> Tensor:
+    """Charges that add up to the total charge of the structure, (N,)."""
+    total = graph.inputs.get(CHARGE, charges.new_zeros(graph.n_structures))
+    return balance(charges, masses(graph).to(charges), total.to(charges), graph)
+
+
+def _slope(vectors: Tensor, create: bool) -> Slope:
+    def slope(value: Tensor) -> Tensor:
+        if not value.requires_grad:
+            return torch.zeros_like(vectors, dtype=torch.float64)
+        (found,) = torch.autograd.grad(
+            value.sum(), [vectors], retain_graph=True, create_graph=create, allow_unused=True, materialize_grads=True
+        )
+        return found.to(torch.float64)
+
+    return slope
+
+
+class _Sloped(torch.autograd.Function):
+    """Zeros, one for each edge, with given derivatives in the edge vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, slopes: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes)
+        ctx.dtype = vectors.dtype
+        return slopes.new_zeros(len(slopes))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slopes,) = ctx.saved_tensors
+        return (grads[0][:, None] * slopes).to(ctx.dtype), None
