@@ -10,7 +10,7 @@ from carten.data.labels import Label, frames_from
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.spec import property_table
-from carten.workflows.comparison import Statistics
+from carten.workflows.comparison import Comparison, Statistics
 from carten.workflows.evaluate import evaluate
 from small import diamond, ethanol, oxide, small_model
 
@@ -115,3 +115,18 @@ def test_spread_is_the_error_of_the_mean():
     mean = np.broadcast_to(reference.mean(axis=0), reference.shape)
     found = Statistics.of(reference, mean, "eV")
     assert found.spread == pytest.approx(found.rmse)
+
+
+def test_sums_over_atoms_are_compared_with_what_the_rule_says():
+    """Born charges with zero, whatever the labels add up to; charges with those of the labels."""
+    rows, sizes = np.array([0, 0, 1, 1, 1]), np.array([2, 2, 3, 3, 3])
+    reference, predicted = np.arange(10.0).reshape(5, 2), np.ones((5, 2))
+
+    def sums(name):
+        return Comparison(property_table()[name], reference, predicted, rows, np.ones(5, dtype=int), sizes).sums()
+
+    assert sums("born_charges").rmse == pytest.approx(np.sqrt((2.0**2 + 3.0**2) / 2))
+    assert sums("born_charges").count == 4
+    assert sums("charges").max == pytest.approx(18.0)
+    assert sums("charges").bias == pytest.approx(np.mean([2 - 2, 2 - 4, 3 - 18, 3 - 21]))
+    assert sums("dipole") is None

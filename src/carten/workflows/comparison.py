@@ -86,6 +86,18 @@ class Comparison:
         found = np.unique(self.numbers[self.numbers > 0])
         return {chemical_symbols[number]: self._of(self.numbers == number) for number in found}
 
+    def sums(self) -> Statistics | None:
+        """Of sums over the atoms of each structure, where a rule says what they are: zero, or the sums of the labels.
+
+        Born charges that add up to zero obey the acoustic sum rule.
+        """
+        if not self.row.total:
+            return None
+        _, position = np.unique(self.structure, return_inverse=True)
+        reference, predicted = (_added(values, position) for values in (self.reference, self.predicted))
+        known = np.zeros_like(reference) if self.row.total == "zero" else reference
+        return Statistics.of(known, predicted, self.row.report_unit)
+
     def by_structure(self) -> dict[int, float]:
         """Root mean square error of each structure, per atom where the property is extensive."""
         error = self.error / self.sizes[:, None] if self.row.extensive else self.error
@@ -96,3 +108,10 @@ class Comparison:
 
     def _of(self, rows: npt.NDArray[np.bool_]) -> Statistics:
         return Statistics.of(self.reference[rows], self.predicted[rows], self.row.report_unit)
+
+
+def _added(values: Floats, position: Integers) -> Floats:
+    """Sums of the rows (rows, components) that have a position in common."""
+    total = np.zeros((int(position.max()) + 1, values.shape[1]))
+    np.add.at(total, position, values)
+    return total

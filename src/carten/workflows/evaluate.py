@@ -165,6 +165,8 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
     summary: dict[str, Any] = asdict(comparison.total())
     if (per_atom := comparison.per_atom()) is not None:
         summary["per_atom"] = asdict(per_atom)
+    if (sums := comparison.sums()) is not None:
+        summary["sums"] = asdict(sums)
     if elements := comparison.elements():
         summary["elements"] = {symbol: asdict(statistics) for symbol, statistics in elements.items()}
     return summary
