@@ -13,6 +13,8 @@ from carten.interfaces.ase import Calculator
 from carten.physics.charges import ChargesConfig, LesConfig
 from carten.properties.io import load, save
 from carten.properties.spec import Coupled, input_table, property_table
+from carten.train.conditions import input_row
+from carten.train.config import InputConfig
 from model.models import crystal, molecule, slab
 from physics.test_charges import ROWS, charged, model
 from small import small_model
@@ -217,6 +219,20 @@ def test_a_field_that_the_network_is_told_is_left_to_it():
     coupled = model(LesConfig())
     assert coupled.terms[0].coupled and coupled.network.inputs is None
     assert not {"polarizability", "dielectric", "dipole"} & {*coupled.properties}, "nothing but charges moves"
+
+
+def test_charges_can_be_trained_in_fields_that_the_network_is_not_told():
+    row = input_row("electric_field", InputConfig(embed="coupled", key="field"))
+    one = small_model((1, 6, 7, 8), ("energy",), inputs=(row,), terms=(LesConfig(),)).train().requires_grad_()
+    assert one.terms[0].coupled and one.network.inputs is None
+    (inside,), (outside,) = put(crystal()), put(crystal(), field=[0, 0, 0])
+    for name in ("energy", "forces"):
+        found, without = (one(contract.graphs(one, [atoms]), [name])[name] for atoms in (inside, outside))
+        parameters = list(one.heads["latent_charges"].parameters())
+        gradients = torch.autograd.grad((found - without).square().sum(), parameters)
+        assert any(bool(gradient.abs().max() > 1e-8) for gradient in gradients)
+    with pytest.raises(ModelError, match="no term couples to the input 'electric_field': list terms: les or charges"):
+        small_model((1, 6, 7, 8), ("energy",), inputs=(row,))
 
 
 def test_bad_input():

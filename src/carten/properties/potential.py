@@ -284,6 +284,10 @@ def _with_needed(
     found.update({name: table[name] for name in needed if name not in found and name in table})
     coupled = {name: replace(table[name], embed=Coupled()) for term in terms for name in term.inputs}
     found.update({name: row for name, row in coupled.items() if name not in found})
+    if alone := [row.name for row in found.values() if isinstance(row.embed, Coupled) and row.name not in coupled]:
+        raise ModelError(
+            f"no term couples to the input {alone[0]!r}: list terms: les or charges, or embed it otherwise"
+        )
     for row in properties:
         if isinstance(route := row.routes[0], Balanced) and route.total and found[route.total].rank:
             raise ModelError(f"property {row.name!r} can't be balanced to {route.total!r}, which is no number")

@@ -11,7 +11,18 @@ from carten.data.labels import Label, categories
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
 from carten.properties.planning import needed_inputs
-from carten.properties.spec import Category, Embedding, Exchange, Fidelity, Input, Property, Scalar, Tensor, input_table
+from carten.properties.spec import (
+    Category,
+    Coupled,
+    Embedding,
+    Exchange,
+    Fidelity,
+    Input,
+    Property,
+    Scalar,
+    Tensor,
+    input_table,
+)
 from carten.train.config import InputConfig
 
 if TYPE_CHECKING:
@@ -103,6 +114,7 @@ def _embedding(name: str, default: Embedding, config: InputConfig) -> Embedding:
         "category": default if isinstance(default, Category) else Category(),
         "tensor": Tensor(),
         "exchange": Exchange(),
+        "coupled": Coupled(),
     }
     embed = default if config.embed is None else kinds[config.embed]
     if config.values is not None:

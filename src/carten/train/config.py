@@ -154,8 +154,8 @@ class InputConfig(_Section):
     """Value of structures that do not carry it; without one they are an error."""
     scale: Positive | None = None
     """Size of typical values, in the unit of the input; 1 for a new one."""
-    embed: Literal["scalar", "category", "tensor", "exchange"] | None = None
-    """How it enters the features; a new one without indices as scalar, with indices as tensor."""
+    embed: Literal["scalar", "category", "tensor", "exchange", "coupled"] | None = None
+    """How it enters the features; a new one without indices as scalar, with indices as tensor; coupled: terms alone."""
     values: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
     """Values of a category; those in the training files by default."""
     levels: Literal["embedding", "heads", "both"] | None = None
