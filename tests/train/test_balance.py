@@ -118,3 +118,16 @@ def test_nothing_is_said_where_all_count(configure: Configure, molecules: Path):
 
 def test_a_tiny_loss_is_said(configure: Configure, molecules: Path):
     assert "the loss is far from 1" in said(configure, molecules, {"dipole": {"weight": 1e-6}})
+
+
+def test_structures_of_weight_zero_are_left_out(configure: Configure, molecules: Path, tmp_path: Path):
+    """Absurd labels of theirs set no scales."""
+    frames = ase.io.read(molecules, ":")
+    frames[3].info.update(w=0.0, polarizability=1e6 * np.eye(3).ravel())
+    ase.io.write(tmp_path / "weighed.extxyz", frames)
+    data = {"train": str(tmp_path / "weighed.extxyz"), "validation": 4, "weight": "w"}
+    config = configure(data=data, properties={"polarizability": {"weight": "auto"}}, model={"l_max_edges": 2})
+    weighed, losses, sets = settled(config)
+    assert len(sets.train) + len(sets.validation) == len(frames) - 1
+    assert losses["polarizability"] < 0.01
+    assert build(config, sets, weighed).heads["polarizability"].scale < 0.1
