@@ -9,6 +9,7 @@ from benchmarks.peers.records import Record
 
 NAMES = [code.name for code in CODES]
 OWN = NAMES[0]
+MODULES = {code.name: code.module for code in CODES}
 Cell = Callable[[Record, Record], str]
 """Text for a record, given carten's for the same task."""
 
@@ -49,11 +50,21 @@ def _by_system(records: Sequence[Record], cell: Cell) -> str:
 
 
 def _training(records: Sequence[Record]) -> str:
+    counted = [_with_work(record, records) for record in records]
     return _table(
-        ["ms", "µs per atom", "peak memory, MB"],
-        [records] * 3,
-        [_step, _value("us_per_atom"), _value("peak_memory_mb")],
+        ["ms", "µs per atom", "peak memory, MB", "10⁶ MAC per atom", "10⁹ MAC per s"],
+        [counted] * 5,
+        [_step, _value("us_per_atom"), _value("peak_memory_mb"), _plain("mega_macs"), _plain("giga_macs_per_second")],
     )
+
+
+def _with_work(record: Record, others: Sequence[Record]) -> Record:
+    """With multiply-adds (MAC): of an atom, and in a second; those of compiled code are those of its eager variant."""
+    same = [r for r in others if MODULES[r["model"]] == MODULES[record["model"]] and r.get("multiply_adds")]
+    if not same or "us_per_atom" not in record:
+        return record
+    millions = 1e-6 * same[0]["multiply_adds"] / record["n_atoms"]
+    return {**record, "mega_macs": millions, "giga_macs_per_second": 1e3 * millions / record["us_per_atom"]}
 
 
 def _scan(records: Sequence[Record]) -> str:
@@ -89,7 +100,7 @@ def axis(records: Iterable[Record], key: str) -> list[Record]:
 
 def _start(records: Sequence[Record]) -> str:
     """From the command to the first result, of the smallest structure."""
-    tasks = [(kind, task) for kind, task in (("infer", "energy and forces"), ("train", "training step"))]
+    tasks = [("infer", "energy and forces"), ("train", "training step")]
     heads = [f"{task}, {when}" for _, task in tasks for when in ("first time", "later")]
     found, cells = [], []
     for kind, _ in tasks:
@@ -97,7 +108,7 @@ def _start(records: Sequence[Record]) -> str:
         least = min((record["n_atoms"] for record in own), default=0)
         smallest = [record for record in own if record["n_atoms"] == least]
         found += [smallest, smallest]
-        cells += [_seconds("first_start_seconds"), _seconds("start_seconds")]
+        cells += [_plain("first_start_seconds"), _plain("start_seconds")]
     return _table(heads, found, cells)
 
 
@@ -128,7 +139,7 @@ def _value(key: str) -> Cell:
     return cell
 
 
-def _seconds(key: str) -> Cell:
+def _plain(key: str) -> Cell:
     def cell(record: Record, _own: Record) -> str:
         return _digits(record[key]) if key in record else "–"
 

@@ -3,7 +3,8 @@
     python -m benchmarks.peers.worker JOB
 
 Talks in lines of JSON: writes one when it is ready, reads ``{"seconds": s}`` and answers with times of single
-evaluations (of the clock, and of the processor in all threads), reads ``{}`` and answers with its memory, then ends.
+evaluations (of the clock, and of the processor in all threads), reads ``{}`` and answers with its memory
+and the multiply-adds of a training step, then ends.
 Whatever a code prints goes to standard error.
 """
 
@@ -45,7 +46,8 @@ def main() -> None:
             break
         _tell(answers, {"times": _times(run, request["seconds"])})
         _trim()
-    _tell(answers, {"peak_memory_mb": _memory("VmHWM")})
+    peak = _memory("VmHWM")
+    _tell(answers, {"peak_memory_mb": peak, "multiply_adds": _multiply_adds(job, run)})
 
 
 def _prepared(job: Job) -> Callable[[], dict[str, float]]:
@@ -66,6 +68,15 @@ def _prepared(job: Job) -> Callable[[], dict[str, float]]:
         return _finite({"energy": float(energy), "force": float(np.abs(forces).max())})
 
     return evaluated
+
+
+def _multiply_adds(job: Job, run: Callable[[], object]) -> float:
+    """Of a training step; 0 where torch can't tell, since it runs compiled code."""
+    if job.task == "infer" or job.variant == "compiled":
+        return 0.0
+    common, code = (importlib.import_module(f"benchmarks.peers.codes.{name}") for name in ("common", job.code))
+    count: Callable[[Callable[[], object]], float] = getattr(code, "multiply_adds", common.multiply_adds)
+    return count(run)
 
 
 def _frames(job: Job) -> list[Atoms]:

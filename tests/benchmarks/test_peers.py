@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.peers import catalogue, foresight, measure, report, structures, tables  # noqa: E402  not in the package
+from benchmarks.peers.codes import common  # noqa: E402
 from benchmarks.peers.records import Records, done  # noqa: E402
 from benchmarks.peers.settings import Settings  # noqa: E402
 
@@ -112,6 +114,27 @@ def test_tables_show_ratios_and_what_failed(records):
     assert "| TACE | out of memory |" in text
     assert "| MACE | 1.2 |" in text
     assert "with AVX" in text or "cores;" in text
+
+
+def test_compiled_code_does_the_work_of_its_eager_variant(records):
+    train = {**records[1], "us_per_atom": 10.0, "n_atoms": 100}
+    eager = {**train, "model": "NequIP", "multiply_adds": 2e9}
+    compiled = {**eager, "model": "NequIP compiled", "us_per_atom": 5.0, "multiply_adds": 0.0}
+    lines = tables.tables([train, compiled, eager]).splitlines()
+    row = next(line for line in lines if line.startswith("| NequIP compiled |"))
+    assert row.endswith("| 20 | 4000 |")
+
+
+def test_the_work_of_training_is_counted(records):
+    assert records[0]["multiply_adds"] == 0.0
+    assert records[1]["multiply_adds"] > 1e6
+
+
+def test_products_are_counted():
+    x = torch.ones(3, 4, requires_grad=True)
+    assert common.multiply_adds(lambda: x @ torch.ones(4, 5)) == 60
+    assert common.multiply_adds(lambda: (x * x.detach()).sum().backward()) == 24
+    assert common.multiply_adds(lambda: 2.0 * x + x) == 0
 
 
 def test_the_scan_shows_both_axes(records):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from ase import Atoms
 
+from benchmarks.peers.codes import common
 from benchmarks.peers.codes.common import as_array, training_step
 from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, Settings, Train
 from carten.data.neighbours import graph
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
+from carten.ops.record import recorded
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
 
@@ -41,6 +43,13 @@ def train(job: Job, frames: Sequence[Atoms]) -> Train:
         return found["energy"], found["forces"]
 
     return training_step(model.parameters(), predict, frames)
+
+
+def multiply_adds(run: Callable[[], object]) -> float:
+    """Multiply-adds of torch and of plans, which are counted as their compiled code performs them."""
+    with recorded() as plans:
+        by_torch = common.multiply_adds(run)
+    return by_torch + sum(plan.multiply_adds for plan in plans)
 
 
 def _model(size: Settings, preset: str) -> Potential:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.io import iread
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from benchmarks.peers.settings import Job, Train
 
+PRODUCTS = (torch.ops.aten.mul, torch.ops.aten.mul_, torch.ops.aten.addcmul, torch.ops.aten.addcmul_)
 Predict = Callable[[], tuple[Tensor, Tensor]]
 """Energies (S,) in eV and forces (N, 3) in eV/Å, both with a graph."""
 
@@ -33,6 +37,37 @@ def training_step(parameters: Iterable[torch.nn.Parameter], predict: Predict, fr
         return float(loss.detach())
 
     return step
+
+
+def multiply_adds(run: Callable[[], object]) -> float:
+    """Multiply-adds that torch does in a run, of products of matrices and of products of equal numbers of numbers."""
+    products = _Products()
+    with products:
+        run()
+    return products.multiply_adds
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no annotation
+    """Counts while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.multiply_adds = 0.0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        packet = getattr(func, "_overloadpacket", None)
+        if packet in flop_registry:
+            self.multiply_adds += flop_registry[packet](*args, **(kwargs or {}), out_val=result) / 2
+        elif packet in PRODUCTS and all(isinstance(x, Tensor) and x.numel() > 1 for x in args[:2]):
+            self.multiply_adds += result.numel()
+        return result
 
 
 def seed() -> None:
