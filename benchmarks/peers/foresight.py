@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers.records import Record
+from benchmarks.peers.records import Record, done
 
 SPARE = 0.85  # of the memory that is available may be taken
 LONGEST = 60.0  # seconds of one evaluation
@@ -20,12 +20,14 @@ def foreseen(records: Sequence[Record], wanted: Record) -> str:
     """
     smaller = [r for r in records if all(r[key] == wanted[key] for key in SAME) and r["n_atoms"] < wanted["n_atoms"]]
     for known in sorted(smaller, key=lambda record: -record["n_atoms"]):
-        if "us_per_atom" in known:
+        if done(known):
             return _why(known, wanted["n_atoms"])
     return ""
 
 
 def _why(known: Record, n_atoms: int) -> str:
+    if "us_per_atom" not in known:
+        return str(known["error"])
     times = n_atoms / known["n_atoms"]
     memory = times * (known["peak_memory_mb"] - known["base_memory_mb"]) + known["base_memory_mb"]
     seconds = 1e-6 * known["us_per_atom"] * n_atoms

@@ -102,6 +102,8 @@ def test_what_does_not_fit_is_not_tried(monkeypatch, records):
     monkeypatch.setattr(foresight, "available_memory", lambda: float("inf"))
     assert foresight.foreseen([small], {**small, "n_atoms": 7000}) == "not run: takes about 70 s"
     assert foresight.foreseen([small], {**small, "n_atoms": 7000, "model": "MACE"}) == ""
+    failed = {key: small[key] for key in foresight.SAME} | {"n_atoms": 3000, "error": "out of memory"}
+    assert foresight.foreseen([small, failed], {**small, "n_atoms": 7000}) == "out of memory"
     assert foresight.available_memory() > 0.0
 
 
