@@ -282,6 +282,15 @@ def test_variables_of_a_derivative_are_a_tuple():
         Derivative("energy", "positions")
 
 
+def test_a_rank_that_is_missing_is_the_highest():
+    """One change of the configuration is enough."""
+    row = property_table()["second_hyperpolarizability"]
+    with pytest.raises(
+        ModelError, match=r"needs features of rank 4, the network has up to 1: set model.l_max_edges: 4"
+    ):
+        build((by(row, 0),), l_max_edges=1)
+
+
 def test_a_tensor_with_an_antisymmetric_part_names_the_option():
     with pytest.raises(ModelError, match=r"'nmr_shielding' needs pseudotensors 1.*set model.odd_products: true"):
         build((property_table()["nmr_shielding"],), odd_products=False)

@@ -396,12 +396,13 @@ def _target(heads: Mapping[str, Property], config: NetworkConfig) -> Space:
         if isinstance(row.routes[0], Balanced) and row.scope != "atom":
             raise ModelError(f"property {name!r} is balanced among atoms: expected scope atom, found {row.scope}")
     for name, parts in _needed_parts(heads).items():
+        rank = max((part.l for part in parts), default=0)
+        if rank > reach.l_max:
+            raise ModelError(
+                f"{name} needs features of rank {rank}, the network has up to {reach.l_max}: "
+                f"set model.l_max_edges: {rank}"
+            )
         for part in parts:
-            if part.l > reach.l_max:
-                raise ModelError(
-                    f"{name} needs features of rank {part.l}, the network has up to {reach.l_max}: "
-                    f"set model.l_max_edges: {part.l}"
-                )
             if part not in reach:
                 raise ModelError(
                     f"{name} needs pseudotensors {part.name}, which even products never make: "

@@ -94,7 +94,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property("raman", "atom", "ijk=jik", -1, "Angstrom^2",
              (Derivative("polarizability", ("positions",)), Readout()), note="d polarizability_ij / d r_k"),
     # magnetism
-    Property("moments", "atom", "i", +1, "mu_B", note="noncollinear magnetic moments, axial vectors"),
+    Property("moments", "atom", "i", +1, "mu_B", ase="magmoms", note="noncollinear magnetic moments, axial vectors"),
     Property("collinear_moments", "atom", "", +1, "mu_B", ase="magmoms",
              note="along a common axis; positions alone do not tell up from down"),
     Property("magnetic_forces", "atom", "i", +1, "eV/mu_B",
