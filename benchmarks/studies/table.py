@@ -26,7 +26,7 @@ def write_table(results: Path) -> None:
 def section(study: Study, runs: dict[str, Any]) -> str:
     """Title, facts, table and note of one study."""
     header = ["run", "property", "RMSE", "MAE", "mean predictor RMSE", "MAE", "published"]
-    rows = [row for variant in study.variants if variant in runs for row in _rows(study, variant, runs[variant])]
+    rows = [row for variant, found in _named(study, runs) for row in _rows(study, variant, found)]
     lines = [f"## {study.title}", "", study.source, "", *map(_facts, _named(study, runs)), ""]
     lines += [_line(header), _line(["---"] * len(header)), *map(_line, rows)]
     return "\n".join([*lines, *(["", study.note.strip()] if study.note else [])])
