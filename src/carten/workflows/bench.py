@@ -131,7 +131,8 @@ class _Trial:
         median = float(np.median(self.times))
         self.peak = max(self.peak, peak(self.model.dtype, self.device))
         n_atoms = self.system.n_atoms
-        counted = [count(self.model, self.system, NAMES) for _ in range(LEAST)]
+        on_cpu = self.device.type == "cpu"
+        counted = [count(self.model, self.system, NAMES) for _ in range(LEAST if on_cpu else 1)]
         whole = total("all", counted[0])
         return Timing(
             model=self.subject.name,
@@ -149,7 +150,7 @@ class _Trial:
             dtype=str(self.model.dtype).removeprefix("torch."),
             backend=choose([self.model.network.embedding], self.subject.backend),
             threads=torch.get_num_threads(),
-            operators=tuple(self._shares(counted, median)) if self.device.type == "cpu" else (),
+            operators=tuple(self._shares(counted, median)) if on_cpu else (),
         )
 
     def _shares(self, counted: Sequence[Sequence[Operator]], seconds: float) -> list[Share]:
