@@ -181,6 +181,19 @@ def test_born_charges_of_a_large_cell_are_those_of_the_molecule():
     assert left[1] < 0.01 * abs(free).max() and left[1] == pytest.approx(left[0] / 4, rel=0.05)
 
 
+def test_latent_charges_can_be_learned_from_polarization_alone():
+    row = property_table()["polarization"]
+    row = replace(row, routes=tuple(route for route in row.routes if route.name == "latent"))
+    one, atoms = model(TERMS["les"], rows=(row,)), molecule()
+    assert "energy" not in one.properties
+    found = contract.results(one, atoms, names=("polarization", "latent_charges", "born_charges"))
+    charges, masses = found["latent_charges"], atoms.get_masses()
+    assert np.abs(charges).max() > 1e-3
+    charges = charges - masses / masses.sum() * charges.sum()
+    assert found["polarization"][0] == pytest.approx(charges @ atoms.positions, abs=1e-6)  # masses of ase and of tables
+    assert np.abs(found["born_charges"].sum(axis=0)).max() < 1e-12
+
+
 @pytest.mark.parametrize("name", ["polarization", "born_charges"])
 @pytest.mark.parametrize(
     ("route", "terms", "there"),

@@ -105,8 +105,11 @@ class Potential(nn.Module):
         self.network = Network(config, len(self.elements), target, neighbours, generator, backend, embedded)
         _require_reached(_needed_parts(heads), self.network.spaces[-1], config)
         self.heads = self._heads(heads, generator)
-        if terms and ENERGIES not in heads:
-            raise ModelError(f"terms ({terms[0].kind}) add to the energy, which the model does not have: add energy")
+        if terms and ENERGIES not in heads and not any(isinstance(row.routes[0], Latent) for row in properties):
+            raise ModelError(
+                f"terms ({terms[0].kind}) add to the energy, which the model does not have: add energy, or a property "
+                "that follows from their charges"
+            )
         soft = [row for row in heads.values() if _by_softness(row)]
         self.softness = self._heads({row.name: Property(row.name, "atom", "", +1, "") for row in soft}, generator)
         left = frozenset(name for name, row in self.inputs.items() if isinstance(row.embed, Coupled))
