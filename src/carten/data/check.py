@@ -14,11 +14,12 @@ from carten.data.consistency import Agreement, agreements
 from carten.data.geometry import Contact, Surroundings, closest_contacts, duplicates, surroundings
 from carten.data.labels import Frame, Label, carried, frame_from, label_names
 from carten.data.read import Paths, read_structures
-from carten.data.response import FIELD, responses
+from carten.data.response import responses
 from carten.data.statistics import ReferenceEnergies, energies_per_atom, reference_energies
 from carten.data.stress import StressCheck, check_stress
 from carten.errors import DataError
 from carten.math.symmetry import decompose
+from carten.physics.constants import FIELD
 from carten.properties.spec import Input, Property, input_table, property_table
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from carten.data.consistency import Agreement
 from carten.data.labels import Frame
+from carten.physics.constants import FIELD
 from carten.units import conversion
 
 Array = npt.NDArray[Any]
 
-FIELD = "electric_field"
 _NEEDED = ("dipole", "polarizability", FIELD)
 _CORRELATION = 0.5  # what charges that change with the geometry leave of it
 _PER_UNKNOWN = 2.0  # components of dipoles, at least, per number that is fitted
@@ -34,16 +34,16 @@ def responses(frames: Sequence[Frame]) -> tuple[Agreement, ...]:
     for frame in frames:
         if all(name in frame.labels for name in _NEEDED) and not frame.pbc.any():
             groups[frame.numbers.tobytes()].append(frame)
-    parts = [_residuals(group) for group in groups.values() if 3 * len(group) > _PER_UNKNOWN * (len(group[0]) + 1)]
-    if not parts:
+    enough = [group for group in groups.values() if 3 * len(group) > _PER_UNKNOWN * (len(group[0]) + 1)]
+    if not enough:
         return ()
-    induced, rest = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    induced, rest = (np.concatenate(columns) for columns in zip(*map(_residuals, enough), strict=True))
     if not (induced.any() and rest.any()):
         return ()
     along = float(induced @ rest)
     correlation = along / float(np.linalg.norm(induced) * np.linalg.norm(rest))
     ratio = along / float(induced @ induced)
-    n = sum(len(group) for group in groups.values())
+    n = sum(map(len, enough))
     return (Agreement(f"polarizability * {FIELD}", "dipole", n, ratio, correlation, _CORRELATION, "molecules"),)
 
 

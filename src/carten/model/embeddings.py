@@ -91,8 +91,7 @@ class Invariants(nn.Module):
     def __init__(self, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__()
         n = config.n_channels
-        weight = normal((config.n_layers + 1, n, n), generator)
-        self.weight = nn.Parameter(INITIAL * weight.detach())
+        self.weight = normal((config.n_layers + 1, n, n), generator, INITIAL)
         self.element = normal((n_elements, n), generator)
 
     def forward(self, hidden: Tensor, element: Tensor) -> list[Features]:
@@ -171,8 +170,7 @@ class TensorEmbedding(Embedding):
             self.register_buffer(f"basis_{part.name}", basis, persistent=False)
         n_places = config.n_layers + len(self.start[:1])
         sizes = {part: (n_places, N_POWERS, n * config.n_channels) for part, n in copies.items()}
-        weights = {part.name: INITIAL * normal(size, generator).detach() for part, size in sizes.items()}
-        self.gains = nn.ParameterDict({name: nn.Parameter(weight) for name, weight in weights.items()})
+        self.gains = nn.ParameterDict({p.name: normal(s, generator, INITIAL) for p, s in sizes.items()})
         self.element = nn.ParameterDict({p.name: normal((n_elements, s[2]), generator) for p, s in sizes.items()})
 
     def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:

@@ -16,9 +16,9 @@ Features = dict[Part, Tensor]
 """Tensor features by part, each (rows, 2l + 1, channels)."""
 
 
-def normal(shape: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:
-    """A float64 parameter of independent unit normals."""
-    return nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
+def normal(shape: tuple[int, ...], generator: torch.Generator, scale: float = 1.0) -> nn.Parameter:
+    """A float64 parameter of independent normals of this standard deviation."""
+    return nn.Parameter(scale * torch.randn(shape, generator=generator, dtype=torch.float64))
 
 
 class Precise(nn.Module):
