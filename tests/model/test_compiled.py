@@ -81,7 +81,7 @@ def test_gradients_can_be_taken_again_and_energies_alone_are_the_same() -> None:
     sample = structures()
     element = model.element_of[sample.numbers]
     vectors = sample.edge_vectors().requires_grad_()
-    layers = model.network(vectors, sample.edge_index, element, exact=False)
+    layers = model.network(vectors, sample.edge_index, element, exact=False, again=False)
     last = next(iter(layers[-1].values()))
     first = next(iter(layers[0].values()))
     (one,) = torch.autograd.grad(last.sum(), vectors, retain_graph=True)

@@ -15,6 +15,7 @@ from properties.cases import build, ion, other_solid, solid
 from small import small_model
 
 ENERGY = property_table()["energy"]
+FORCES = ("energy", ("positions",))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_hessians_are_symmetric_and_obey_the_sum_rule(model, graph):
 def test_rows_drawn_are_those_of_the_whole(model, graph):
     rows = draw(graph, 3, 7, torch.Generator().manual_seed(0))
     assert rows.shape == (3, 7)
-    whole, some = matrices(model, graph), matrices(model, graph, drawn={"hessian": rows})
+    whole, some = matrices(model, graph), matrices(model, graph, drawn={FORCES: rows})
     for k, (hessian, part) in enumerate(zip(whole, some, strict=True)):
         chosen = rows[k][rows[k] >= 0]
         assert len(chosen) == min(7, len(hessian)) == len(set(chosen.tolist()))
@@ -53,7 +54,7 @@ def test_rows_drawn_are_those_of_the_whole(model, graph):
         others = [row for row in range(len(hessian)) if row not in chosen.tolist()]
         assert part[others].isnan().all()
     inside = covered(graph, rows, 3).unsqueeze(2).expand(-1, 3, 3)
-    values = model(graph, ["hessian"], drawn={"hessian": rows})["hessian"]
+    values = model(graph, ["hessian"], drawn={FORCES: rows})["hessian"]
     assert torch.equal(inside, ~values.isnan())
 
 
@@ -69,7 +70,7 @@ def test_training_on_rows_has_finite_gradients(model, graph):
     model.train()
     try:
         rows = draw(graph, 3, 2, torch.Generator().manual_seed(0))
-        values = model(graph, ["hessian"], {"hessian": rows})["hessian"]
+        values = model(graph, ["hessian"], {FORCES: rows})["hessian"]
         gradients = torch.autograd.grad(
             torch.where(values.isnan(), 0.0, values).square().sum(), list(model.parameters()), allow_unused=True
         )

@@ -104,8 +104,6 @@ def test_a_property_may_be_declared_a_derivative():
         ConfigError, match=r"dipole.route: expected one of readout, derivative, multipole, charges, found 'mean'"
     ):
         property_row("dipole", PropertyConfig(route="mean"))
-    with pytest.raises(ConfigError, match=r"forces.rows: only properties of pairs of atoms have rows"):
-        property_row("forces", PropertyConfig(rows=3))
     assert terms({"hessian": PropertyConfig(rows=3)})[0].rows == 3
 
 

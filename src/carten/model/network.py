@@ -146,7 +146,7 @@ class Network(nn.Module):
         """In training mode, look radial functions up in tables of the present weights, made at every step.
 
         The work of the radial networks then does not grow with the number of edges. 256 intervals are exact to 3e-6.
-        Evaluation is not concerned; nor are second derivatives, and networks that can't be tabulated.
+        Evaluation is not concerned; nor are second derivatives in space, and networks that can't be tabulated.
         """
         self.n_trained_intervals = n_intervals if self.tabulable else 0
 
@@ -157,6 +157,7 @@ class Network(nn.Module):
         element: Tensor,
         told: Conditions | None = None,
         exact: bool = True,
+        again: bool = True,
     ) -> list[Features]:
         """Features after each layer.
 
@@ -167,8 +168,10 @@ class Network(nn.Module):
             told: what :attr:`inputs` add.
             exact: whether to evaluate the radial networks even where there are tables, whose second derivatives are
                 rough.
+            again: whether derivatives of the features will be differentiated.
         """
-        if told is None and not exact and not self.training and (compiled := self._compiled(vectors)) is not None:
+        once = told is None and not (exact or again or self.training)
+        if once and (compiled := self._compiled(vectors)) is not None:
             return compiled(vectors, edge_index, element)
         n_atoms = element.shape[0]
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)

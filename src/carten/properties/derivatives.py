@@ -53,7 +53,14 @@ def leaves(graph: Graph, names: Collection[str]) -> Leaves:
     return Leaves(graph, vectors, wrt)
 
 
-def gradients(value: Tensor, wrt: Sequence[Tensor], symmetry: Symmetry, create: bool, retain: bool) -> list[Tensor]:
+def gradients(
+    value: Tensor,
+    wrt: Sequence[Tensor],
+    symmetry: Symmetry,
+    create: bool,
+    retain: bool,
+    drawn: Tensor | None = None,
+) -> list[Tensor]:
     """Derivatives of values of structures: (S, a..) and (rows, b..) to (rows, a.., b..), one pass for each component.
 
     Args:
@@ -62,6 +69,7 @@ def gradients(value: Tensor, wrt: Sequence[Tensor], symmetry: Symmetry, create: 
         symmetry: of the components a; equal ones are differentiated once.
         create: whether the result will be differentiated.
         retain: whether other derivatives follow.
+        drawn: which of the independent components are wanted, all by default; others are NaN.
     """
     if not value.requires_grad:
         return [x.new_zeros((len(x), *value.shape[1:], *x.shape[1:])) for x in wrt]
@@ -69,7 +77,10 @@ def gradients(value: Tensor, wrt: Sequence[Tensor], symmetry: Symmetry, create: 
         return list(_grad(value.sum(), wrt, create, retain))
     chosen, copies, signs = independent(symmetry)
     flat = value.flatten(1)
-    passes = [_grad(flat[:, c].sum(), wrt, create, retain or c != chosen[-1]) for c in chosen]
+    wanted = range(len(chosen)) if drawn is None else sorted(drawn.tolist())
+    passes: list[Sequence[Tensor]] = [[torch.full_like(x, torch.nan) for x in wrt]] * len(chosen)
+    for k in wanted:
+        passes[k] = _grad(flat[:, chosen[k]].sum(), wrt, create, retain or k != wanted[-1])
     results = []
     for found in zip(*passes, strict=True):
         stacked = torch.stack(found, dim=1)

@@ -11,7 +11,7 @@ from carten.physics import polarization
 from carten.properties import pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
-from carten.properties.planning import EDGES, Plan, Source, responds
+from carten.properties.planning import EDGES, Drawn, Plan, Source, responds
 from carten.properties.recipes import Recipe, Variable, index_symmetry
 from carten.properties.routes import AtomicVirial, Latent, Multipole, Permittivity, Sum
 
@@ -26,7 +26,7 @@ class Evaluation:
             properties it takes.
         told: the variables.
         keep: whether values will be differentiated with respect to parameters.
-        drawn: rows wanted of properties of pairs, see :func:`carten.properties.pairs.derivative`; all by default.
+        drawn: rows wanted of what is differentiated; all by default.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Evaluation:
         read: Callable[[str, Callable[[str], Tensor]], Tensor],
         told: Mapping[str, Variable],
         keep: bool,
-        drawn: Mapping[str, Tensor] | None = None,
+        drawn: Drawn | None = None,
     ) -> None:
         self.plan = plan
         self.at = at
@@ -84,7 +84,7 @@ class Evaluation:
         return polarization.born_charges(*values, self.at.graph, self.at.vectors, self.keep)
 
     def _finish(self, name: str, how: Recipe) -> Tensor:
-        value = self._pairs(name, how) if self.plan.rows[name].scope == "pair" else self.raw((how.base, how.wrt))
+        value = self._pairs(how) if self.plan.rows[name].scope == "pair" else self.raw((how.base, how.wrt))
         if list(how.axes) != sorted(how.axes):
             value = value.permute(0, *(1 + axis for axis in how.axes))
         if how.factor != 1.0:
@@ -115,13 +115,14 @@ class Evaluation:
                 self._derivatives[source, name] = gradients_of_atoms(value, self.at.wrt[name], create[k], more)
             return
         symmetry = index_symmetry(self.plan.rows[base], wrt, self.told)
-        found = gradients(value, [self.at.wrt[name] for name in names], symmetry, any(create), retain)
+        variables = [self.at.wrt[name] for name in names]
+        found = gradients(value, variables, symmetry, any(create), retain, self.drawn.get(source))
         self._derivatives.update({(source, name): x for name, x in zip(names, found, strict=True)})
 
-    def _pairs(self, name: str, how: Recipe) -> Tensor:
-        value = self.raw((how.base, how.wrt[:-1]))
-        wrt = self.at.wrt[how.wrt[-1]]
-        return pairs.derivative(value, wrt, self.at.graph, self.drawn.get(name), self.keep, self._retain())
+    def _pairs(self, how: Recipe) -> Tensor:
+        source, wrt = (how.base, how.wrt[:-1]), self.at.wrt[how.wrt[-1]]
+        rows = self.drawn.get(source)
+        return pairs.derivative(self.raw(source), wrt, self.at.graph, rows, self.keep, self._retain())
 
     def _retain(self) -> bool:
         """Whether what leads to the values is needed again after the next pass."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from carten.errors import ModelError
 from carten.properties.recipes import POSITIONS, STRAIN, Recipe, Rows, Variable, recipe
 from carten.properties.routes import (
@@ -130,8 +132,14 @@ def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable
 Source = tuple[str, tuple[str, ...]]
 """A property and what it was differentiated with respect to so far."""
 
+Drawn = Mapping[Source, Tensor]
+"""Rows wanted of what is differentiated, others are NaN: of values of structures (k,) independent components, the same
+for all structures, of values of atoms (S, k) rows as :func:`carten.properties.pairs.draw` gives them."""
+
 EDGES = "edges"
 """The variable of atomic virials: vectors of edges."""
+SPATIAL = frozenset({POSITIONS.name, STRAIN.name, EDGES})
+"""Variables on which the lengths of edges depend."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,16 @@ class Plan:
     steps: Mapping[Source, tuple[str, ...]]
     sources: frozenset[Source]
     variables: frozenset[str]
+
+    @property
+    def again(self) -> bool:
+        """Whether derivatives are differentiated; those of values of atoms are, in what the values are weighted by."""
+        return any(already or self.rows[base].scope == "atom" for base, already in self.sources)
+
+    @property
+    def curved(self) -> bool:
+        """Whether derivatives in space are differentiated, so that radial functions may be twice."""
+        return any(SPATIAL.intersection(already) for _, already in self.sources)
 
 
 def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan:

@@ -23,7 +23,17 @@ from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation
 from carten.properties.fixed import ENERGIES
 from carten.properties.heads import Head, Kind, parts_of
-from carten.properties.planning import Plan, has_readout, needed_inputs, plan, responds, settled, sources, with_sources
+from carten.properties.planning import (
+    Drawn,
+    Plan,
+    has_readout,
+    needed_inputs,
+    plan,
+    responds,
+    settled,
+    sources,
+    with_sources,
+)
 from carten.properties.recipes import variables
 from carten.properties.spec import (
     AtomicVirial,
@@ -91,8 +101,8 @@ class Potential(nn.Module):
         self._taken = tuple(source.name for term in terms for source in term.sources)
         rows = [*properties, *_of_terms(terms, properties)]
         self.inputs = _with_needed(inputs, rows, terms)
-        self._told = variables(self.inputs.values())
-        self.properties = settled(rows, _table(rows, terms), self._told)
+        self.variables = variables(self.inputs.values())
+        self.properties = settled(rows, _table(rows, terms), self.variables)
         self.usual = _usual(self.properties, self.requested)
         self.levels = _levels(self.inputs)
         self._plans: dict[tuple[str, ...], Plan] = {}
@@ -140,7 +150,7 @@ class Potential(nn.Module):
         return self.network.embedding.dtype
 
     def forward(
-        self, graph: Graph, properties: Sequence[str] | None = None, drawn: Mapping[str, Tensor] | None = None
+        self, graph: Graph, properties: Sequence[str] | None = None, drawn: Drawn | None = None
     ) -> dict[str, Tensor]:
         """Evaluate properties.
 
@@ -148,8 +158,7 @@ class Potential(nn.Module):
             graph: structures, float32 or float64; only edge vectors are cast to the dtype of the model, so that
                 positions far from the origin lose nothing.
             properties: names; :attr:`usual` by default, which are those requested and all that cost one derivative.
-            drawn: by name of properties of pairs, the rows wanted of each structure (see
-                :func:`carten.properties.pairs.draw`); others are NaN.
+            drawn: rows wanted of what is differentiated, all by default.
 
         Returns:
             By name, (S, 3, ..), (N, 3, ..) or (P, 3, ..) in the row's unit. In training mode they can be differentiated
@@ -160,45 +169,38 @@ class Potential(nn.Module):
         """
         return self._values(graph, tuple(self.usual if properties is None else properties), drawn, fixed=True)
 
-    def remainder(
-        self, graph: Graph, properties: Sequence[str], drawn: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def remainder(self, graph: Graph, properties: Sequence[str], drawn: Drawn | None = None) -> dict[str, Tensor]:
         """As :meth:`forward`, without fixed terms: for labels their share is subtracted from (training).
 
         See :mod:`carten.properties.fixed`.
         """
         return self._values(graph, tuple(properties), drawn, fixed=False)
 
-    def _values(
-        self, graph: Graph, wanted: tuple[str, ...], drawn: Mapping[str, Tensor] | None, fixed: bool
-    ) -> dict[str, Tensor]:
+    def _values(self, graph: Graph, wanted: tuple[str, ...], drawn: Drawn | None, fixed: bool) -> dict[str, Tensor]:
         plan = self.planned(wanted)
         with torch.set_grad_enabled(bool(plan.variables) or torch.is_grad_enabled()):
             evaluation = self.evaluation(graph, plan, drawn, fixed)
             values = {name: evaluation.value(name) for name in wanted}
         return values if self.training else {name: value.detach() for name, value in values.items()}
 
-    def evaluation(
-        self, graph: Graph, plan: Plan, drawn: Mapping[str, Tensor] | None = None, fixed: bool = True
-    ) -> Evaluation:
+    def evaluation(self, graph: Graph, plan: Plan, drawn: Drawn | None = None, fixed: bool = True) -> Evaluation:
         """The features of a graph, from which the values of a plan follow, with or without fixed terms."""
         at = leaves(complete(graph, self.inputs), plan.variables)
         element = self._element(graph.numbers)
         told = None
         if self.network.inputs is not None:
             told = self.network.inputs(at.graph.inputs, graph.structure, element)
-        exact = any(already for _, already in plan.sources)
         vectors, terms = at.vectors, [term for term in self.terms if isinstance(term, Term)]
         for term in terms:
             vectors = term.seen(vectors, graph)
-        layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, exact)
+        layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, plan.curved, plan.again)
         kind = element
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
         added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
-        view = View(at.graph, at.vectors, layers, again=self.training or exact)
+        view = View(at.graph, at.vectors, layers, again=self.training or plan.again)
         read = partial(self._read, kind, view, added)
-        return Evaluation(plan, at, read, self._told, self.training, drawn)
+        return Evaluation(plan, at, read, self.variables, self.training, drawn)
 
     def planned(self, names: tuple[str, ...]) -> Plan:
         """What it takes to evaluate some properties, and what terms take for them.
@@ -208,7 +210,7 @@ class Potential(nn.Module):
         """
         if names not in self._plans:
             more = self._taken if ENERGIES in with_sources(names, self.properties) else ()
-            self._plans[names] = plan([*names, *more], self.properties, self._told)
+            self._plans[names] = plan([*names, *more], self.properties, self.variables)
         return self._plans[names]
 
     def _read(self, kind: Tensor, view: View, terms: Sequence[Term], name: str, of: Callable[[str], Tensor]) -> Tensor:
@@ -269,8 +271,8 @@ class Potential(nn.Module):
         """Evaluation mode, no gradients of parameters: for inference.
 
         Args:
-            tabulate: whether values and first derivatives may use tables of the radial functions where these depend on
-                nothing but the length of an edge, exact to 1e-6; second derivatives always use the exact functions.
+            tabulate: whether tables of the radial functions may be used where these depend on nothing but the length of
+                an edge, exact to 1e-6; second derivatives in space always use the exact functions.
         """
         self.eval().requires_grad_(False)
         if tabulate and self.network.tabulable:

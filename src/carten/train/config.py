@@ -117,7 +117,8 @@ class PropertyConfig(_Section):
     project: bool = False
     """Whether what violates the index symmetry is projected out of the labels."""
     rows: PositiveInt | None = None
-    """For properties of pairs of atoms (Hessians): rows drawn of each structure in each step; all by default."""
+    """For second derivatives (Hessians, Born charges, polarizabilities): rows drawn anew in each step, each a pass over
+    the network; all by default."""
     route: (
         Literal[
             "readout",

@@ -26,7 +26,7 @@ class Term:
         weight: factor of this term.
         kind: penalty of an error, a key of :data:`PENALTIES`.
         delta: where the Huber penalty turns from squared to absolute, in the property's unit (per atom if extensive).
-        rows: of a property of pairs of atoms, drawn of each structure in each step; all when absent.
+        rows: of a second derivative, drawn anew in each step; all when absent.
     """
 
     property: Property

@@ -19,7 +19,7 @@ from carten.train.loader import Loader
 from carten.train.loss import Term, combine, loss_terms
 from carten.train.metrics import PropertyErrors
 from carten.train.optimizer import Length, Schedule, optimizer
-from carten.train.rows import draw_rows, restrict
+from carten.train.rows import Rows
 from carten.train.watch import Watch
 
 GPU_LOOKS = 50  # steps between looks at the loss where each look would stall the device
@@ -68,7 +68,7 @@ class Fit(LightningModule):
         self.watch = Watch()
         self.errors = PropertyErrors([term.property for term in terms])
         self._names = tuple(term.property.name for term in terms)
-        self._by_rows = any(term.rows is not None for term in terms)
+        self._rows = Rows(terms, potential)
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
         self._measured = torch.zeros_like(self._trained)
         self._earlier, self._since = 0.0, time.monotonic()
@@ -129,8 +129,8 @@ class Fit(LightningModule):
             group["lr"] = group["initial_lr"] * factor
 
     def training_step(self, batch: Batch) -> Tensor:
-        drawn = draw_rows(self.terms, self.potential, batch, self.global_step) if self._by_rows else {}
-        batch = restrict(self.terms, self.potential, batch, drawn) if drawn else batch
+        drawn = self._rows.draw(batch, self.global_step)
+        batch = self._rows.restrict(batch, drawn)
         predictions = self.potential.remainder(batch.graph, self._names, drawn)
         sums = loss_terms(self.terms, predictions, batch)
         loss = combine(self.terms, sums)

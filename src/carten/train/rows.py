@@ -1,46 +1,121 @@
-"""Training on some rows of Hessians and other properties of pairs of atoms, drawn anew in each step."""
+"""Training on some rows of second derivatives (Hessians, Born charges, ..), drawn anew in each step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from carten.data.dataset import Batch
+from carten.errors import ConfigError
+from carten.properties.derivatives import independent
 from carten.properties.pairs import covered, draw
+from carten.properties.planning import Drawn, Source
 from carten.properties.potential import Potential
-from carten.properties.recipes import recipe, variables
+from carten.properties.recipes import Recipe, index_symmetry
 from carten.train.loss import Term
 
 
-def draw_rows(terms: Sequence[Term], model: Potential, batch: Batch, step: int) -> Mapping[str, Tensor]:
-    """Rows of each structure for every term that asks for some; the same for the same step."""
-    generator = torch.Generator().manual_seed(step)
-    return {
-        term.property.name: draw(batch.graph, _components(term, model)[0], term.rows, generator)
-        for term in terms
-        if term.rows is not None
-    }
+@dataclass(frozen=True)
+class _Source:
+    """What rows are drawn of.
+
+    Args:
+        pairs: whether a row is one component of one atom, else it is one component of a value of structures.
+        chosen: the independent components.
+        copies: for each component, which of the independent ones it equals but for its sign.
+    """
+
+    pairs: bool
+    chosen: Sequence[int]
+    copies: Sequence[int]
 
 
-def restrict(terms: Sequence[Term], model: Potential, batch: Batch, drawn: Mapping[str, Tensor]) -> Batch:
-    """The batch without the labels of rows that were not drawn."""
-    targets = dict(batch.targets)
-    for term in terms:
-        name = term.property.name
-        if name in drawn:
-            components, axes = _components(term, model)
-            inside = covered(batch.graph, drawn[name], components)
-            entries = inside.unsqueeze(2).expand(*inside.shape, 3**term.property.rank // components)
-            entries = entries.reshape(len(inside), *term.property.shape).permute(0, *(1 + axis for axis in axes))
-            targets[name] = torch.where(entries, targets[name], torch.nan)
-    return replace(batch, targets=targets)
+class Rows:
+    """The rows that terms of a loss ask for.
+
+    A property that is a derivative takes one pass over the network for each component of what is differentiated last:
+    for the Hessian those of all forces, for Born charges and polarizabilities those of the polarization. Properties
+    that are derivatives of the same share the passes: rows are drawn where all of them ask for some, as many as the one
+    that asks for most.
+
+    Args:
+        terms: of the loss.
+        model: that is trained.
+
+    Raises:
+        ConfigError: a property that one pass gives whole is to have rows.
+    """
+
+    def __init__(self, terms: Sequence[Term], model: Potential) -> None:
+        plan = model.planned(tuple(term.property.name for term in terms))
+        asked = {term.property.name: term.rows for term in terms}
+        wanted: dict[Source, list[int | None]] = {}
+        for name, how in plan.recipes.items():
+            for k in range(len(how.wrt)):
+                last = k == len(how.wrt) - 1
+                wanted.setdefault((how.base, how.wrt[:k]), []).append(asked.get(name) if last else None)
+        self._recipes = {name: how for name, how in plan.recipes.items() if name in asked}
+        self._sources: dict[Source, _Source] = {}
+        for name in (name for name, number in asked.items() if number is not None):
+            if name not in self._recipes:
+                raise _no_rows(name, "no derivative")
+            self._sources[_last(self._recipes[name])] = _source(name, self._recipes[name], model)
+        counts = {source: [n for n in numbers if n is not None] for source, numbers in wanted.items() if all(numbers)}
+        self._counts = {source: max(numbers) for source, numbers in counts.items()}
+
+    def draw(self, batch: Batch, step: int) -> Drawn:
+        """Rows for a step, the same for the same step: see :attr:`carten.properties.planning.Drawn`."""
+        generator = torch.Generator().manual_seed(step)
+        drawn: dict[Source, Tensor] = {}
+        for place, count in self._counts.items():
+            source = self._sources[place]
+            if source.pairs:
+                drawn[place] = draw(batch.graph, len(source.copies), count, generator)
+            else:
+                drawn[place] = torch.randperm(len(source.chosen), generator=generator)[:count]
+        return drawn
+
+    def restrict(self, batch: Batch, drawn: Drawn) -> Batch:
+        """The batch without the labels of rows that were not drawn."""
+        there = {name: how for name, how in self._recipes.items() if _last(how) in drawn}
+        targets = {name: self._restricted(batch, name, how, drawn[_last(how)]) for name, how in there.items()}
+        return replace(batch, targets={**batch.targets, **targets})
+
+    def _restricted(self, batch: Batch, name: str, how: Recipe, rows: Tensor) -> Tensor:
+        source, target = self._sources[_last(how)], batch.targets[name]
+        if source.pairs:
+            inside = covered(batch.graph, rows, len(source.copies))
+        else:
+            inside = torch.isin(torch.tensor(source.copies), rows).to(target.device).expand(len(target), -1)
+        width = target[0].numel() // len(source.copies)
+        entries = inside.unsqueeze(2).expand(*inside.shape, width).reshape(len(target), *target.shape[1:])
+        return torch.where(entries.permute(0, *(1 + axis for axis in how.axes)), target, torch.nan)
 
 
-def _components(term: Term, model: Potential) -> tuple[int, tuple[int, ...]]:
-    """Number of components a row is one of, and the order of axes of the property among those of the derivative."""
-    told = variables(model.inputs.values())
-    how = recipe(term.property, model.properties, told)
-    return int(3 ** (term.property.rank - told[how.wrt[-1]].rank)), how.axes
+def _last(how: Recipe) -> Source:
+    """What is differentiated last."""
+    return how.base, how.wrt[:-1]
+
+
+def _source(name: str, how: Recipe, model: Potential) -> _Source:
+    rows, told = model.properties, model.variables
+    symmetry = index_symmetry(rows[how.base], how.wrt[:-1], told)
+    pairs = rows[name].scope == "pair"
+    of_atoms = rows[how.base].scope == "atom" or any(told[wrt].scope == "atom" for wrt in how.wrt[:-1])
+    if pairs:
+        n = 3**symmetry.rank
+        return _Source(True, range(n), range(n))
+    chosen, copies, _ = independent(symmetry)
+    if of_atoms or len(chosen) == 1:
+        raise _no_rows(name, "others" if of_atoms else "one")
+    return _Source(False, chosen, copies)
+
+
+def _no_rows(name: str, takes: str) -> ConfigError:
+    return ConfigError(
+        f"properties.{name}.rows: expected a property that takes several passes over the network (second derivatives, "
+        f"as the Hessian or Born charges), found one that takes {takes}: remove this key"
+    )

@@ -46,8 +46,6 @@ def property_row(name: str, config: PropertyConfig) -> Property:
     """
     known = property_table()
     row = _known(known[name], config) if name in known else _declared(name, config)
-    if config.rows is not None and row.scope != "pair":
-        raise ConfigError(f"properties.{name}.rows: only properties of pairs of atoms have rows; remove this key")
     if config.route is None:
         return row
     chosen = [route for route in row.routes if route.name == config.route]
