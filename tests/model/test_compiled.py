@@ -12,7 +12,7 @@ from carten.model.graph import batch
 from carten.ops import sequence
 from carten.ops.record import recorded
 from carten.properties.potential import Potential
-from carten.properties.spec import property_table
+from carten.properties.spec import Derivative, Property, property_table
 
 pytestmark = pytest.mark.needs("cpp")
 SMALL = {"n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "n_readout_channels": 4}
@@ -110,3 +110,14 @@ def test_an_atom_without_neighbours() -> None:
         expected = model(lone, ["energy", "forces"])
     assert torch.equal(found["forces"], torch.zeros(1, 3, dtype=torch.float64))
     torch.testing.assert_close(found["energy"], expected["energy"], rtol=1e-14, atol=0)
+
+
+def test_values_of_atoms_are_differentiated_in_strain() -> None:
+    """Which differentiates their derivatives, as compiled code does not: it must not be asked to."""
+    table = property_table()
+    slopes = Property("slopes", "atom", "ij=ji", +1, "e", (Derivative("charges", ("strain",)),))
+    model = Potential(NetworkConfig.model_validate(SMALL), [1, 6, 8], [table["charges"], slopes], 8.0).eval()
+    exact = model(structures(), ["slopes"])["slopes"]
+    assert exact.abs().max() > 1e-2
+    found = model.freeze(tabulate=True)(structures(), ["slopes"])["slopes"]
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-5 * float(exact.abs().max()))

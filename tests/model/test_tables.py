@@ -12,7 +12,7 @@ from carten.model.config import NetworkConfig
 from carten.model.interaction import Interaction
 from carten.model.tables import tabulate
 from carten.properties.potential import Potential
-from carten.properties.spec import property_table
+from carten.properties.spec import input_table, property_table
 
 SMALL = {"n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "n_readout_channels": 4}
 
@@ -59,6 +59,16 @@ def test_second_derivatives_and_training_use_the_exact_network() -> None:
     model.train()
     exact = potential().train()(structure, ["energy"])["energy"]
     torch.testing.assert_close(model(structure, ["energy"])["energy"], exact, rtol=0, atol=0)
+
+
+def test_responses_to_a_field_use_tables() -> None:
+    """Born charges are derivatives in space of the polarization: once in space."""
+    energy, told = property_table()["energy"], [input_table()["electric_field"]]
+    model = Potential(NetworkConfig.model_validate(SMALL), [1, 6, 8], [energy], 8.0, inputs=told).freeze()
+    structure = graph(molecule("CH3CH2OH"), model.cutoff)
+    exact = model(structure, ["born_charges"])["born_charges"]
+    found = model.freeze(tabulate=True)(structure, ["born_charges"])["born_charges"]
+    assert 0 < float((found - exact).abs().max()) < 1e-5 * float(exact.abs().max())
 
 
 def test_training_on_tables_gives_the_gradients_of_the_exact_network() -> None:

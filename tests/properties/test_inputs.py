@@ -167,6 +167,22 @@ def test_moments_that_exchange_may_turn_alone():
             assert abs(after[1] - before[1]) > 1e-9, "with spin-orbit coupling the lattice has a say"
 
 
+def test_an_atom_without_a_moment_mediates_between_its_neighbours():
+    """Superexchange: carbon atoms out of each other's sight, through oxygen; not without it."""
+    of = build((ENERGY,), (DECLARED[-1],), n_layers=1)
+    atoms = Atoms("COC", positions=[[0.0, 0.0, 0.0], [1.6, 0.0, 0.0], [3.2, 0.1, 0.0]])
+    assert atoms.get_distance(0, 2) > of.cutoff
+    energies = []
+    for chosen in (atoms, atoms[[0, 2]]):
+        for second in ([0.0, 0.0, 1.5], [0.0, 1.5, 0.0]):
+            moments = {"C": [0.0, 0.0, 1.5], "O": [0.0, 0.0, 0.0]}
+            chosen.arrays["magmoms"] = np.array([moments[symbol] for symbol in chosen.symbols])
+            chosen.arrays["magmoms"][-1] = second
+            energies.append(contract.results(of, chosen)["energy"][0])
+    assert abs(energies[0] - energies[1]) > 1e-7
+    assert energies[2] == pytest.approx(energies[3], rel=1e-12)
+
+
 @pytest.mark.parametrize("row", [DECLARED[-1], TABLE["collinear_magmoms"]], ids=["noncollinear", "collinear"])
 def test_time_reversal_and_the_order_of_moments(row):
     """All reversed: the same. One reversed: another energy, as ferromagnets and antiferromagnets have."""

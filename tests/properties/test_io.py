@@ -23,6 +23,8 @@ from carten.data.neighbours import graph
 from carten.errors import ModelFileError
 from carten.properties import io
 from carten.properties.io import header, load, save
+from carten.properties.rows import dump
+from carten.properties.spec import input_table
 from contract import graphs
 from model import models
 from model.models import crystal, molecule
@@ -362,6 +364,12 @@ def test_older_formats_are_upgraded_step_by_step(model, path, monkeypatch):
     monkeypatch.setattr(io, "UPGRADES", upgrades)
     assert header(path)["format"] == 3
     assert_same(everything(load(path, backend="reference", exact=True)), everything(model))
+
+
+def test_models_that_exchange_moments_in_an_older_way_are_refused(path):
+    rewritten(path, lambda found: found.update(format=4, inputs=[dump(input_table()["collinear_magmoms"])]))
+    with pytest.raises(ModelFileError, match="format 4 exchanges collinear_magmoms in a way .*: train it anew"):
+        header(path)
 
 
 @pytest.mark.parametrize(

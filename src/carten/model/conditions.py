@@ -52,7 +52,9 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Exchange:
-    """Moments of atoms that only enter through ``|m_i|^2`` and ``m_i . m_j`` of neighbours: no spin-orbit coupling.
+    """Moments of atoms that enter through ``|m_i|^2`` and products of moments: no spin-orbit coupling.
+
+    ``m_i . m_j`` of neighbours, and of neighbours of the same atom, see :mod:`carten.model.exchange`.
 
     The features do not change when all moments are rotated or reversed alone, and zero moments leave them unchanged.
     """

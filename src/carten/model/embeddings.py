@@ -7,7 +7,7 @@ each layer before they enter the products.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from carten.math.symmetry import decompose
 from carten.model import conditions
 from carten.model.conditions import Category, Coupled, Exchange, Input, Scalar
 from carten.model.config import NetworkConfig
-from carten.model.edges import Edges
 from carten.model.interaction import SILU_GAIN
 from carten.model.parameters import Features, normal
 from carten.ops.space import SCALAR, Part
@@ -37,20 +36,11 @@ class Conditions:
 
     Args:
         places: features added to the initial features, then to the messages of each layer.
-        moments: (N, 3^r) moments, in units of their scale, that neighbours exchange.
+        moments: (N, 3^r) moments, in units of their scale, see :mod:`carten.model.exchange`.
     """
 
     places: Sequence[Features]
     moments: Sequence[Tensor] = ()
-
-    def on_edges(self, edges: Edges) -> Edges:
-        """Edges whose radial basis is followed by itself times ``s / sqrt(1 + s^2)``, ``s = m_i . m_j``."""
-        columns = [edges.basis]
-        for moments in self.moments:
-            centre, neighbour = (moments.index_select(0, index.values) for index in (edges.centre, edges.neighbour))
-            product = (centre * neighbour).sum(1, keepdim=True)
-            columns.append(edges.basis * (product * torch.rsqrt(1 + product.square())))
-        return replace(edges, basis=torch.cat(columns, dim=1)) if self.moments else edges
 
 
 def add(features: Features, more: Features) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,6 +13,7 @@ from carten.model.edges import Edges
 from carten.model.parameters import Features, Linear, channels, normal
 from carten.ops import builders
 from carten.ops.library import evaluate
+from carten.ops.plan import Plan
 from carten.ops.space import Space
 
 SILU_GAIN = 1.6765324703310907
@@ -78,7 +80,6 @@ class RadialNetwork(nn.Module):
 class Interaction(nn.Module):
     """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5).
 
-    R also depends on what neighbours exchange, if they do: one further set of basis functions each.
     Where edges have an interval, R is looked up: in ``table``, if it was tabulated (:mod:`carten.model.tables`), or in
     a table of the present weights, through which they can be trained.
     """
@@ -92,7 +93,6 @@ class Interaction(nn.Module):
         n_elements: int,
         neighbours: float,
         generator: torch.Generator,
-        exchanged: int = 0,
     ) -> None:
         super().__init__()
         n = config.n_channels
@@ -104,27 +104,37 @@ class Interaction(nn.Module):
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)
-        shape = (config.radial.n_basis * (1 + exchanged), len(paths) * n)
+        shape = (config.radial.n_basis, len(paths) * n)
         self.radial = RadialNetwork(config, shape, neighbours**-0.5, n_elements, generator)
+        self.n_paths = len(paths)
         copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
         self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
 
     def forward(self, features: Features, edges: Edges) -> Features:
         """Messages over :attr:`target`, each (atoms, 2l + 1, channels)."""
-        sent = self.up(features)
-        operands = [*(sent[part] for part in self.features.parts), edges.harmonics]
+        return self.each([features], edges)[0]
+
+    def each(self, several: Sequence[Features], edges: Edges) -> list[Features]:
+        """Messages from each of several features, with the same radial functions, evaluated once."""
+        plan, radial = self._radial(edges)
         indices = {"centre": edges.centre, "neighbour": edges.neighbour}
-        n_channels = operands[0].shape[2]
         if edges.interval is not None:
-            plan, table = self.table_plan, None if self.training else self.table
-            if table is None:
-                table = self.radial.table(edges.interval.knots).view(len(edges.interval.knots), -1, n_channels)
-            operands += [edges.interval.fraction, table, table]
             indices |= {"low": edges.interval.low, "high": edges.interval.high}
-        else:
-            plan = self.plan
-            radial: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
-            operands.append(radial.view(edges.n_edges, radial.shape[1] // n_channels, n_channels))
-        sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
-        mixed: Features = self.mix(dict(zip(self.target.parts, sums, strict=True)))
-        return mixed
+        found: list[Features] = []
+        for features in several:
+            sent = self.up(features)
+            operands = [*(sent[part] for part in self.features.parts), edges.harmonics, *radial]
+            sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
+            found.append(self.mix(dict(zip(self.target.parts, sums, strict=True))))
+        return found
+
+    def _radial(self, edges: Edges) -> tuple[Plan, list[Tensor]]:
+        """The plan to evaluate, and its operands that are radial functions."""
+        n_channels = self.radial.weight[-1].shape[1] // self.n_paths
+        if edges.interval is None:
+            values: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
+            return self.plan, [values.view(edges.n_edges, self.n_paths, n_channels)]
+        table = None if self.training else self.table
+        if table is None:
+            table = self.radial.table(edges.interval.knots).view(len(edges.interval.knots), -1, n_channels)
+        return self.table_plan, [edges.interval.fraction, table, table]

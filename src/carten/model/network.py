@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,6 +13,7 @@ from carten.model.compiled import Compiled, Grid
 from carten.model.config import NetworkConfig
 from carten.model.edges import Edges, describe
 from carten.model.embeddings import Conditions, add
+from carten.model.exchange import Exchange
 from carten.model.inputs import Inputs
 from carten.model.interaction import Interaction
 from carten.model.kinds import Kinds
@@ -45,8 +46,7 @@ class Layer(nn.Module):
         super().__init__()
         n = config.n_channels
         self.elements = config.product.elements
-        exchanged = inputs.n_exchanged if inputs is not None else 0
-        self.interaction = Interaction(config, features, n_elements, neighbours, generator, exchanged)
+        self.interaction = Interaction(config, features, n_elements, neighbours, generator)
         factors = self.interaction.target
         if inputs is not None:
             factors = Space.of((*factors.parts, *inputs.messages.parts))
@@ -57,13 +57,21 @@ class Layer(nn.Module):
         kept = Space(tuple(part for part in target.parts if part in features))
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
         self.space = Space(tuple(part for part in target.parts if part in made or part in kept))
+        n_exchanged = inputs.n_exchanged if inputs is not None else 0
+        self.exchanges = nn.ModuleList(
+            Exchange(config, n_elements, neighbours, generator) for _ in range(n_exchanged)
+        )
 
-    def forward(self, features: Features, edges: Edges, told: Features | None = None) -> Features:
-        """Features of the next layer; ``told`` is what inputs add."""
+    def forward(
+        self, features: Features, edges: Edges, told: Features | None = None, moments: Sequence[Tensor] = ()
+    ) -> Features:
+        """Features of the next layer; ``told`` is what inputs add, ``moments`` are those that atoms exchange."""
         kinds = edges.kinds if self.elements else edges.kinds.one
         message = self.interaction(features, edges)
         if told:
             message = add(message, told)
+        for exchange, own in zip(self.exchanges, moments, strict=True):
+            message = add(message, exchange(features, own, edges))
         result: Features = self.out(self.product(message, kinds, edges.backend))
         for part, value in self.residual(features, edges.kinds).items():
             result[part] = linear.add(result[part], value) if part in result else value
@@ -115,7 +123,7 @@ class Network(nn.Module):
     @property
     def tabulable(self) -> bool:
         """Whether the radial networks depend on nothing but the length of an edge."""
-        return not self.config.radial.elements and (self.inputs is None or not self.inputs.n_exchanged)
+        return not self.config.radial.elements
 
     def tabulate(self, tolerance: float = 1e-6) -> None:
         """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference with fixed weights."""
@@ -181,12 +189,12 @@ class Network(nn.Module):
         edges = describe(vectors, ends, kinds, self.config, self.backend, 0 if exact else n_intervals)
         features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
         if told is not None:
-            features, edges = add(features, told.places[0]), told.on_edges(edges)
+            features = add(features, told.places[0])
         return self._propagate(features, edges, told)
 
     def _propagate(self, features: Features, edges: Edges, told: Conditions | None = None) -> list[Features]:
         result = []
         for k, layer in enumerate(self.layers, start=1):
-            features = layer(features, edges, told.places[k] if told is not None else None)
+            features = layer(features, edges, *((told.places[k], told.moments) if told is not None else ()))
             result.append(features)
         return result

@@ -33,12 +33,18 @@ class Precise(nn.Module):
 
 
 class Linear(nn.Module):
-    """Mix channels and paths within each part: (rows, (2l + 1) * paths, channels) -> (rows, 2l + 1, n_out)."""
+    """Mix channels and paths within each part: (rows, (2l + 1) * paths, channels) -> (rows, 2l + 1, n_out).
 
-    def __init__(self, n_in: dict[Part, int], n_out: int, generator: torch.Generator) -> None:
+    ``initial`` is the standard deviation of the initial weights.
+    """
+
+    def __init__(
+        self, n_in: dict[Part, int], n_out: int, generator: torch.Generator, initial: float = 1.0
+    ) -> None:
         super().__init__()
         self.scale = {part: n**-0.5 for part, n in n_in.items()}
-        self.weight = nn.ParameterDict({part.name: normal((n, n_out), generator) for part, n in n_in.items()})
+        weights = {part.name: normal((n, n_out), generator, initial) for part, n in n_in.items()}
+        self.weight = nn.ParameterDict(weights)
 
     def forward(self, features: Features) -> Features:
         """Apply to the parts the map was built for."""

@@ -22,7 +22,7 @@ from carten.physics.config import load_terms
 from carten.properties.potential import Potential
 from carten.properties.rows import dump, load_input, load_property
 
-FORMAT = 4
+FORMAT = 5
 KEY = "carten"
 
 
@@ -45,7 +45,21 @@ def _reweigh(header: dict[str, Any]) -> dict[str, Any]:
     return {**header, "format": 4, "by_roots": True}
 
 
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _name_variables, 2: _list_terms, 3: _reweigh}
+def _exchange_by_densities(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 4, whose radial functions depended on the moments that neighbours exchange."""
+    if exchanged := [row["name"] for row in header["inputs"] if row["embed"]["kind"] == "Exchange"]:
+        raise ModelFileError(
+            f"a model of format 4 exchanges {exchanged[0]} in a way that is no longer evaluated: train it anew"
+        )
+    return {**header, "format": 5}
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _name_variables,
+    2: _list_terms,
+    3: _reweigh,
+    4: _exchange_by_densities,
+}
 """From a format version to the next: header to header."""
 
 
