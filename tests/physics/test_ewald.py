@@ -327,7 +327,7 @@ def test_forces_and_stress() -> None:
 
 
 def test_batches_are_their_structures() -> None:
-    """Bulk of several sizes, charged and neutral, a slab and molecules: together as alone."""
+    """Bulk of several sizes, charged and neutral, a slab, molecules and no atoms at all: together as alone."""
     rng = np.random.default_rng(3)
     neutral, q = ions(4, 1)
     slab, _ = ions(6, 2)
@@ -335,6 +335,8 @@ def test_batches_are_their_structures() -> None:
     everything = [ions(6, 0)[0], molecule("H2O"), neutral, slab, neutral.repeat((3, 3, 2)), molecule("C6H6")]
     charges = [rng.normal(size=len(atoms)) for atoms in everything]
     charges[2] = q[:4] - q[:4].mean()
+    everything.append(ase.Atoms(cell=[4.0, 5.0, 6.0], pbc=True))
+    charges.append(np.zeros(0))
     for how in (SMEARED, Ewald(0.0, 1e-8, edges=5.0), replace(SMEARED, accuracy=1e-5, method="mesh")):
         graphs = [graph(atoms, 5.0) for atoms in everything]
         together = batch(graphs)
