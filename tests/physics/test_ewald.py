@@ -384,6 +384,20 @@ def test_accuracy_of_the_mesh(accuracy: float, seed: int) -> None:
         assert (virial - exact[2]).norm() <= 6 * accuracy * exact[2].norm()
 
 
+@pytest.mark.parametrize("pbc", [True, (1, 1, 0)], ids=["bulk", "slab"])
+def test_the_mesh_is_as_accurate_in_very_skew_cells(pbc) -> None:
+    """A mesh along vectors of 5, 23 and 36 Å of a lattice of 5, 5 and 6 Å has forces 8 times as wrong."""
+    cell = np.array([[5.0, 0, 0], [23.0, 5, 0], [-31.0, 17, 6]])
+    rng = np.random.default_rng(1)
+    atoms = ase.Atoms("H10", rng.random((10, 3)) @ cell, cell=cell, pbc=pbc)
+    one, m = graph(atoms, 1.0), sources(rng.normal(size=10))
+    forces = []
+    for how in (Ewald(1.0, 1e-11), Ewald(1.0, 1e-4, method="mesh")):
+        at, positions, _ = leaves_of(one)
+        forces.append(torch.autograd.grad(energy(m, at, at.edge_vectors(), how).sum(), positions)[0])
+    assert (forces[1] - forces[0]).norm() <= 1e-4 * forces[0].norm()
+
+
 def test_float32_structures_are_summed_in_float64() -> None:
     atoms, charges = ions()
     one = graph(atoms, 5.0, dtype=torch.float32)
