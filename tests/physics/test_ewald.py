@@ -327,7 +327,7 @@ def test_forces_and_stress() -> None:
 
 
 def test_batches_are_their_structures() -> None:
-    """Bulk of several sizes, charged and neutral, a slab and molecules: together as alone."""
+    """Bulk of several sizes, charged and neutral, a slab, molecules and no atoms at all: together as alone."""
     rng = np.random.default_rng(3)
     neutral, q = ions(4, 1)
     slab, _ = ions(6, 2)
@@ -335,6 +335,8 @@ def test_batches_are_their_structures() -> None:
     everything = [ions(6, 0)[0], molecule("H2O"), neutral, slab, neutral.repeat((3, 3, 2)), molecule("C6H6")]
     charges = [rng.normal(size=len(atoms)) for atoms in everything]
     charges[2] = q[:4] - q[:4].mean()
+    everything.append(ase.Atoms(cell=[4.0, 5.0, 6.0], pbc=True))
+    charges.append(np.zeros(0))
     for how in (SMEARED, Ewald(0.0, 1e-8, edges=5.0), replace(SMEARED, accuracy=1e-5, method="mesh")):
         graphs = [graph(atoms, 5.0) for atoms in everything]
         together = batch(graphs)
@@ -380,6 +382,20 @@ def test_accuracy_of_the_mesh(accuracy: float, seed: int) -> None:
         assert abs(value - exact[0]) <= accuracy * abs(exact[0])
         assert (forces - exact[1]).norm() <= accuracy * exact[1].norm()
         assert (virial - exact[2]).norm() <= 6 * accuracy * exact[2].norm()
+
+
+@pytest.mark.parametrize("pbc", [True, (1, 1, 0)], ids=["bulk", "slab"])
+def test_the_mesh_is_as_accurate_in_very_skew_cells(pbc) -> None:
+    """A mesh along vectors of 5, 23 and 36 Å of a lattice of 5, 5 and 6 Å has forces 8 times as wrong."""
+    cell = np.array([[5.0, 0, 0], [23.0, 5, 0], [-31.0, 17, 6]])
+    rng = np.random.default_rng(1)
+    atoms = ase.Atoms("H10", rng.random((10, 3)) @ cell, cell=cell, pbc=pbc)
+    one, m = graph(atoms, 1.0), sources(rng.normal(size=10))
+    forces = []
+    for how in (Ewald(1.0, 1e-11), Ewald(1.0, 1e-4, method="mesh")):
+        at, positions, _ = leaves_of(one)
+        forces.append(torch.autograd.grad(energy(m, at, at.edge_vectors(), how).sum(), positions)[0])
+    assert (forces[1] - forces[0]).norm() <= 1e-4 * forces[0].norm()
 
 
 def test_float32_structures_are_summed_in_float64() -> None:

@@ -139,12 +139,13 @@ def test_learned_models_take_dispersion_later(tmp_path):
 @pytest.mark.parametrize(
     ("there", "more", "expected"),
     [
-        (D3Config(functional="pbe"), D3Config(functional="pbe0"), "the term d3 is there twice"),
-        (D3Config(functional="pbe"), ZblConfig(), "zbl must be there in training"),
+        ((ZblConfig(),), ZblConfig(cutoff=1.0), "found zbl twice: its energy would count twice"),
+        ((), D3Config(functional="pbe"), "found d4 and d3, both dispersion: its energy would count twice"),
+        ((), ZblConfig(), "zbl must be there in training"),
     ],
 )
 def test_terms_are_not_added_twice(there, more, expected):
-    model = small_model(properties=("energy",), terms=(there,))
+    model = small_model(properties=("energy",), terms=there)
     require_refused(model, more, expected)
 
 
@@ -159,7 +160,7 @@ def require_refused(model, more, expected):
 
 def test_virials_that_are_asked_for_forbid_dispersion():
     model = small_model(properties=("energy", "virials"))
-    require_refused(model, D3Config(functional="pbe"), "'virials': the energy of d4 does not divide")
+    require_refused(model, ZblConfig(), "'virials': the energy of d4 does not divide")
 
 
 def test_structures_a_term_is_not_for_are_named():

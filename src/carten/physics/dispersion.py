@@ -40,6 +40,7 @@ class DispersionConfig(TermConfig):
     """Å, of triples; 40 bohr by default."""
 
     fixed: ClassVar[bool] = True
+    physics: ClassVar[str] = "dispersion"
 
     @property
     def reach(self) -> tuple[float, float]:

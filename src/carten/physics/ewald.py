@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from ase.geometry import minkowski_reduce
 from torch import Tensor
 
 from carten.errors import ModelError
@@ -178,12 +179,28 @@ def _lattice(graph: Graph, structures: Tensor, how: Ewald) -> Lattice:
     """Cells of periodic structures; those of slabs completed by a normal, twice as long as the interaction reaches."""
     cell = graph.cell.index_select(0, structures).to(torch.float64)
     flat = ~graph.pbc.index_select(0, structures)
-    if not bool(flat.any()):
-        return Lattice(cell, flat)
-    rows = []
-    for k, s in enumerate(structures.tolist()):
-        rows.append(cell[k] if not bool(flat[k].any()) else _completed(cell[k], flat[k], _atoms(graph, s), how))
-    return Lattice(torch.stack(rows), flat)
+    if bool(flat.any()):
+        rows = []
+        for k, s in enumerate(structures.tolist()):
+            rows.append(cell[k] if not bool(flat[k].any()) else _completed(cell[k], flat[k], _atoms(graph, s), how))
+        cell = torch.stack(rows)
+    return Lattice(_reduced(cell, flat), flat)
+
+
+def _reduced(cell: Tensor, flat: Tensor) -> Tensor:
+    """The cells, those that are very skew by shorter vectors of the same lattice: fewer of them, and meshes as exact.
+
+    Cells of shortest vectors have at least half the volume of a box with edges as long.
+    """
+    boxes = cell.detach().norm(dim=2).prod(1)
+    skew = (boxes > 2.001 * torch.linalg.det(cell.detach()).abs()).nonzero().flatten().tolist()
+    if not skew:
+        return cell
+    rows = list(cell)
+    for k in skew:
+        whole = minkowski_reduce(cell[k].detach().cpu().numpy(), ~flat[k].cpu().numpy())[1]
+        rows[k] = torch.as_tensor(whole).to(cell) @ cell[k]
+    return torch.stack(rows)
 
 
 def _atoms(graph: Graph, structure: int) -> Tensor:

@@ -52,7 +52,9 @@ class Points:
         if len(self.counts) == 1:
             return self.values.unsqueeze(0), self.fractional.unsqueeze(0)
         flat = index.flatten()
-        values, fractional = (x.index_select(0, flat).view(*index.shape, -1) for x in (self.values, self.fractional))
+        values, fractional = (
+            x.index_select(0, flat).view(*index.shape, x.shape[1]) for x in (self.values, self.fractional)
+        )
         return torch.where(there.unsqueeze(2), values, 0.0), fractional
 
 

@@ -105,6 +105,8 @@ class TermConfig(BaseModel, ABC):
     features or inputs. Its values are then subtracted from labels once, before training."""
     local: ClassVar[bool] = False
     """Whether it depends on positions and cells through the edge vectors of the view alone, as atomic virials take."""
+    physics: ClassVar[str] = ""
+    """What it describes, if other kinds of terms describe the same, so that there may be only one of them."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -126,11 +128,15 @@ class TermConfig(BaseModel, ABC):
 
 
 def require_distinct(terms: Sequence[TermConfig]) -> None:
-    """Check that no kind of term is listed twice.
+    """Check that no kind of term is listed twice, nor two that describe the same.
 
     Raises:
         ModelError: one is.
     """
-    kinds = [term.kind for term in terms]
-    if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
-        raise ModelError(f"the term {twice[0]} is there twice, its energy would count twice: list it once")
+    there: dict[str, str] = {}
+    for term in terms:
+        what = term.physics or term.kind
+        if what in there:
+            both = f"{there[what]} and {term.kind}, both {what}" if there[what] != term.kind else f"{term.kind} twice"
+            raise ModelError(f"terms: found {both}: its energy would count twice, list it once")
+        there[what] = term.kind
