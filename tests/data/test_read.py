@@ -89,6 +89,33 @@ def test_formats_carry_the_same_labels(tmp_path, suffix):
         assert "temperature" in label_names(read_structures(file)[0][1])
 
 
+@pytest.mark.parametrize(
+    ("name", "indices", "scope", "shape", "letters"),
+    [
+        ("mine", "ab=ba", "structure", (6,), "A"),
+        ("stresses", "ij", "atom", (6,), "A"),
+        ("elastic", "ijkl=jikl=ijlk=klij", "structure", (6, 6), "AB"),
+        ("piezoelectric", "ijk=ikj", "structure", (3, 6), "iA"),
+        ("raman", "ijk=jik", "atom", (6, 3), "Ai"),
+        ("fifth", "ijklm=jiklm=ijlkm", "structure", (6, 6, 3), "ABi"),
+    ],
+)
+@pytest.mark.parametrize("flat", [False, True])
+def test_pairs_of_symmetric_indices_may_be_in_voigt_order(name, indices, scope, shape, letters, flat):
+    """Each component is where ASE's order says, for as many atoms as there are components too."""
+    row, atoms = Property(name, scope, indices, +1, ""), Atoms("H6", positions=np.arange(18.0).reshape(6, 3))
+    lead = (6,) if scope == "atom" else ()
+    value = np.random.default_rng(0).normal(size=(*lead, *shape))
+    (atoms.arrays if lead else atoms.info)[name] = value.reshape(*lead, -1) if flat else value
+    found = frame_from(atoms, [Label(row)]).labels[name]
+    assert found.shape == (*lead, *row.shape)
+    places = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
+    for index in np.ndindex(*shape):
+        axes = [(k,) if letter == "i" else places[k] for k, letter in zip(index, letters, strict=True)]
+        full = [axis for pair in axes for axis in pair]
+        np.testing.assert_array_equal(found[(..., *full)], value[(..., *index)])
+
+
 def test_directory_of_lmdb_and_several_files(tmp_path):
     for number in range(2):
         with ase.db.connect(tmp_path / f"part{number}.aselmdb") as database:

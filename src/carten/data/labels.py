@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from carten.data.read import Paths, read_structures
 from carten.errors import DataError
-from carten.math.symmetry import decompose
+from carten.math.symmetry import decompose, parse
 from carten.properties.spec import Category, Input, Property
 from carten.units import conversion
 
@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 _STRUCTURE = ("numbers", "positions", "tags", "masses", "momenta")
 MAX_NUMBER = 118
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx, yy, zz, yz, xz, xy
+VOIGT = ("stress", "stresses")
+"""Properties that ASE keeps as six components in this order; of the latter, which need not be symmetric, the mean."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Lab
 
     A label is looked up in ``atoms.info``, ``atoms.arrays``, then the results of the calculator. Accepted shapes: that
     of the property, all Cartesian components in one row-major axis, everything flat, and six components in Voigt order
-    (xx, yy, zz, yz, xz, xy) for a symmetric rank-2 property. Properties of pairs of atoms are matrices, 3N x 3N for
-    rank 2, flat or not. A structure without a label does not get it; a structure without an input gets the default of
-    the input.
+    (xx, yy, zz, yz, xz, xy) for each pair of indices that is symmetric: (6,) for stress, (3, 6) for a piezoelectric,
+    (6, 6) for an elastic tensor, without factors. Properties of pairs of atoms are matrices, 3N x 3N for rank 2, flat
+    or not. A structure without a label does not get it; a structure without an input gets the default of the input.
 
     Args:
         paths: as :func:`carten.data.read.read_structures`.
@@ -227,10 +229,32 @@ def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Arr
     accepted = {expected, (*lead, components), (n_atoms * components,) if lead else (1, *expected)}
     if array.shape in accepted:
         return array.reshape(expected)
-    if row.rank == 2 and "ij=ji" in row.indices.replace(" ", "") and array.shape in ((*lead, 6), (1, *lead, 6)):
-        return array.reshape(*lead, 6)[..., _VOIGT]
+    voigt = (*lead, *_voigt_shape(row))
+    if array.shape in {voigt, (*lead, math.prod(voigt[len(lead) :])), (1, *voigt)}:
+        return _from_voigt(array.reshape(voigt), len(lead))
     meaning = "(atoms" + ", 3" * row.rank + ")" if lead else "one value per structure"
     raise DataError(f"{what} has shape {array.shape}, expected {expected}, {meaning}; correct or remove the structure")
+
+
+def _voigt_shape(row: Property | Input) -> tuple[int, ...]:
+    """Shape of one value with an axis of 6 for each pair of neighbouring indices that is symmetric, from the right."""
+    symmetric = parse("ij=ji" if row.name in VOIGT else row.indices).group()
+    shape: list[int] = []
+    axis = row.rank
+    while axis > 0:
+        swapped = (*range(axis - 2), axis - 1, axis - 2, *range(axis, row.rank))
+        pair = axis > 1 and symmetric.get(swapped) == 1
+        shape.insert(0, 6 if pair else 3)
+        axis -= 2 if pair else 1
+    return tuple(shape)
+
+
+def _from_voigt(array: Array, first: int) -> Array:
+    """Every axis of 6, from one of them on, as two of 3."""
+    for axis in reversed(range(first, array.ndim)):
+        if array.shape[axis] == 6:
+            array = np.moveaxis(np.moveaxis(array, axis, -1)[..., _VOIGT], (-2, -1), (axis, axis + 1))
+    return array
 
 
 def _paired(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
