@@ -183,6 +183,21 @@ def label_names(atoms: Atoms) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def carries(atoms: Atoms, label: Label) -> bool:
+    """Whether a structure has something under the name of a label."""
+    return _lookup(atoms, label.file_key) is not None
+
+
+def obeying(row: Property | Input, value: Array) -> Array:
+    """The nearest value with the index symmetry of a row; second derivatives are the same in either order of atoms."""
+    value = decompose(row.indices).project(value)
+    if isinstance(row, Property) and row.reciprocal:
+        n_atoms = math.isqrt(len(value))
+        swapped = value.reshape(n_atoms, n_atoms, 3, 3).transpose(1, 0, 3, 2).reshape(value.shape)
+        value = (value + swapped) / 2
+    return value
+
+
 def _numeric(value: Any) -> Array | None:
     if isinstance(value, str | bytes | dict) or value is None:
         return None
@@ -216,7 +231,7 @@ def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
         place = f" (atom {bad[0]})" if label.row.scope == "atom" else ""
         raise DataError(f"{what} is {array[tuple(bad)]}{place}, not a finite number; correct or remove the frame")
     array = array * label.factor
-    return decompose(label.row.indices).project(array) if label.project else array
+    return obeying(label.row, array) if label.project else array
 
 
 def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
