@@ -28,7 +28,6 @@ Array = npt.NDArray[Any]
 OUTLIER = 8.0  # robust standard deviations
 BROAD = 0.05  # with more outliers than this fraction, the distribution is broad and no structure stands out
 SHOWN = 5
-ASYMMETRY = 1e-3  # relative
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+ASYMMETRY = 1e-3
+"""Relative size of what violates an index symmetry and is more than round-off of a file."""
 _STRUCTURE = ("numbers", "positions", "tags", "masses", "momenta")
 MAX_NUMBER = 118
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx, yy, zz, yz, xz, xy
@@ -300,11 +302,31 @@ def _condition(atoms: Atoms, label: Label, where: str) -> Array:
     value = _value(atoms, label, where)
     if value is None:
         if row.default is None:
-            raise DataError(
-                f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
-            )
+            raise _missing(atoms, label, where)
         return np.full((n_rows, *row.shape), float(row.default))
+    _require_symmetric(value, label, where)
     return value if row.scope == "atom" else value[None]
+
+
+def _require_symmetric(value: Array, label: Label, where: str) -> None:
+    """A model is told the whole of a tensor: what violates its index symmetry would act as something it is not."""
+    if label.row.rank < 2:
+        return
+    defect = float(np.abs(value - obeying(label.row, value)).max(initial=0.0))
+    if defect > ASYMMETRY * float(np.abs(value).max(initial=0.0)):
+        raise DataError(
+            f'{where}: input {label.name} ("{label.file_key}") violates its index symmetry {label.row.indices!r} by '
+            f"{defect:.2g} {label.row.unit}".rstrip() + "; correct it"
+        )
+
+
+def _missing(atoms: Atoms, label: Label, where: str) -> DataError:
+    row = label.row
+    place = "arrays" if row.scope == "atom" else "info"
+    return DataError(
+        f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; set '
+        f'atoms.{place}["{label.file_key}"]{row.unit and f" in {row.unit}"}; {_offer(atoms, label)}'
+    )
 
 
 def _category(atoms: Atoms, label: Label, kind: Category, n_rows: int, where: str) -> Array:
@@ -312,9 +334,7 @@ def _category(atoms: Atoms, label: Label, kind: Category, n_rows: int, where: st
     if found is None:
         found = label.row.default if isinstance(label.row, Input) else None
     if found is None:
-        raise DataError(
-            f'{where}: input {label.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
-        )
+        raise _missing(atoms, label, where)
     names = [category(value) for value in np.broadcast_to(np.asarray(found), (n_rows,)).tolist()]
     if unknown := [name for name in names if name not in kind.values]:
         known = ", ".join(map(repr, kind.values))

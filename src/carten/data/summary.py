@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from ase.data import chemical_symbols
 
-from carten.data.check import ASYMMETRY, OUTLIER, Duplicates, LabelReport, Report
+from carten.data.check import OUTLIER, Duplicates, LabelReport, Report
 from carten.data.geometry import Contact
+from carten.data.labels import ASYMMETRY
 
 _KINDS = ("not periodic", "periodic in 1 direction", "periodic in 2 directions", "periodic in 3 directions")
 _SHOWN = 10
