@@ -15,12 +15,13 @@ from scipy.spatial.transform import Rotation
 
 from carten.data.check import check
 from carten.data.geometry import closest_contacts, duplicates, surroundings
-from carten.data.labels import Label, frames_from
+from carten.data.labels import Label, frames_from, read_frames
+from carten.data.labels import matrix as as_matrix
 from carten.data.neighbours import edges
 from carten.data.stress import check_stress
 from carten.data.summary import lines
 from carten.errors import ConfigError
-from carten.properties.spec import Property, property_table
+from carten.properties.spec import Property, input_table, property_table
 
 TABLE = property_table()
 LABELS = [Label(TABLE[name], required=False) for name in ("energy", "forces", "stress")]
@@ -248,6 +249,51 @@ def test_report_of_everything_that_is_wrong(tmp_path):
     text = "\n".join(lines(report))
     for words in ("violates its index symmetry", "1 duplicates in 1 groups", "differ in energy", "Problems: 3"):
         assert words in text
+
+
+def test_inputs_are_reported_and_charges_compared_with_them(tmp_path):
+    """Of every kind; what does not have the shape of an input is no input."""
+    structures = [molecule("H2O") for _ in range(4)]
+    for k, atoms in enumerate(structures):
+        atoms.info.update(total_charge=float(k % 2), fidelity="pbe" if k else "cc", charges=np.full(3, (k % 2) / 3))
+        atoms.arrays["magmoms"] = np.zeros(3)
+        if k < 2:
+            atoms.info["electric_field"] = [0.0, 0.1 * k, 0.0]
+    structures[3].info["charges"] = np.zeros(3)
+    ase.io.write(tmp_path / "ions.extxyz", structures)
+    report = check(tmp_path / "ions.extxyz")
+    told = {found.name: (found.carried, found.lowest, found.highest, found.values) for found in report.inputs}
+    assert told == {
+        "fidelity": (4, 0.0, 1.0, (("cc", 1), ("pbe", 3))),
+        "total_charge": (4, 0.0, 1.0, ()),
+        "electric_field": (2, 0.0, 0.1, ()),
+    }
+    assert [name for name, *_ in report.unused] == ["magmoms"]
+    assert not report.problems
+    (charges,) = report.labels
+    assert charges.total == "total_charge"
+    assert charges.sums[1] == pytest.approx(1.0, abs=1e-6)
+    assert charges.sums[2].endswith("frame 3")
+    text = "\n".join(lines(report))
+    assert "fidelity: 4 of 4 structures; cc 1, pbe 3" in text
+    assert "electric_field: 2 of 4 structures; 0 to 0.1 V/Angstrom" in text
+    assert "sum over the atoms of a structure less total_charge: rms 0.5, largest 1 e" in text
+    field = replace(input_table()["electric_field"], unit="V/Angstrom")
+    assert check(tmp_path / "ions.extxyz", inputs=[Label(field, unit="-V/Angstrom")]).inputs[0].lowest == -0.1
+
+
+def test_hessians_are_the_same_in_either_order_of_atoms(tmp_path):
+    matrix = np.arange(81.0).reshape(9, 9)
+    for name, value in (("right", matrix + matrix.T), ("wrong", matrix)):
+        atoms = molecule("H2O")
+        atoms.info["hessian"] = value.ravel()
+        ase.io.write(tmp_path / f"{name}.extxyz", atoms)
+        (found,) = check(tmp_path / f"{name}.extxyz").labels
+        expected = 0.0 if name == "right" else 32.0 / np.sqrt(np.mean(matrix**2))
+        assert found.asymmetry == pytest.approx(expected, abs=1e-6)
+    label = Label(TABLE["hessian"], project=True)
+    (frame,) = read_frames(tmp_path / "wrong.extxyz", [label])
+    np.testing.assert_allclose(as_matrix(frame.labels["hessian"]), (matrix + matrix.T) / 2, atol=1e-12)
 
 
 def test_outliers_are_not_sought_where_most_values_are_equal_or_broad(tmp_path):

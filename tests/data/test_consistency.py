@@ -88,6 +88,66 @@ def test_responses_of_a_model_agree_with_each_other():
     assert wrong.correlation < found["born_charges", "polarization"].correlation
 
 
+NAMES = ("energy", "forces", "virial", "hessian", "internal_strain", "polarization", "polarizability", "born_charges")
+
+
+def in_fields(step: float) -> list[Frame]:
+    """A model's labels while atoms move and the field changes; the last one is in a field far away."""
+    model = build((TABLE["energy"],), (input_table()["electric_field"],))
+    rng, structures, atoms = np.random.default_rng(3), [], solid()
+    for k in range(9):
+        atoms.positions += 0.004 * rng.normal(size=(2, 3))
+        copy = atoms.copy()
+        field = step * (np.array([k, -k, 0.0]) + rng.normal(size=3)) + 5.0 * (k == 8)
+        copy.info = {"electric_field": field}
+        for name, value in contract.results(model, copy, names=list(NAMES)).items():
+            copy.info[name] = value[0] if model.properties[name].scope == "structure" else value
+        structures.append(copy)
+    labels, field = [Label(TABLE[name]) for name in NAMES], Label(input_table()["electric_field"])
+    return frames_from([(f"frame {k}", atoms) for k, atoms in enumerate(structures)], labels, [field])
+
+
+@pytest.fixture(scope="module")
+def changing() -> list[Frame]:
+    return in_fields(0.01)
+
+
+def test_changes_with_fields_and_positions_are_told_apart(changing):
+    """Every label is compared along each variable it is a derivative with respect to, with its own indices."""
+    found = {(a.slope, a.of): a for a in agreements(changing, {name: TABLE[name] for name in NAMES})}
+    assert set(found) == {
+        ("forces", "energy"),
+        ("polarization", "energy"),
+        ("hessian", "forces"),
+        ("born_charges", "forces"),
+        ("polarizability", "polarization"),
+        ("born_charges", "polarization"),
+    }
+    for agreement in found.values():
+        assert agreement.verdict == "as expected", agreement
+        assert agreement.ratio == pytest.approx(1.0, abs=0.05), agreement
+    assert {agreement.pairs for agreement in found.values()} == {7 + 6 + 5 + 4 + 3}, "not with the field far away"
+
+
+def test_the_label_that_is_wrong_is_named(changing):
+    """A field of the other sign leaves the forces as they should be."""
+    turned = [replace(f, inputs={name: -value for name, value in f.inputs.items()}) for f in changing]
+    found = {(a.slope, a.of): a.verdict for a in agreements(turned, {name: TABLE[name] for name in NAMES})}
+    assert found["polarization", "energy"] == found["polarizability", "polarization"] == "opposite sign"
+    assert found["forces", "energy"] == found["hessian", "forces"] == "as expected"
+
+
+def test_the_first_index_of_internal_strain_is_the_displacement():
+    (found,) = agreements(in_fields(0.0), {name: TABLE[name] for name in ("virial", "internal_strain")})
+    assert (found.slope, found.of) == ("internal_strain", "virial")
+    assert found.ratio == pytest.approx(1.0, abs=0.1)
+    assert found.correlation > 0.95
+
+
+def test_frames_in_other_fields_are_not_compared_without_a_slope(changing):
+    assert agreements(changing, {name: TABLE[name] for name in ("virial", "internal_strain")}) == ()
+
+
 def test_too_few_pairs_or_labels_are_not_compared(copper):
     rows = {name: TABLE[name] for name in ("energy", "forces")}
     assert agreements(copper[:2], rows) == ()
@@ -105,8 +165,8 @@ def polar(sign: float, pbc: bool = False) -> list[Frame]:
         dipole = np.array([-0.6, 0.3, 0.3]) @ atoms.positions + 0.0694461547845 * alpha @ field
         atoms.info.update(electric_field=sign * field, polarizability=alpha, dipole=dipole)
         structures.append(atoms)
-    labels = [Label(TABLE["dipole"]), Label(TABLE["polarizability"]), Label(input_table()["electric_field"])]
-    return frames_from([(f"frame {k}", atoms) for k, atoms in enumerate(structures)], labels)
+    labels, field = [Label(TABLE["dipole"]), Label(TABLE["polarizability"])], Label(input_table()["electric_field"])
+    return frames_from([(f"frame {k}", atoms) for k, atoms in enumerate(structures)], labels, [field])
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1.0, "as expected"), (-1.0, "opposite sign")])

@@ -25,7 +25,7 @@ from carten.data.labels import (
 )
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
-from carten.properties.spec import Category, Input, Property, Scalar, property_table
+from carten.properties.spec import Category, Input, Property, Scalar, Tensor, property_table
 
 TABLE = property_table()
 ENERGY, FORCES, STRESS = (Label(TABLE[name]) for name in ("energy", "forces", "stress"))
@@ -87,6 +87,57 @@ def test_formats_carry_the_same_labels(tmp_path, suffix):
         dipole = read_frames(file, [Label(TABLE["dipole"])])[1].labels["dipole"]
         assert dipole.tolist() == [1.0, 2.0, 3.0]
         assert "temperature" in label_names(read_structures(file)[0][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "indices", "scope", "shape", "letters"),
+    [
+        ("mine", "ab=ba", "structure", (6,), "A"),
+        ("stresses", "ij", "atom", (6,), "A"),
+        ("elastic", "ijkl=jikl=ijlk=klij", "structure", (6, 6), "AB"),
+        ("piezoelectric", "ijk=ikj", "structure", (3, 6), "iA"),
+        ("raman", "ijk=jik", "atom", (6, 3), "Ai"),
+        ("fifth", "ijklm=jiklm=ijlkm", "structure", (6, 6, 3), "ABi"),
+    ],
+)
+@pytest.mark.parametrize("flat", [False, True])
+def test_pairs_of_symmetric_indices_may_be_in_voigt_order(name, indices, scope, shape, letters, flat):
+    """Each component is where ASE's order says, for as many atoms as there are components too."""
+    row, atoms = Property(name, scope, indices, +1, ""), Atoms("H6", positions=np.arange(18.0).reshape(6, 3))
+    lead = (6,) if scope == "atom" else ()
+    value = np.random.default_rng(0).normal(size=(*lead, *shape))
+    (atoms.arrays if lead else atoms.info)[name] = value.reshape(*lead, -1) if flat else value
+    found = frame_from(atoms, [Label(row)]).labels[name]
+    assert found.shape == (*lead, *row.shape)
+    places = [(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]
+    for index in np.ndindex(*shape):
+        axes = [(k,) if letter == "i" else places[k] for k, letter in zip(index, letters, strict=True)]
+        full = [axis for pair in axes for axis in pair]
+        np.testing.assert_array_equal(found[(..., *full)], value[(..., *index)])
+
+
+def test_inputs_have_the_symmetry_of_their_indices():
+    """The energy would depend on the trace of a field gradient; a file's round-off is no violation."""
+    row = Input("gradient", "structure", "ij=ji; ii=0", +1, "V/Angstrom^2", Tensor())
+    for value, problem in (
+        (np.diag([1.0, 1.0, -2.0]), None),
+        (np.diag([1.0, 1.0, -2.0 + 1e-6]), None),
+        (np.diag([2.0, 2.0, -1.0]), "violates its index symmetry 'ij=ji; ii=0' by 1 V/Angstrom^2; correct it"),
+        (np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]), "by 0.5 V/Angstrom^2"),
+    ):
+        atoms = Atoms("H", info={"gradient": value})
+        if problem is None:
+            np.testing.assert_array_equal(frame_from(atoms, (), [Label(row)]).inputs["gradient"], value[None])
+        else:
+            fails(["structure: input gradient", problem], frame_from, atoms, (), [Label(row)])
+
+
+def test_an_input_that_is_missing_says_where_it_belongs():
+    charge = Input("total_charge", "structure", "", +1, "e", Scalar())
+    polar = Atoms("H", info={"dipole": [0.0, 0.0, 1.0]})
+    fails(['set atoms.info["q"] in e; names in it: dipole'], frame_from, polar, (), [Label(charge, "q")])
+    moments = Input("magmoms", "atom", "i", +1, "mu_B", Tensor())
+    fails(['set atoms.arrays["magmoms"] in mu_B;'], frame_from, Atoms("H"), (), [Label(moments)])
 
 
 def test_directory_of_lmdb_and_several_files(tmp_path):

@@ -16,7 +16,7 @@ from rich.console import Console
 import carten
 from carten.data.dataset import Dataset, collate
 from carten.data.labels import Label, frames_from
-from carten.errors import ConfigError, DataError
+from carten.errors import ConfigError, DataError, ModelError
 from carten.properties.io import header, load
 from carten.properties.spec import Category, Exchange, Fidelity, Scalar, Tensor, property_table
 from carten.train.conditions import input_labels, input_row
@@ -86,6 +86,13 @@ def test_properties_bring_the_inputs_they_need():
 def test_what_is_wrong_with_inputs(name, config, message):
     with pytest.raises(ConfigError, match=message):
         input_row(name, InputConfig(**config))
+
+
+def test_tensors_have_no_default_but_zero():
+    """All components equal would be a direction."""
+    assert input_row("electric_field", InputConfig(default=0)).default == 0
+    with pytest.raises(ModelError, match=r"input 'electric_field' has the default 1\.0, but of tensors only 0"):
+        input_row("electric_field", InputConfig(default=1.0))
 
 
 def test_a_property_may_be_declared_a_derivative():
@@ -183,6 +190,18 @@ def test_an_input_that_a_structure_lacks_is_named_with_it(configure: Configure, 
     ase.io.write(tmp_path / "some.extxyz", frames)
     config = responses(configure, tmp_path / "some.extxyz", inputs={"total_charge": {}})
     with pytest.raises(DataError, match=r"some.extxyz, frame 3: input total_charge .* is missing and has no default"):
+        train(config, console=QUIET)
+
+
+@pytest.mark.parametrize("given", [{"default": "cc"}, {"values": ["emt", "cc"]}], ids=["default", "values"])
+def test_a_level_that_no_structure_has_is_an_error(configure: Configure, alloys: Path, tmp_path: Path, given):
+    """It would be predicted with weights nobody trained."""
+    frames = ase.io.read(alloys, ":")
+    for atoms in frames:
+        atoms.info["fidelity"] = "emt"
+    ase.io.write(tmp_path / "levels.extxyz", frames)
+    config = configure(data={"train": str(tmp_path / "levels.extxyz")}, inputs={"fidelity": given})
+    with pytest.raises(DataError, match=r"inputs\.fidelity: none of the 24 structures of .* has the value 'cc'"):
         train(config, console=QUIET)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset, collate
 from carten.data.labels import Label, read_frames
-from carten.errors import ConfigError, DataError, TrainingError
+from carten.errors import ConfigError, DataError, ModelError, TrainingError
 from carten.properties.io import header, load
 from carten.properties.spec import property_table
 from carten.train.config import Config
@@ -103,6 +103,24 @@ def test_workers_change_nothing(configure: Configure, tmp_path: Path) -> None:
 def test_a_label_that_is_missing_everywhere_is_an_error_before_training(configure: Configure) -> None:
     with pytest.raises(DataError, match=r'"dipole".*names in it: .*forces'):
         train(configure(properties={"energy": {}, "dipole": {}}), console=QUIET)
+
+
+def test_a_run_that_could_not_start_leaves_its_folder_to_the_next(configure: Configure) -> None:
+    with pytest.raises(ModelError, match=r"'stress' needs features of rank 2, .*set model.l_max_edges: 2"):
+        train(configure(properties={"stress": {"route": "mean"}}), console=QUIET)
+    config = configure(training={"epochs": 1})
+    assert not config.output.exists()
+    train(config, console=QUIET)
+    with pytest.raises(ConfigError, match="has files already"):
+        train(config, console=QUIET)
+
+
+def test_validation_without_labels_is_an_error(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    """Its loss would be 0 for any model."""
+    bare = [atoms.copy() for atoms in ase.io.read(alloys, ":4")]
+    ase.io.write(tmp_path / "bare.extxyz", bare)
+    with pytest.raises(DataError, match="none of the 4 structures for validation carries a label of energy, forces"):
+        train(configure(data={"validation": str(tmp_path / "bare.extxyz")}), console=QUIET)
 
 
 def test_a_label_carried_by_some_structures_is_enough(configure: Configure, alloys: Path, tmp_path: Path) -> None:

@@ -117,6 +117,33 @@ def test_spread_is_the_error_of_the_mean():
     assert found.spread == pytest.approx(found.rmse)
 
 
+def test_errors_of_irreducible_parts_by_hand():
+    """Those of a shielding tensor: a third of the trace, (T_xy - T_yx) / 2, and what is left."""
+    rng = np.random.default_rng(0)
+    reference, predicted = rng.normal(size=(2, 40, 3, 3))
+    rows = np.arange(40)
+    row = property_table()["nmr_shielding"]
+    of = Comparison(row, reference.reshape(40, 9), predicted.reshape(40, 9), rows, np.ones(40, dtype=int), rows)
+    found, error = of.parts(), predicted - reference
+    assert list(found) == ["isotropic", "antisymmetric", "traceless"]
+    assert [statistics.count for statistics in found.values()] == [40, 120, 200]
+    assert found["isotropic"].mae == pytest.approx(np.abs(np.trace(error, axis1=1, axis2=2) / 3).mean())
+    twisted = ((error - error.swapaxes(1, 2)) / 2)[:, [0, 0, 1], [1, 2, 2]]
+    assert found["antisymmetric"].rmse == pytest.approx(np.sqrt(np.mean(twisted**2)))
+    whole = sum(n * s.rmse**2 for n, s in zip((3, 2 * 3), list(found.values())[:2], strict=True))
+    left = (error + error.swapaxes(1, 2)) / 2 - np.trace(error, axis1=1, axis2=2)[:, None, None] * np.eye(3) / 3
+    assert whole + np.mean(np.sum(left**2, axis=(1, 2))) == pytest.approx(9 * of.total().rmse**2)
+    assert found["traceless"].max <= np.abs(left).max() * 1.5
+    names = [name for name, _ in of.details()]
+    assert names == ["isotropic", "antisymmetric", "traceless", "H"]
+
+
+def test_tensors_of_one_part_have_no_others():
+    for name, size in (("quadrupole", 9), ("forces", 3), ("energy", 1)):
+        values, one = np.ones((2, size)), np.ones(2, dtype=int)
+        assert Comparison(property_table()[name], values, values, one, one, one).parts() == {}
+
+
 def test_sums_over_atoms_are_compared_with_what_the_rule_says():
     """Born charges with zero, whatever the labels add up to; charges with those of the labels."""
     rows, sizes = np.array([0, 0, 1, 1, 1]), np.array([2, 2, 3, 3, 3])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from carten.data.labels import Label, frames_from
+from carten.data.labels import Label, frames_from, read_frames
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.spec import input_table, property_table
@@ -45,6 +45,18 @@ def test_a_file_keeps_predictions(tmp_path):
     np.testing.assert_allclose(read.get_stress(voigt=False), values["stress"], rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(read.get_charges(), values["charges"], atol=1e-8)
     np.testing.assert_allclose(np.reshape(read.info["polarizability"], (3, 3)), values["polarizability"], rtol=1e-7)
+
+
+def test_all_properties_are_read_back_from_a_file(tmp_path):
+    """As labels: stresses of atoms too, which ASE keeps as six components."""
+    names = [name for name in MODEL.properties if MODEL.properties[name].scope != "pair"]
+    values = next(predict(MODEL, [diamond()], [name for name in names if name != "quadrupole"]))
+    assert "stresses" in values
+    ase.io.write(tmp_path / "out.extxyz", with_values(diamond(), values, MODEL.properties))
+    (frame,) = read_frames(tmp_path / "out.extxyz", [Label(MODEL.properties[name]) for name in values])
+    for name, value in values.items():
+        value = (value + value.swapaxes(1, 2)) / 2 if name == "stresses" else value
+        np.testing.assert_allclose(frame.labels[name], value, atol=1e-7, err_msg=name)
 
 
 def test_a_prefix_keeps_the_labels():

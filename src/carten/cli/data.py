@@ -119,10 +119,12 @@ def check(
     """
     from carten.data.check import check as check_data
     from carten.data.summary import lines
-    from carten.properties.spec import property_table
+    from carten.properties.spec import Property, input_table, property_table
 
-    labels = list(parse_labels(label, property_table()).values())
-    report = check_data(data, labels or None, cutoff)
+    given = list(parse_labels(label, {**property_table(), **input_table()}).values())
+    labels = [found for found in given if isinstance(found.row, Property)]
+    inputs = [found for found in given if not isinstance(found.row, Property)]
+    report = check_data(data, labels or None, cutoff, inputs or None)
     for line in lines(report):
         typer.echo(line)
     if report.problems:

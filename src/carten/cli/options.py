@@ -66,8 +66,8 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def parse_labels(given: Sequence[str] | None, rows: Mapping[str, Property]) -> dict[str, Label]:
-    """Labels by property from ``PROPERTY=KEY[:UNIT]``.
+def parse_labels(given: Sequence[str] | None, rows: Mapping[str, Property | Input]) -> dict[str, Label]:
+    """Labels by property (or input) from ``PROPERTY=KEY[:UNIT]``.
 
     Raises:
         ConfigError: one is not of this form, or names no property.

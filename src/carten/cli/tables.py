@@ -13,16 +13,12 @@ from carten.workflows.evaluate import Evaluation
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Errors of an evaluation: a line for each property, per atom, of sums that a rule fixes, and by element."""
+    """Errors of an evaluation: a line for each property, and for what it consists of."""
     table = _table("", "RMSE", "MAE", "max", "bias", "values")
     for name, comparison in evaluation.comparisons.items():
         table.add_row(*_line(name, comparison.total()), style="bold")
-        if (per_atom := comparison.per_atom()) is not None:
-            table.add_row(*_line("  per atom", per_atom))
-        if (sums := comparison.sums()) is not None:
-            table.add_row(*_line("  sum of atoms", sums))
-        for symbol, statistics in comparison.elements().items():
-            table.add_row(*_line(f"  {symbol}", statistics))
+        for what, statistics in comparison.details():
+            table.add_row(*_line(f"  {what}", statistics))
     return table
 
 

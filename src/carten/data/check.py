@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +12,13 @@ import numpy.typing as npt
 
 from carten.data.consistency import Agreement, agreements
 from carten.data.geometry import Contact, Surroundings, closest_contacts, duplicates, surroundings
-from carten.data.labels import Frame, Label, carried, frame_from, label_names
+from carten.data.labels import Frame, Label, carried, carries, categories, frame_from, label_names, obeying
 from carten.data.read import Paths, read_structures
 from carten.data.response import responses
 from carten.data.statistics import ReferenceEnergies, energies_per_atom, reference_energies
 from carten.data.stress import StressCheck, check_stress
 from carten.errors import DataError
-from carten.math.symmetry import decompose
-from carten.physics.constants import FIELD
-from carten.properties.spec import Input, Property, input_table, property_table
+from carten.properties.spec import Category, Input, Property, input_table, property_table
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,7 +28,6 @@ Array = npt.NDArray[Any]
 OUTLIER = 8.0  # robust standard deviations
 BROAD = 0.05  # with more outliers than this fraction, the distribution is broad and no structure stands out
 SHOWN = 5
-ASYMMETRY = 1e-3  # relative
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,10 @@ class LabelReport:
         outliers: the worst of them; none if they are more than 5 % (a broad distribution).
         asymmetry: largest violation of the index symmetry, relative to the rms of its structure; ``None`` without one.
         asymmetric: the structure that has it.
-        sums: rms and largest norm of the sum over the atoms of a structure, and the structure of the latter, for
-            properties that obey a sum rule; ``None`` for others.
+        sums: rms and largest norm of the sum over the atoms of a structure, less the total it should be where the
+            structures carry that, and the structure of the latter, for properties that obey a sum rule; ``None`` for
+            others.
+        total: what was subtracted, ``""`` for nothing.
     """
 
     name: str
@@ -84,6 +83,20 @@ class LabelReport:
     asymmetry: float | None
     asymmetric: str
     sums: tuple[float, float, str] | None
+    total: str
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """One input in the data: a range in ``unit``, or how many structures have each value of a category."""
+
+    name: str
+    key: str
+    unit: str
+    carried: int
+    lowest: float
+    highest: float
+    values: tuple[tuple[str | int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +119,8 @@ class Report:
         cutoff: within which neighbours were sought, in Å.
         neighbours: average number of neighbours of an atom within the cutoff.
         labels: the properties found.
-        unused: numeric entries of the file that are no property here, with their shape and number of structures.
+        inputs: those found.
+        unused: numeric entries of the file that are neither here, with their shape and number of structures.
         references: reference energies; ``None`` without energies.
         duplicates: structures of the same geometry.
         contacts: closest contact of each pair of elements.
@@ -122,6 +136,7 @@ class Report:
     cutoff: float
     neighbours: float
     labels: tuple[LabelReport, ...]
+    inputs: tuple[InputReport, ...]
     unused: tuple[tuple[str, tuple[int, ...], int], ...]
     references: ReferenceEnergies | None
     duplicates: tuple[Duplicates, ...]
@@ -133,32 +148,51 @@ class Report:
 
 def known_labels(structures: Sequence[tuple[str, Atoms]]) -> list[Label]:
     """A label for every built-in property that some structure carries under its own name."""
-    return _named(structures, property_table())
-
-
-def _named(structures: Sequence[tuple[str, Atoms]], rows: Mapping[str, Property | Input]) -> list[Label]:
     names = {name for _, atoms in structures for name in label_names(atoms)}
-    return [Label(row, required=False) for name, row in rows.items() if name in names]
+    return [Label(row, required=False) for name, row in property_table().items() if name in names]
 
 
-def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5.0) -> Report:
+def known_inputs(structures: Sequence[tuple[str, Atoms]]) -> list[Label]:
+    """A label for every built-in input that structures carry under its own name, in its shape."""
+    found = [_with_values(Label(row, required=False), structures) for row in input_table().values()]
+    return [label for label in found if _fits(label, structures)]
+
+
+def _with_values(label: Label, structures: Sequence[tuple[str, Atoms]]) -> Label:
+    """Categories have the values that occur."""
+    row = label.row
+    if not (isinstance(row, Input) and isinstance(row.embed, Category)):
+        return label
+    return replace(label, row=replace(row, embed=replace(row.embed, values=categories(structures, label.file_key))))
+
+
+def _fits(label: Label, structures: Sequence[tuple[str, Atoms]]) -> bool:
+    there = [atoms for _, atoms in structures if carries(atoms, label)]
+    try:
+        return bool([frame_from(atoms, (), [label]) for atoms in there])
+    except DataError:
+        return False
+
+
+def check(
+    paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5.0, inputs: Sequence[Label] | None = None
+) -> Report:
     """Report on the structures and labels of one or more files.
 
     Args:
         paths: as :func:`carten.data.read.read_structures`.
         labels: the properties and where they are; ``None``: every built-in property found under its own name.
         cutoff: for neighbours and contacts, in Å.
+        inputs: what models can be told, and where it is; ``None``: every built-in input found under its own name.
 
     Raises:
         DataError: a file cannot be read. What is wrong with single structures and labels is in ``Report.problems``.
         ConfigError: a unit is unknown or does not fit.
     """
     structures = read_structures(paths)
-    labels = [
-        *(known_labels(structures) if labels is None else labels),
-        *_named(structures, {FIELD: input_table()[FIELD]}),
-    ]
-    frames, problems = _sound_labels(structures, labels)
+    labels = known_labels(structures) if labels is None else labels
+    inputs = known_inputs(structures) if inputs is None else [_with_values(label, structures) for label in inputs]
+    frames, problems = _sound_labels(structures, labels, inputs)
     sound, found, more = _sound_geometries(frames, cutoff)
     problems += more
     problems += [
@@ -168,7 +202,7 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
     ]
     n_atoms = [len(atoms) for _, atoms in structures]
     references, more = _references(sound)
-    there = [label for label in labels if carried(sound, label.name) and isinstance(label.row, Property)]
+    there = [label for label in labels if carried(sound, label.name)]
     rows = {label.name: label.row for label in there if isinstance(label.row, Property)}
     return Report(
         n_structures=len(structures),
@@ -178,7 +212,8 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
         cutoff=cutoff,
         neighbours=sum(around.n_edges for around in found) / max(sum(len(frame) for frame in sound), 1),
         labels=tuple(_label_report(label, sound, references) for label in there),
-        unused=_unused(structures, {label.file_key for label in labels if isinstance(label.row, Property)}),
+        inputs=tuple(_input_report(label, sound) for label in inputs if any(label.name in f.inputs for f in sound)),
+        unused=_unused(structures, {label.file_key for label in (*labels, *inputs)}),
         references=references,
         duplicates=_duplicates(sound, found),
         contacts=closest_contacts(sound, found),
@@ -188,25 +223,30 @@ def check(paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5
     )
 
 
-def _sound_labels(structures: Sequence[tuple[str, Atoms]], labels: Sequence[Label]) -> tuple[list[Frame], list[str]]:
-    """Frames with the labels that can be used, and what is wrong with the others."""
-    _ = [label.factor for label in labels]  # a unit that does not fit is an error of the whole check
+def _sound_labels(
+    structures: Sequence[tuple[str, Atoms]], labels: Sequence[Label], inputs: Sequence[Label]
+) -> tuple[list[Frame], list[str]]:
+    """Frames with the labels and inputs that they carry and that can be used, and what is wrong with the others."""
+    _ = [label.factor for label in (*labels, *inputs)]  # a unit that does not fit is an error of the whole check
     frames: list[Frame] = []
     problems: list[str] = []
     for where, atoms in structures:
-        wrong = _problems(atoms, labels, where)
+        told = [label for label in inputs if carries(atoms, label)]
+        wrong = _problems(atoms, labels, told, where)
         problems += [message for message in wrong.values() if message not in problems]
         if "" not in wrong:
-            frames.append(frame_from(atoms, [label for label in labels if label.name not in wrong], (), where))
+            good, known = ([label for label in group if label.name not in wrong] for group in (labels, told))
+            frames.append(frame_from(atoms, good, known, where))
     return frames, problems
 
 
-def _problems(atoms: Atoms, labels: Sequence[Label], where: str) -> dict[str, str]:
-    """What is wrong with a structure, under ``""``, and with its labels, under their names."""
+def _problems(atoms: Atoms, labels: Sequence[Label], inputs: Sequence[Label], where: str) -> dict[str, str]:
+    """What is wrong with a structure, under ``""``, and with its labels and inputs, under their names."""
     wrong = {}
-    for name, wanted in {"": [], **{label.name: [label] for label in labels}}.items():
+    parts = [("", (), ()), *((x.name, [x], ()) for x in labels), *((x.name, (), [x]) for x in inputs)]
+    for name, wanted, told in parts:
         try:
-            frame_from(atoms, wanted, (), where)
+            frame_from(atoms, wanted, told, where)
         except DataError as error:
             wrong[name] = str(error)
     return wrong
@@ -244,10 +284,12 @@ def _unused(structures: Sequence[tuple[str, Atoms]], used: set[str]) -> tuple[tu
     return tuple((name, shapes[name], counts[name]) for name in sorted(shapes))
 
 
-def _sums(row: Any, frames: Sequence[Frame]) -> tuple[float, float, str] | None:
+def _sums(row: Any, frames: Sequence[Frame], total: str) -> tuple[float, float, str] | None:
     if not row.total:
         return None
-    lengths = np.array([np.linalg.norm(frame.labels[row.name].sum(axis=0)) for frame in frames])
+    frames = [frame for frame in frames if not total or total in frame.inputs]
+    sums = [frame.labels[row.name].sum(axis=0) - (frame.inputs[total][0] if total else 0.0) for frame in frames]
+    lengths = np.array([np.linalg.norm(found) for found in sums])
     return float(np.sqrt(np.mean(lengths**2))), float(lengths.max()), frames[int(lengths.argmax())].where
 
 
@@ -267,6 +309,8 @@ def _label_report(label: Label, frames: Sequence[Frame], references: ReferenceEn
     compared, values = _compared(label.row, used, references)
     n_outliers, worst = _outliers(used, values)
     asymmetry, asymmetric = _asymmetry(label, used)
+    total = getattr(label.row, "total", "")
+    total = total if any(total in frame.inputs for frame in used) else ""
     return LabelReport(
         name=label.name,
         key=label.file_key,
@@ -281,8 +325,21 @@ def _label_report(label: Label, frames: Sequence[Frame], references: ReferenceEn
         outliers=worst,
         asymmetry=asymmetry,
         asymmetric=asymmetric,
-        sums=_sums(label.row, used),
+        sums=_sums(label.row, used, total),
+        total=total,
     )
+
+
+def _input_report(label: Label, frames: Sequence[Frame]) -> InputReport:
+    found = [frame.inputs[label.name] for frame in frames if label.name in frame.inputs]
+    everything = np.concatenate([values.ravel() for values in found])
+    row = label.row
+    counts: tuple[tuple[str | int, int], ...] = ()
+    if isinstance(row, Input) and isinstance(row.embed, Category):
+        each = Counter(int(index) for values in found for index in np.unique(values))
+        counts = tuple((value, each[index]) for index, value in enumerate(row.embed.values))
+    low, high = float(everything.min()), float(everything.max())
+    return InputReport(label.name, label.file_key, row.unit, len(found), low, high, counts)
 
 
 def _compared(row: Any, frames: Sequence[Frame], references: ReferenceEnergies | None) -> tuple[str, Array]:
@@ -313,14 +370,14 @@ def _outliers(frames: Sequence[Frame], values: Array) -> tuple[int, tuple[Outlie
 
 
 def _asymmetry(label: Label, frames: Sequence[Frame]) -> tuple[float | None, str]:
-    if label.row.rank < 2 or "=" not in label.row.indices:
+    reciprocal = isinstance(label.row, Property) and label.row.reciprocal
+    if not reciprocal and (label.row.rank < 2 or "=" not in label.row.indices):
         return None, ""
-    decomposition = decompose(label.row.indices)
     largest, where = 0.0, ""
     for frame in frames:
         value = frame.labels[label.name]
         scale = float(np.sqrt(np.mean(value**2)))
-        defect = float(np.abs(value - decomposition.project(value)).max()) / scale if scale > 0.0 else 0.0
+        defect = float(np.abs(value - obeying(label.row, value)).max()) / scale if scale > 0.0 else 0.0
         if defect > largest:
             largest, where = defect, frame.where
     return largest, where

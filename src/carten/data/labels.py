@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from carten.data.read import Paths, read_structures
 from carten.errors import DataError
-from carten.math.symmetry import decompose
+from carten.math.symmetry import decompose, parse
 from carten.properties.spec import Category, Input, Property
 from carten.units import conversion
 
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+ASYMMETRY = 1e-3
+"""Relative size of what violates an index symmetry and is more than round-off of a file."""
 _STRUCTURE = ("numbers", "positions", "tags", "masses", "momenta")
 MAX_NUMBER = 118
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx, yy, zz, yz, xz, xy
+VOIGT = ("stress", "stresses")
+"""Properties that ASE keeps as six components in this order; of the latter, which need not be symmetric, the mean."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,9 @@ def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Lab
 
     A label is looked up in ``atoms.info``, ``atoms.arrays``, then the results of the calculator. Accepted shapes: that
     of the property, all Cartesian components in one row-major axis, everything flat, and six components in Voigt order
-    (xx, yy, zz, yz, xz, xy) for a symmetric rank-2 property. Properties of pairs of atoms are matrices, 3N x 3N for
-    rank 2, flat or not. A structure without a label does not get it; a structure without an input gets the default of
-    the input.
+    (xx, yy, zz, yz, xz, xy) for each pair of indices that is symmetric: (6,) for stress, (3, 6) for a piezoelectric,
+    (6, 6) for an elastic tensor, without factors. Properties of pairs of atoms are matrices, 3N x 3N for rank 2, flat
+    or not. A structure without a label does not get it; a structure without an input gets the default of the input.
 
     Args:
         paths: as :func:`carten.data.read.read_structures`.
@@ -181,6 +185,21 @@ def label_names(atoms: Atoms) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def carries(atoms: Atoms, label: Label) -> bool:
+    """Whether a structure has something under the name of a label."""
+    return _lookup(atoms, label.file_key) is not None
+
+
+def obeying(row: Property | Input, value: Array) -> Array:
+    """The nearest value with the index symmetry of a row; second derivatives are the same in either order of atoms."""
+    value = decompose(row.indices).project(value)
+    if isinstance(row, Property) and row.reciprocal:
+        n_atoms = math.isqrt(len(value))
+        swapped = value.reshape(n_atoms, n_atoms, 3, 3).transpose(1, 0, 3, 2).reshape(value.shape)
+        value = (value + swapped) / 2
+    return value
+
+
 def _numeric(value: Any) -> Array | None:
     if isinstance(value, str | bytes | dict) or value is None:
         return None
@@ -214,7 +233,7 @@ def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
         place = f" (atom {bad[0]})" if label.row.scope == "atom" else ""
         raise DataError(f"{what} is {array[tuple(bad)]}{place}, not a finite number; correct or remove the frame")
     array = array * label.factor
-    return decompose(label.row.indices).project(array) if label.project else array
+    return obeying(label.row, array) if label.project else array
 
 
 def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
@@ -227,10 +246,32 @@ def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Arr
     accepted = {expected, (*lead, components), (n_atoms * components,) if lead else (1, *expected)}
     if array.shape in accepted:
         return array.reshape(expected)
-    if row.rank == 2 and "ij=ji" in row.indices.replace(" ", "") and array.shape in ((*lead, 6), (1, *lead, 6)):
-        return array.reshape(*lead, 6)[..., _VOIGT]
+    voigt = (*lead, *_voigt_shape(row))
+    if array.shape in {voigt, (*lead, math.prod(voigt[len(lead) :])), (1, *voigt)}:
+        return _from_voigt(array.reshape(voigt), len(lead))
     meaning = "(atoms" + ", 3" * row.rank + ")" if lead else "one value per structure"
     raise DataError(f"{what} has shape {array.shape}, expected {expected}, {meaning}; correct or remove the structure")
+
+
+def _voigt_shape(row: Property | Input) -> tuple[int, ...]:
+    """Shape of one value with an axis of 6 for each pair of neighbouring indices that is symmetric, from the right."""
+    symmetric = parse("ij=ji" if row.name in VOIGT else row.indices).group()
+    shape: list[int] = []
+    axis = row.rank
+    while axis > 0:
+        swapped = (*range(axis - 2), axis - 1, axis - 2, *range(axis, row.rank))
+        pair = axis > 1 and symmetric.get(swapped) == 1
+        shape.insert(0, 6 if pair else 3)
+        axis -= 2 if pair else 1
+    return tuple(shape)
+
+
+def _from_voigt(array: Array, first: int) -> Array:
+    """Every axis of 6, from one of them on, as two of 3."""
+    for axis in reversed(range(first, array.ndim)):
+        if array.shape[axis] == 6:
+            array = np.moveaxis(np.moveaxis(array, axis, -1)[..., _VOIGT], (-2, -1), (axis, axis + 1))
+    return array
 
 
 def _paired(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
@@ -261,11 +302,31 @@ def _condition(atoms: Atoms, label: Label, where: str) -> Array:
     value = _value(atoms, label, where)
     if value is None:
         if row.default is None:
-            raise DataError(
-                f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
-            )
+            raise _missing(atoms, label, where)
         return np.full((n_rows, *row.shape), float(row.default))
+    _require_symmetric(value, label, where)
     return value if row.scope == "atom" else value[None]
+
+
+def _require_symmetric(value: Array, label: Label, where: str) -> None:
+    """A model is told the whole of a tensor: what violates its index symmetry would act as something it is not."""
+    if label.row.rank < 2:
+        return
+    defect = float(np.abs(value - obeying(label.row, value)).max(initial=0.0))
+    if defect > ASYMMETRY * float(np.abs(value).max(initial=0.0)):
+        raise DataError(
+            f'{where}: input {label.name} ("{label.file_key}") violates its index symmetry {label.row.indices!r} by '
+            f"{defect:.2g} {label.row.unit}".rstrip() + "; correct it"
+        )
+
+
+def _missing(atoms: Atoms, label: Label, where: str) -> DataError:
+    row = label.row
+    place = "arrays" if row.scope == "atom" else "info"
+    return DataError(
+        f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; set '
+        f'atoms.{place}["{label.file_key}"]{row.unit and f" in {row.unit}"}; {_offer(atoms, label)}'
+    )
 
 
 def _category(atoms: Atoms, label: Label, kind: Category, n_rows: int, where: str) -> Array:
@@ -273,9 +334,7 @@ def _category(atoms: Atoms, label: Label, kind: Category, n_rows: int, where: st
     if found is None:
         found = label.row.default if isinstance(label.row, Input) else None
     if found is None:
-        raise DataError(
-            f'{where}: input {label.name} ("{label.file_key}") is missing and has no default; {_offer(atoms, label)}'
-        )
+        raise _missing(atoms, label, where)
     names = [category(value) for value in np.broadcast_to(np.asarray(found), (n_rows,)).tolist()]
     if unknown := [name for name in names if name not in kind.values]:
         known = ", ".join(map(repr, kind.values))

@@ -16,7 +16,7 @@ from carten.units import conversion
 
 Array = npt.NDArray[Any]
 
-_NEEDED = ("dipole", "polarizability", FIELD)
+_NEEDED = ("dipole", "polarizability")
 _CORRELATION = 0.5  # what charges that change with the geometry leave of it
 _PER_UNKNOWN = 2.0  # components of dipoles, at least, per number that is fitted
 
@@ -28,11 +28,11 @@ def responses(frames: Sequence[Frame]) -> tuple[Agreement, ...]:
     that push positive charges along, -1 for those with the other sign.
 
     Args:
-        frames: with dipoles, polarizabilities and fields among their labels, in the units of the table.
+        frames: with labels of dipoles and polarizabilities, and with fields, in the units of the table.
     """
     groups: dict[bytes, list[Frame]] = defaultdict(list)
     for frame in frames:
-        if all(name in frame.labels for name in _NEEDED) and not frame.pbc.any():
+        if FIELD in frame.inputs and all(name in frame.labels for name in _NEEDED) and not frame.pbc.any():
             groups[frame.numbers.tobytes()].append(frame)
     enough = [group for group in groups.values() if 3 * len(group) > _PER_UNKNOWN * (len(group[0]) + 1)]
     if not enough:
@@ -51,7 +51,7 @@ def _residuals(frames: Sequence[Frame]) -> tuple[Array, Array]:
     """Induced and total dipoles without what charges of the atoms, the same in all frames, can describe."""
     factor = conversion("Angstrom^3*V/Angstrom", "e*Angstrom")
     positions = np.concatenate([(frame.positions - frame.positions.mean(axis=0)).T for frame in frames])
-    induced = np.concatenate([factor * frame.labels["polarizability"] @ frame.labels[FIELD] for frame in frames])
+    induced = np.concatenate([factor * frame.labels["polarizability"] @ frame.inputs[FIELD][0] for frame in frames])
     dipoles = np.concatenate([frame.labels["dipole"] for frame in frames])
     values = np.stack([induced, dipoles], axis=1)
     charges, *_ = np.linalg.lstsq(positions, values, rcond=None)

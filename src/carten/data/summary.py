@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from ase.data import chemical_symbols
 
-from carten.data.check import ASYMMETRY, OUTLIER, Duplicates, LabelReport, Report
+from carten.data.check import OUTLIER, Duplicates, LabelReport, Report
 from carten.data.geometry import Contact
+from carten.data.labels import ASYMMETRY
 
 _KINDS = ("not periodic", "periodic in 1 direction", "periodic in 2 directions", "periodic in 3 directions")
 _SHOWN = 10
@@ -20,6 +21,7 @@ def lines(report: Report) -> list[str]:
     return [
         *_structures(report),
         *_labels(report),
+        *_inputs(report),
         *_references(report),
         *_geometry(report),
         *_problems(report),
@@ -57,6 +59,16 @@ def _labels(report: Report) -> Iterator[str]:
         yield f"  not used: {name} {list(shape) if shape else 'number'}, {count} structures"
 
 
+def _inputs(report: Report) -> Iterator[str]:
+    if report.inputs:
+        yield "Inputs, which models are told of that have them in their configuration"
+    for found in report.inputs:
+        key = f' (key "{found.key}")' if found.key != found.name else ""
+        values = ", ".join(f"{value} {count}" for value, count in found.values)
+        what = values or f"{found.lowest:.8g} to {found.highest:.8g} {found.unit}".rstrip()
+        yield f"  {found.name}{key}: {found.carried} of {report.n_structures} structures; {what}"
+
+
 def _suspicions(label: LabelReport) -> Iterator[str]:
     if label.n_outliers:
         many = "" if label.outliers else " (too many to stand out: a broad distribution)"
@@ -65,7 +77,8 @@ def _suspicions(label: LabelReport) -> Iterator[str]:
         yield f"      {outlier.where}: {outlier.value:.6g} ({outlier.score:.1f} standard deviations)"
     if label.sums is not None:
         rms, largest, where = label.sums
-        yield f"    sum over the atoms of a structure: rms {rms:.2g}, largest {largest:.2g} {label.unit} ({where})"
+        what = "the atoms of a structure" + (f" less {label.total}" if label.total else "")
+        yield f"    sum over {what}: rms {rms:.2g}, largest {largest:.2g} {label.unit} ({where})"
     if label.asymmetry is not None and label.asymmetry > ASYMMETRY:
         percent = 100 * label.asymmetry
         yield (

@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from carten.data.labels import Label, frame_from, matrix
+from carten.data.labels import VOIGT, Label, frame_from, matrix
 from carten.errors import ModelError
 from carten.interfaces.skin import SkinList
 from carten.properties.io import load
@@ -116,7 +116,7 @@ class Calculator(BaseCalculator):
     def _result(self, name: str, value: Tensor) -> float | npt.NDArray[np.float64]:
         row = self.model.properties[name]
         array = value.to("cpu", torch.float64).numpy()
-        if name in ("stress", "stresses"):
+        if name in VOIGT:
             array = np.asarray(full_3x3_to_voigt_6_stress(array))
         if row.scope == "atom":
             return array

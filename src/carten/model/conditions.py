@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from carten.errors import ModelError
+
 Scope = Literal["structure", "atom", "pair"]
 
 
@@ -79,10 +81,13 @@ class Input:
         parity: eigenvalue under inversion.
         unit: unit of values.
         embed: how it enters the features.
-        default: value when a structure does not carry it; ``None`` makes that an error.
+        default: value when a structure does not carry it; ``None`` makes that an error. Of tensors only 0.
         scale: size of typical values, in ``unit``.
         ase: name under which ASE keeps it, if any; looked up when there is none under ``name``.
         note: its meaning and conventions, for people.
+
+    Raises:
+        ModelError: a tensor has another default than 0.
     """
 
     name: str
@@ -95,6 +100,13 @@ class Input:
     scale: float = 1.0
     ase: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.embed, Tensor) and self.default not in (None, 0):
+            raise ModelError(
+                f"input {self.name!r} has the default {self.default!r}, but of tensors only 0 looks the same from all "
+                "sides: give the structures their values, or set the default to 0"
+            )
 
     @property
     def rank(self) -> int:

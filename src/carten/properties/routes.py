@@ -182,6 +182,12 @@ class Property:
         return {"structure": 1, "atom": n_atoms, "pair": n_atoms**2}[self.scope]
 
     @property
+    def reciprocal(self) -> bool:
+        """Whether values of atoms (a, b) are those of (b, a) with their indices in the other order, as in Hessians."""
+        wrt = [route.wrt for route in self.routes if isinstance(route, Derivative)]
+        return self.scope == "pair" and self.rank == 2 and any(len(v) == 2 and v[0] == v[1] for v in wrt)
+
+    @property
     def per_volume(self) -> bool:
         """Whether it is divided by the volume of the cell, so that there is none without a cell."""
         match self.routes[0]:

@@ -80,9 +80,7 @@ def _table(evaluation: Evaluation) -> str:
     rows: list[str] = []
     for name, comparison in evaluation.comparisons.items():
         rows.append(_row(name, comparison.total()))
-        if (per_atom := comparison.per_atom()) is not None:
-            rows.append(_row("per atom", per_atom, part=True))
-        rows += [_row(symbol, statistics, part=True) for symbol, statistics in comparison.elements().items()]
+        rows += [_row(what, statistics, part=True) for what, statistics in comparison.details()]
     head = "".join(f"<th scope='col'>{text}</th>" for text in _COLUMNS)
     head = f"<th scope='col'>Property</th><th scope='col' class='left'>Unit</th>{head}"
     return (

@@ -87,13 +87,15 @@ def _train(config: Config, resume: bool, console: Console) -> TrainResult:
     keeper = Keeper(config.output / LAST, partial(_save, config), config.training.checkpoint_minutes)
     trainer = _trainer(config, [Display(console), History(config.output / METRICS), keeper])
     if trainer.is_global_zero:
-        _claim(config, config.output, resume)
+        _require_free(config, config.output, resume)
     wanted = terms(config.properties)
     sets = read_sets(config, wanted)
     losses = losses_of_means(wanted, sets)
     wanted = balanced(wanted, config.properties, losses)
     model = build(config, sets, wanted)
     if trainer.is_global_zero:
+        config.output.mkdir(parents=True, exist_ok=True)
+        (config.output / CONFIG).write_text(config.dump(), encoding="utf-8")
         console.print(
             "\n".join([_summary(config, sets, model), *lines(wanted, losses)]), highlight=False, soft_wrap=True
         )
@@ -201,8 +203,8 @@ def _test(config: Config, trainer: Trainer, fit: Fit, batches: Batches) -> Mappi
     return best.results
 
 
-def _claim(config: Config, output: Path, resume: bool) -> None:
-    """Take the output folder.
+def _require_free(config: Config, output: Path, resume: bool) -> None:
+    """Check that the output folder can be written to; nothing is, until data and model have been found right.
 
     Raises:
         ConfigError: it has results and they are not to be continued, or they come from another configuration.
@@ -214,8 +216,6 @@ def _claim(config: Config, output: Path, resume: bool) -> None:
         )
     if CONFIG in there:
         _require_same(Config.load(output / CONFIG), config)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / CONFIG).write_text(config.dump(), encoding="utf-8")
 
 
 def _require_same(before: Config, now: Config) -> None:

@@ -17,7 +17,7 @@ from carten.data.remainder import without
 from carten.data.statistics import elements, reference_energies
 from carten.errors import ConfigError, DataError
 from carten.properties.fixed import Fixed
-from carten.properties.spec import Fidelity, Input, Property, property_table
+from carten.properties.spec import Category, Fidelity, Input, Property, property_table
 from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
 from carten.train.config import Config
@@ -85,8 +85,9 @@ def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
     """Read, check and split the data.
 
     Raises:
-        DataError: a file or structure is wrong, a structure lacks an input that has no default, or no structure to
-            train on carries a label that has a weight.
+        DataError: a file or structure is wrong, a structure lacks an input that has no default, no structure to train
+            on carries a label that has a weight, none to validate on carries any, or none has one of the values of an
+            input.
         ConfigError: the split leaves nothing, an input is not known, or reference energies do not fit the elements.
     """
     structures = read_structures(config.data.train)
@@ -100,6 +101,8 @@ def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
     frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
     train, validation = _split(config, frames, wanted)
     _require_labels(train, terms)
+    _require_any(validation, terms)
+    _require_values(everything, wanted.rows)
     trained = "energy" in {label.name for label in wanted.labels}
     sets = [_dataset(config, terms, part) for part in (train, validation)]
     test = _dataset(config, terms, wanted.read(config.data.test)) if config.data.test else None
@@ -133,6 +136,26 @@ def _require_labels(frames: Sequence[Frame], terms: Sequence[Term]) -> None:
                 f"properties.{name} has a weight but none of the {len(frames)} structures left for training carries it "
                 "(isolated atoms and validation are not trained on); set its weight to 0, or correct the data"
             )
+
+
+def _require_any(frames: Sequence[Frame], terms: Sequence[Term]) -> None:
+    names = [term.property.name for term in terms]
+    if not any(name in frame.labels for frame in frames for name in names):
+        raise DataError(
+            f"data.validation: none of the {len(frames)} structures for validation carries a label of "
+            f"{', '.join(names)}, so that no model is better than another; take others, or more"
+        )
+
+
+def _require_values(frames: Sequence[Frame], inputs: Sequence[Input]) -> None:
+    for row in inputs:
+        if isinstance(row.embed, Category):
+            found = {index for frame in frames for index in frame.inputs[row.name].tolist()}
+            if untold := [value for index, value in enumerate(row.embed.values) if index not in found]:
+                raise DataError(
+                    f"inputs.{row.name}: none of the {len(frames)} structures of data.train has the value "
+                    f"{untold[0]!r}, which can't be learned; add some, or remove it from values or default"
+                )
 
 
 def _dataset(config: Config, terms: Sequence[Term], frames: Sequence[Frame]) -> Dataset:

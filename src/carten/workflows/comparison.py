@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
+from carten.math.symmetry import decompose
 from carten.properties.spec import Property
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+_PARTS = ("isotropic", "antisymmetric", "traceless")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,33 @@ class Comparison:
             return None
         sizes = self.sizes[:, None]
         return Statistics.of(self.reference / sizes, self.predicted / sizes, f"{self.row.report_unit}/atom")
+
+    def details(self) -> Iterator[tuple[str, Statistics]]:
+        """All that :meth:`total` is made of or leaves out, with names for people."""
+        for name, found in (("per atom", self.per_atom()), ("sum of atoms", self.sums())):
+            if found is not None:
+                yield name, found
+        yield from self.parts().items()
+        yield from self.elements().items()
+
+    def parts(self) -> dict[str, Statistics]:
+        """Of the irreducible parts of tensors that have several: isotropic, antisymmetric, traceless for rank two.
+
+        Each of the 2l + 1 numbers of a part is given as the largest Cartesian component it makes: a third of the trace,
+        ``(T_xy - T_yx) / 2``, ``(T_xy + T_yx) / 2``, ..
+        """
+        decomposition = decompose(self.row.indices)
+        if self.row.rank < 2 or sum(copies for _, copies in decomposition.parts) < 2:
+            return {}
+        reference, predicted = (
+            decomposition.pack(values.reshape(-1, *self.row.shape)) for values in (self.reference, self.predicted)
+        )
+        found = {}
+        for l, _ in decomposition.parts:
+            size = np.abs(decomposition.basis(l)).max(axis=tuple(range(2, 2 + self.row.rank)))
+            pair = ((size * values[l]).reshape(len(self.reference), -1) for values in (reference, predicted))
+            found[_PARTS[l] if self.row.rank == 2 else f"rank {l}"] = Statistics.of(*pair, self.row.report_unit)
+        return found
 
     def elements(self) -> dict[str, Statistics]:
         """By chemical element, for a property of atoms."""

@@ -167,6 +167,8 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         summary["per_atom"] = asdict(per_atom)
     if (sums := comparison.sums()) is not None:
         summary["sums"] = asdict(sums)
+    if parts := comparison.parts():
+        summary["parts"] = {name: asdict(statistics) for name, statistics in parts.items()}
     if elements := comparison.elements():
         summary["elements"] = {symbol: asdict(statistics) for symbol, statistics in elements.items()}
     return summary

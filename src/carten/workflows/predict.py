@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import per_atom_properties, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from carten.data.labels import Label, matrix
+from carten.data.labels import VOIGT, Label, matrix
 from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.interfaces.ase import read_inputs, require_known
@@ -81,7 +81,7 @@ def with_values(
     results: dict[str, float | Floats] = {}
     for name, value in values.items():
         if not prefix and name in (*per_atom_properties, *per_config_properties):
-            results[name] = full_3x3_to_voigt_6_stress(value) if name in ("stress", "stresses") else value
+            results[name] = full_3x3_to_voigt_6_stress(value) if name in VOIGT else value
         elif rows[name].scope == "atom":
             copy.arrays[f"{prefix}{name}"] = value.reshape(len(atoms), -1) if value.ndim > 2 else value
         else:
