@@ -81,7 +81,8 @@ def _facts(config: Config, model: Potential, result: TrainResult) -> dict[str, A
 
 def _errors(study: Study, model: Potential, training: list[Frame], test: list[Frame]) -> dict[str, Any]:
     shown = study.shown or model.requested
-    there = [name for name in shown if name in model.properties]
+    labelled = {name for frame in test for name in frame.labels}
+    there = [name for name in shown if name in model.properties and name in labelled]
     found = evaluate(model, test, there).comparisons
     units = {name: study.units.get(name, found[name].row.report_unit) for name in there}
     return {name: record(found[name], training, test, units[name]) for name in there}

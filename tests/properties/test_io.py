@@ -368,7 +368,7 @@ def test_older_formats_are_upgraded_step_by_step(model, path, monkeypatch):
 
 def test_models_that_exchange_moments_in_an_older_way_are_refused(path):
     rewritten(path, lambda found: found.update(format=4, inputs=[dump(input_table()["collinear_magmoms"])]))
-    with pytest.raises(ModelFileError, match="format 4 exchanges collinear_magmoms in a way .*: train it anew"):
+    with pytest.raises(ModelFileError, match="format 4 exchanges collinear_magmoms in a way"):
         header(path)
 
 

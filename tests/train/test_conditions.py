@@ -184,6 +184,24 @@ def test_dipoles_are_learned_as_derivatives_and_charges_add_up(configure: Config
         np.testing.assert_allclose(slope, polarizability[axis], rtol=1e-3, atol=1e-3 * np.abs(polarizability).max())
 
 
+def test_the_route_of_what_is_not_trained_holds(configure: Configure, ethanol: Path):
+    """Dipoles from charges that add up, without labels of these."""
+    properties = {
+        "dipole": {"route": "multipole"},
+        "charges": {"route": "balanced", "weight": 0},
+        "polarizability": {"weight": 0},
+    }
+    result = train(responses(configure, ethanol, properties=properties, training={"epochs": 1}), console=QUIET)
+    model = load(result.model)
+    assert list(model.inputs) == ["total_charge"]
+    assert model.properties["charges"].routes[0].name == "balanced"
+    assert "polarizability" not in model.properties, "nothing is obtained from it"
+    atoms = ase.io.read(ethanol)
+    atoms.calc = carten.Calculator(model)
+    assert np.abs(atoms.get_charges()).max() > 1e-6
+    assert atoms.get_charges().sum() == pytest.approx(0.0, abs=1e-12)
+
+
 def test_an_input_that_a_structure_lacks_is_named_with_it(configure: Configure, ethanol: Path, tmp_path: Path):
     frames = ase.io.read(ethanol, ":")
     del frames[3].info["total_charge"]

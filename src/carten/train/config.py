@@ -110,7 +110,8 @@ class PropertyConfig(_Section):
     unit: str | None = None
     """Unit of the label in the files (and of the property, when it is new)."""
     weight: NotNegative | Literal["auto"] = 1.0
-    """Factor in the loss; ``auto``: the inverse of the loss of the mean label, so that all ``auto`` count alike."""
+    """Factor in the loss; ``auto``: the inverse of the loss of the mean label, so that all ``auto`` count alike. What
+    has the weight 0 is not trained, but its route holds where others are obtained from it."""
     loss: Literal["squared", "absolute", "huber", "vector_norm"] = "squared"
     delta: Positive = 0.01
     """Where the Huber loss turns from squared to absolute, in the unit of the property (per atom if extensive)."""

@@ -37,7 +37,7 @@ from carten.train.module import Fit
 from carten.train.optimizer import Length, Schedule
 from carten.train.progress import Display
 from carten.train.sets import Sets, read_sets
-from carten.train.terms import terms
+from carten.train.terms import terms, untrained
 
 BEST, LAST, METRICS, CONFIG = "best.carten", "last.ckpt", "metrics.csv", "config.yaml"
 
@@ -116,7 +116,7 @@ def build(config: Config, sets: Sets, wanted: Sequence[Term]) -> Potential:
     model = Potential(
         config.model,
         sets.elements,
-        rows,
+        [*rows, *untrained(config, rows)],
         found.neighbours,
         config.seed,
         inputs=sets.inputs,

@@ -22,6 +22,7 @@ from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
 from carten.train.config import Config
 from carten.train.loss import Term
+from carten.train.terms import untrained
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -92,7 +93,7 @@ def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
     """
     structures = read_structures(config.data.train)
     rows = [term.property for term in terms]
-    inputs = input_labels(config.inputs, rows, structures)
+    inputs = input_labels(config.inputs, [*rows, *untrained(config, rows)], structures)
     present = {number for _, atoms in structures for number in atoms.numbers.tolist()}
     told = [label.row for label in inputs if isinstance(label.row, Input)]
     fixed = Fixed(config.terms, config.model, sorted(present), rows, told)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
+from carten.properties.planning import with_sources
 from carten.properties.spec import Balanced, Derivative, Property, Readout, Route, property_table
-from carten.train.config import PropertyConfig
+from carten.train.config import Config, PropertyConfig
 from carten.train.loss import Term
 
 NEW = ("scope", "indices", "parity", "unit")
@@ -32,6 +33,20 @@ def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
     if not found:
         raise ConfigError("properties: at least one weight must be above 0")
     return found
+
+
+def untrained(config: Config, trained: Sequence[Property]) -> tuple[Property, ...]:
+    """Rows of weight 0 that those trained, or energy terms, are obtained from: the routes chosen for them hold.
+
+    Args:
+        config: of the run.
+        trained: rows with a term in the loss.
+    """
+    given = {name: property_row(name, chosen) for name, chosen in config.properties.items() if not chosen.weight}
+    table = property_table() | given | {row.name: row for row in trained}
+    taken = [source.name for term in config.terms for source in term.sources if source.name in table]
+    needed = with_sources([*(row.name for row in trained), *taken], table)
+    return tuple(row for name, row in needed.items() if name in given)
 
 
 def _number(weight: float | Literal["auto"]) -> float:
