@@ -122,8 +122,10 @@ class PropertyConfig(_Section):
         Literal[
             "readout",
             "mean",
+            "positive",
             "balanced",
             "equalised",
+            "equilibrated",
             "multipole",
             "charges",
             "latent",
