@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -141,7 +142,7 @@ class Potential(nn.Module):
             if name in self._taken:
                 self.heads[name].get_buffer("scale").fill_(SMALL)
             if isinstance(route := row.routes[0], Positive):
-                self.heads[name].get_buffer("shift").fill_(route.start)
+                self.heads[name].get_buffer("shift").fill_(math.log(math.expm1(route.start)))
 
     @property
     def cutoff(self) -> float:
