@@ -5,16 +5,19 @@ from collections import Counter
 from pathlib import Path
 
 import carten
+from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
 from carten.properties.spec import (
     INPUTS,
     PROPERTIES,
     AtomicVirial,
     Balanced,
     Derivative,
+    Equilibrated,
     Input,
     Latent,
     Multipole,
     Permittivity,
+    Positive,
     Property,
     Readout,
     Route,
@@ -49,18 +52,13 @@ def partial(of: str, wrt: tuple[str, ...]) -> str:
 def describe(route: Route) -> str:
     """A route in words, after its name in configurations."""
     match route:
-        case Readout(reduce="sum"):
-            words = "from the features"
-        case Readout():
-            words = "from the features, mean over atoms"
-        case Balanced(total, by):
-            weights = ", by learned softnesses" if by == "softness" else ""
-            words = f"from the features, corrected to add up to {f'`{total}`' if total else 'zero'}{weights}"
+        case Readout() | Positive() | Balanced():
+            words = f"from the features{corrected(route)}"
+        case Equilibrated():
+            words = f"of least energy at a given `{CHARGE}`, from `{ELECTRONEGATIVITIES}` and `{HARDNESSES}`"
         case Sum(of):
             words = f"sum of `{of}`"
-        case Multipole(charges, dipoles):
-            words = f"from `{charges}`{f' and `{dipoles}`' if dipoles else ''}"
-        case Latent(charges, dipoles):
+        case Multipole(charges, dipoles) | Latent(charges, dipoles):
             words = f"from `{charges}`{f' and `{dipoles}`' if dipoles else ''}"
         case Permittivity(of):
             words = f"1 + 4π `{of}` / volume"
@@ -71,6 +69,18 @@ def describe(route: Route) -> str:
         case Derivative(of, wrt, sign, per_volume):
             words = f"{'−' if sign < 0 else ''}{partial(of, wrt)}{' / volume' if per_volume else ''}"
     return f"`{route.name}`: {words}"
+
+
+def corrected(route: Readout | Positive | Balanced) -> str:
+    """What is done to values that are read from the features."""
+    match route:
+        case Readout(reduce):
+            return "" if reduce == "sum" else ", mean over atoms"
+        case Positive():
+            return ", above zero"
+        case Balanced(total, by):
+            weights = ", by learned softnesses" if by == "softness" else ""
+            return f", corrected to add up to {f'`{total}`' if total else 'zero'}{weights}"
 
 
 def common(row: Property | Input) -> list[str]:

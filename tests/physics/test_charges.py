@@ -34,8 +34,8 @@ def charged(*structures: Atoms) -> list[Atoms]:
     return list(structures)
 
 
-def model(*terms, dtype=torch.float64, rows=ROWS):
-    built = small_model(ELEMENTS, rows, dtype, terms=terms)
+def model(*terms, dtype=torch.float64, rows=ROWS, inputs=()):
+    built = small_model(ELEMENTS, rows, dtype, inputs, terms)
     for name in built.heads:
         if name != "energies":
             built.heads[name].get_buffer("scale").fill_(1.0)  # charges that matter
@@ -230,7 +230,7 @@ def test_bad_input():
         contract.results(model(LesConfig()), wire(), names=["energy"])
     with pytest.raises(ModelError, match=r"do not carry the input 'total_charge'.*set it for each structure"):
         contract.results(model(ChargesConfig()), molecule(), names=["energy"])
-    with pytest.raises(ModelError, match=r"takes charges by the route balanced or equalised, found readout"):
+    with pytest.raises(ModelError, match=r"takes charges by the route balanced or .* or equilibrated, found readout"):
         model(ChargesConfig(), rows=(*ROWS, "charges"))
     with pytest.raises(ModelError, match=r"virials.*does not divide"):
         model(LesConfig(), rows=(*ROWS, "virials"))

@@ -231,7 +231,7 @@ def test_charges_can_be_trained_in_fields_that_the_network_is_not_told():
         parameters = list(one.heads["latent_charges"].parameters())
         gradients = torch.autograd.grad((found - without).square().sum(), parameters)
         assert any(bool(gradient.abs().max() > 1e-8) for gradient in gradients)
-    with pytest.raises(ModelError, match="no term couples to the input 'electric_field': list terms: les or charges"):
+    with pytest.raises(ModelError, match="nothing couples to the input 'electric_field': list terms: les or charges"):
         small_model((1, 6, 7, 8), ("energy",), inputs=(row,))
 
 

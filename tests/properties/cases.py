@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 
 from carten.math.symmetry import decompose
-from carten.model.conditions import Category, Input, Tensor
+from carten.model.conditions import Category, Coupled, Input, Tensor
 from carten.model.config import NetworkConfig
 from carten.ops.space import Part
 from carten.physics.charges import LesConfig
@@ -73,9 +73,11 @@ def build(rows: tuple[Property, ...], inputs: tuple[Input, ...] = (), **options:
 
 
 def told(atoms: Atoms, seed: int = 0) -> Atoms:
-    """The structure with a value for every input of the table."""
+    """The structure with a value for every input of the table that networks are told."""
     generator = np.random.default_rng(seed)
     for row in input_table().values():
+        if isinstance(row.embed, Coupled):
+            continue
         shape = (len(atoms), *row.shape) if row.scope == "atom" else row.shape
         value = row.scale * generator.normal(scale=0.5, size=shape)
         value = np.asarray(int(generator.integers(2))) if isinstance(row.embed, Category) else value

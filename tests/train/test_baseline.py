@@ -11,8 +11,9 @@ from carten.data.neighbours import graph
 from carten.datasets import path
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
+from carten.physics import equilibration
 from carten.properties.potential import Potential
-from carten.properties.spec import Category, Input, Multipole, Scalar, property_table
+from carten.properties.spec import Category, Coupled, Input, Multipole, Scalar, input_table, property_table
 from carten.train.baseline import set_readout_baselines
 
 
@@ -44,6 +45,41 @@ def test_labelled_charges_keep_their_own_scale(frames):
     set_readout_baselines(model, [charges, dipole], labelled)
     assert float(model.heads["charges"].scale) == alone
     assert float(model.heads["atomic_dipoles"].scale) != 1.0
+
+
+def equilibrated(name):
+    row, wanted = property_table()[name], {"charges": "equilibrated", "dipole": "charges"}[name]
+    return replace(row, routes=tuple(route for route in row.routes if route.name == wanted))
+
+
+def test_charges_that_equilibrate_start_from_the_labels(frames):
+    """Labels of electronegativities that depend on the element alone are met without training."""
+    rows, told = [equilibrated("charges")], [replace(input_table()["total_charge"], default=0.0, embed=Coupled())]
+    model = Potential(NetworkConfig(n_channels=8, n_layers=1), [1, 6, 8], rows, inputs=told).to(torch.float64)
+    chi = {1: 4.5, 6: 5.3, 8: 8.5}
+    labelled = []
+    for frame in frames[:3]:
+        of_atoms = torch.tensor([chi[z] for z in frame.numbers.tolist()], dtype=torch.float64)
+        one = graph(frame, 1.0, {"total_charge": np.zeros(1)})
+        hard = torch.full_like(of_atoms, 5.0)
+        q = equilibration.charges(of_atoms, hard, one, rows[0].routes[0].interaction).numpy()
+        labelled.append(replace(frame, labels={"charges": q}))
+    set_readout_baselines(model, rows, labelled)
+    for head in model.heads.values():
+        head.scale.fill_(0.0)  # what is left is the baseline
+    for frame in labelled:
+        found = model(graph(frame, model.cutoff), ["charges"])["charges"].detach().numpy()
+        assert np.abs(found).max() > 0.1 and found == pytest.approx(frame.labels["charges"], abs=1e-12)
+
+
+def test_dipoles_of_charges_that_equilibrate_have_the_size_of_the_labels(frames):
+    row, told = equilibrated("dipole"), [replace(input_table()["total_charge"], default=0.0, embed=Coupled())]
+    model = Potential(
+        NetworkConfig(n_channels=8, n_layers=1), [1, 6, 8], [row, equilibrated("charges")], inputs=told
+    )
+    set_readout_baselines(model, [row], frames)
+    labels = np.sqrt(np.mean([frame.labels["dipole"] ** 2 for frame in frames]))
+    assert labels / 100 < _size(model, frames) < labels
 
 
 def _size(model, frames):

@@ -141,6 +141,7 @@ def frame_from(
     if not ((atoms.numbers >= 1) & (atoms.numbers <= MAX_NUMBER)).all():
         raise DataError(f"{where}: has an atom that is no element (atomic number 1 to {MAX_NUMBER}); remove the dummy")
     values = {label.name: _value(atoms, label, where) for label in labels}
+    _require_together(atoms, inputs, where)
     return Frame(
         numbers=np.array(atoms.numbers, dtype=np.int64),
         positions=np.array(atoms.positions, dtype=np.float64),
@@ -289,6 +290,15 @@ def matrix(values: Array) -> Array:
     """The matrix (3N, 3N) of a rank-2 property of pairs (N * N, 3, 3)."""
     n_atoms = math.isqrt(len(values))
     return values.reshape(n_atoms, n_atoms, 3, 3).swapaxes(1, 2).reshape(3 * n_atoms, 3 * n_atoms)
+
+
+def _require_together(atoms: Atoms, inputs: Sequence[Label], where: str) -> None:
+    """Check that inputs that go together are both there."""
+    there = {label.name for label in inputs if _lookup(atoms, label.file_key) is not None}
+    rows = [label.row for label in inputs if isinstance(label.row, Input) and label.row.along_with]
+    for row in rows:
+        if row.name in there and row.along_with not in there:
+            raise DataError(f"{where}: carries the input {row.name} without {row.along_with}: give both, or neither")
 
 
 def _condition(atoms: Atoms, label: Label, where: str) -> Array:

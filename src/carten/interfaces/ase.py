@@ -18,6 +18,7 @@ from torch import Tensor
 from carten.data.labels import VOIGT, Label, frame_from, matrix
 from carten.errors import ModelError
 from carten.interfaces.skin import SkinList
+from carten.physics.constants import FRAGMENT_CHARGE
 from carten.properties.io import load
 from carten.properties.potential import Potential
 from carten.properties.spec import Input
@@ -149,11 +150,16 @@ def read_inputs(
 
     Raises:
         DataError: one is missing and has no default, or its shape is wrong.
-        ModelError: one is given that the model does not know.
+        ModelError: one is given that the model does not know, or charges of fragments are prescribed that it has not.
     """
     if unknown := [name for name in given if name not in rows]:
         known = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
         raise ModelError(f"inputs: there is the input {unknown[0]!r}, which the model does not know: {known}")
+    if FRAGMENT_CHARGE not in rows and (FRAGMENT_CHARGE in atoms.arrays or FRAGMENT_CHARGE in atoms.info):
+        raise ModelError(
+            f"{atoms.symbols} prescribes charges of fragments ({FRAGMENT_CHARGE}), the model has none that add up: it "
+            "takes charges by the route balanced, equalised or equilibrated (properties.charges.route)"
+        )
     if not rows:
         return {}
     if given:

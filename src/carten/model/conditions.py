@@ -64,7 +64,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Coupled:
-    """Not told to the network: terms of the energy couple to it by a formula."""
+    """Not told to the network: terms of the energy, or charges, depend on it by a formula."""
 
 
 Embedding = Scalar | Category | Tensor | Exchange | Coupled
@@ -84,6 +84,7 @@ class Input:
         default: value when a structure does not carry it; ``None`` makes that an error. Of tensors only 0.
         scale: size of typical values, in ``unit``.
         ase: name under which ASE keeps it, if any; looked up when there is none under ``name``.
+        along_with: another input that a structure has to carry if it carries this one.
         note: its meaning and conventions, for people.
 
     Raises:
@@ -99,6 +100,7 @@ class Input:
     default: float | str | None = None
     scale: float = 1.0
     ase: str = ""
+    along_with: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:

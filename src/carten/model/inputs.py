@@ -117,6 +117,11 @@ def complete(graph: Graph, rows: Mapping[str, Input]) -> Graph:
     if unknown := [name for name in graph.inputs if name not in rows]:
         known = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
         raise ModelError(f"the structures carry the input {unknown[0]!r}, which the model does not know: {known}")
+    for row in rows.values():
+        if row.name in graph.inputs and row.along_with and row.along_with not in graph.inputs:
+            raise ModelError(
+                f"the structures carry the input {row.name!r} without {row.along_with!r}: give both, or neither"
+            )
     if not rows:
         return graph
     return replace(graph, inputs={name: _value(graph, row) for name, row in rows.items()})

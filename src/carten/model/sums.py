@@ -30,14 +30,15 @@ def centres_of_mass(graph: Graph) -> Tensor:
     return sums[:, :3] / sums[:, 3:]
 
 
-def balance(values: Tensor, weights: Tensor, total: Tensor, graph: Graph) -> Tensor:
-    """``v_i + w_i / sum_j w_j (total - sum_j v_j)`` within each structure.
+def balance(values: Tensor, weights: Tensor, totals: Tensor, part: Tensor) -> Tensor:
+    """``v_i + w_i / sum_j w_j (total - sum_j v_j)`` within each part: whole structures, or parts of them.
 
     Args:
         values: (N, 3, ..).
         weights: (N,) positive.
-        total: (S, 3, ..).
-        graph: the structures.
+        totals: (P, 3, ..) of the parts.
+        part: (N,) that atoms belong to.
     """
-    share = (weights / per_structure(weights, graph)[graph.structure]).view(-1, *[1] * (values.dim() - 1))
-    return values + share * (total - per_structure(values, graph))[graph.structure]
+    sums, whole = (x.new_zeros(len(totals), *x.shape[1:]).index_add(0, part, x) for x in (values, weights))
+    share = (weights / whole[part]).view(-1, *[1] * (values.dim() - 1))
+    return values + share * (totals - sums)[part]

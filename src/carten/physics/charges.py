@@ -8,8 +8,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from carten.physics import ewald, polarization
-from carten.physics.constants import FIELD
+from carten.physics import equilibration, ewald, polarization
+from carten.physics.constants import ELECTRONEGATIVITIES, FIELD, HARDNESSES
+from carten.physics.equilibration import Interaction
 from carten.physics.ewald import Ewald
 from carten.physics.pairs import Multipoles
 from carten.physics.term import Host, Source, Term, TermConfig, View
@@ -36,9 +37,11 @@ class ElectrostaticsConfig(TermConfig):
         """A field, in which charges have an energy."""
         return (FIELD,)
 
-    def _electrostatics(self, host: Host, names: list[tuple[str, ...]], edges: float) -> Electrostatics:
-        how = Ewald(self.sigma, self.accuracy, edges, self.method)
-        return Electrostatics(how, names, self.permittivity, FIELD in host.inputs.intersection(self.inputs))
+    def _how(self, edges: float) -> Ewald:
+        return Ewald(self.sigma, self.accuracy, edges, self.method)
+
+    def _coupled(self, host: Host) -> bool:
+        return FIELD in host.inputs.intersection(self.inputs)
 
 
 class LesConfig(ElectrostaticsConfig):
@@ -81,13 +84,16 @@ class LesConfig(ElectrostaticsConfig):
 
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
-        return self._electrostatics(host, [self._names(like) for like, _ in self._rows()], edges=0.0)
+        names = [self._names(like) for like, _ in self._rows()]
+        return Electrostatics(self._how(edges=0.0), names, self.permittivity, self._coupled(host))
 
 
 class ChargesConfig(ElectrostaticsConfig):
     """The charges the model predicts interact, with each other and nothing else.
 
-    They add up to the total charge of the structure: ``properties.charges`` by the route balanced or equalised.
+    They add up to the total charge of the structure: ``properties.charges`` by the route balanced, equalised or
+    equilibrated. Those that equilibrate do so in the same interaction, and what it costs an atom to have its charge is
+    part of the energy: it is the least that charges can have.
     """
 
     kind: Literal["charges"] = "charges"
@@ -95,11 +101,12 @@ class ChargesConfig(ElectrostaticsConfig):
     @property
     def sources(self) -> tuple[Source, ...]:
         """The charges."""
-        return (Source("charges", ("balanced", "equalised")),)
+        return (Source("charges", ("balanced", "equalised", "equilibrated")),)
 
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
-        return self._electrostatics(host, [("charges",)], edges=host.network.cutoff)
+        kind = EquilibratedCharges if host.routes["charges"] == "equilibrated" else Electrostatics
+        return kind(self._how(edges=host.network.cutoff), [("charges",)], self.permittivity, self._coupled(host))
 
 
 class Electrostatics(Term):
@@ -128,3 +135,13 @@ class Electrostatics(Term):
             return energies
         dipoles = None if multipoles.dipoles is None else multipoles.dipoles[:, 0]
         return energies + polarization.in_field(multipoles.charges[:, 0], dipoles, view)
+
+
+class EquilibratedCharges(Electrostatics):
+    """The energy that charges have minimised, see :mod:`carten.physics.equilibration`."""
+
+    def forward(self, view: View) -> Tensor:
+        """(N,) eV."""
+        charges, chi, eta = (view.value(name) for name in ("charges", ELECTRONEGATIVITIES, HARDNESSES))
+        by = Interaction(self.how, self.permittivity)
+        return super().forward(view) + equilibration.costs(charges, chi, eta, by)

@@ -7,4 +7,10 @@ COULOMB = units.Hartree * units.Bohr
 
 CHARGE = "total_charge"
 FIELD = "electric_field"
-"""Names of inputs that terms look at."""
+FRAGMENT = "fragment"
+FRAGMENT_CHARGE = "fragment_charge"
+"""Names of inputs that charges look at."""
+
+ELECTRONEGATIVITIES = "electronegativities"
+HARDNESSES = "hardnesses"
+"""Names of the properties that charges which equilibrate follow from."""

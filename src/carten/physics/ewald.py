@@ -120,8 +120,8 @@ def _pairs(m: Multipoles, ends: tuple[Tensor, Tensor], r: Tensor, widths: tuple[
 def _periodic(m: Multipoles, graph: Graph, how: Ewald) -> Tensor:
     """The sum over reciprocal vectors, without atoms with themselves: (N,), 0 in molecules."""
     structures = graph.pbc.any(1).nonzero().squeeze(1)
-    _require_cells(graph)
-    lattice = _lattice(graph, structures, how)
+    require_cells(graph)
+    lattice = lattice_of(graph, structures, how)
     place = graph.structure.new_full((graph.n_structures,), -1)
     place[structures] = torch.arange(len(structures), device=place.device)
     own = place.index_select(0, graph.structure)
@@ -155,7 +155,12 @@ def _near(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
     return 0.5 * _pairs(m, ends, r, (how.sigma, how.gaussians.width))  # every pair has two edges
 
 
-def _require_cells(graph: Graph) -> None:
+def require_cells(graph: Graph) -> None:
+    """Check that structures are periodic in no, two or three directions, with cells that span a volume.
+
+    Raises:
+        ModelError: one is not.
+    """
     n_periodic = graph.pbc.sum(1)
     if bool((n_periodic == 1).any()):
         wire = int((n_periodic == 1).nonzero()[0])
@@ -175,7 +180,7 @@ def _require_cells(graph: Graph) -> None:
         )
 
 
-def _lattice(graph: Graph, structures: Tensor, how: Ewald) -> Lattice:
+def lattice_of(graph: Graph, structures: Tensor, how: Ewald) -> Lattice:
     """Cells of periodic structures; those of slabs completed by a normal, twice as long as the interaction reaches."""
     cell = graph.cell.index_select(0, structures).to(torch.float64)
     flat = ~graph.pbc.index_select(0, structures)

@@ -142,7 +142,7 @@ class Places:
 def _corrected(charges: Tensor, graph: Graph) -> Tensor:
     """Charges that add up to the total charge of the structure, (N,)."""
     total = graph.inputs.get(CHARGE, charges.new_zeros(graph.n_structures))
-    return balance(charges, masses(graph).to(charges), total.to(charges), graph)
+    return balance(charges, masses(graph).to(charges), total.to(charges), graph.structure)
 
 
 def _slope(vectors: Tensor, create: bool) -> Slope:

@@ -187,7 +187,7 @@ class Explicit:
         first, second, third = (
             _phases(fractional[..., axis], torch.arange(0 if axis == 2 else -n, n + 1)) for axis, n in enumerate(reach)
         )
-        self.h = _whole_numbers(reach, values)
+        self.h = whole_numbers(reach, values)
         self.repeats = torch.where(self.h[..., 2] == 0, 1.0, 2.0)
         self._plane = (first.unsqueeze(3) * second.unsqueeze(2)).flatten(2)
         self._column = (values.unsqueeze(3) * third.unsqueeze(2)).flatten(2)
@@ -204,7 +204,7 @@ class Explicit:
         return (acting.real * self._column.real - acting.imag * self._column.imag).sum(2)
 
 
-def _whole_numbers(reach: tuple[int, int, int], like: Tensor) -> Tensor:
+def whole_numbers(reach: tuple[int, int, int], like: Tensor) -> Tensor:
     """(2 n1 + 1, 2 n2 + 1, n3 + 1, 3): half of a box, since k and -k are worth the same."""
     first, second, third = reach
     axes = [torch.arange(-first, first + 1), torch.arange(-second, second + 1), torch.arange(third + 1)]

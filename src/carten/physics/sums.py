@@ -70,7 +70,7 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
     Raises:
         ModelError: it would take too much.
     """
-    boxes = _boxes(lattice, gaussians.largest)
+    boxes = boxes_of(lattice, gaussians.largest)
     work = [n * box.size for n, box in zip(points.counts, boxes, strict=True)]
     meshed = [method == "mesh"] * len(work)
     if method == "auto" and max(work) > SMALL:
@@ -88,7 +88,7 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
         if meshed[group[0]]:
             sum_ = mesh.Mesh(values, fractional, mesh.shape(some, gaussians))
         else:
-            reach = _common(boxes[k] for k in group)
+            reach = common(boxes[k] for k in group)
             _require_feasible(reach, values, gaussians)
             sum_ = reciprocal.Explicit(values, fractional, reach)
         found = reciprocal.energies(sum_, some, gaussians, points.n_kinds)
@@ -109,13 +109,15 @@ class Box:
         return (2 * first + 1) * (2 * second + 1) * (third + 1)
 
 
-def _boxes(lattice: Lattice, largest: float) -> list[Box]:
+def boxes_of(lattice: Lattice, largest: float) -> list[Box]:
+    """Of every structure, for reciprocal vectors up to a length in 1/Å."""
     lengths = lattice.cell.detach().norm(dim=2)
     reaches = (largest / (2 * math.pi) * lengths).floor().long().tolist()
     return [Box((first, second, third)) for first, second, third in reaches]
 
 
-def _common(boxes: Iterable[Box]) -> tuple[int, int, int]:
+def common(boxes: Iterable[Box]) -> tuple[int, int, int]:
+    """The reach that holds all of them."""
     first, second, third = (max(axis) for axis in zip(*(box.reach for box in boxes), strict=True))
     return first, second, third
 
@@ -128,7 +130,7 @@ def _together(structures: Sequence[int], counts: Sequence[int], boxes: Sequence[
         own = counts[k] * boxes[k].size
         if groups:
             grown = [*groups[-1], k]
-            filled = len(grown) * max(counts[j] for j in grown) * Box(_common(boxes[j] for j in grown)).size
+            filled = len(grown) * max(counts[j] for j in grown) * Box(common(boxes[j] for j in grown)).size
             if filled <= 2 * (spent + own) + TOGETHER:
                 groups[-1], spent = grown, spent + own
                 continue

@@ -8,8 +8,8 @@ stress, Hessians, ..) follows from the terms as well, because they are different
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -33,6 +33,7 @@ class Host:
         spaces: parts of the features after each layer, for readouts.
         generator: source of initial weights.
         inputs: names of those that the network is not told, but terms.
+        routes: names of the routes by which properties that terms take are obtained.
     """
 
     network: NetworkConfig
@@ -40,6 +41,7 @@ class Host:
     spaces: Sequence[Space]
     generator: torch.Generator
     inputs: frozenset[str] = frozenset()
+    routes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

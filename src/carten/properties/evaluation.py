@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from carten.model.sums import per_structure
-from carten.physics import polarization
+from carten.physics import equilibration, polarization
+from carten.physics.constants import ELECTRONEGATIVITIES, FIELD, HARDNESSES
 from carten.properties import pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
 from carten.properties.planning import EDGES, Drawn, Plan, Source, responds
 from carten.properties.recipes import Recipe, Variable, index_symmetry
-from carten.properties.routes import AtomicVirial, Latent, Multipole, Permittivity, Sum
+from carten.properties.routes import AtomicVirial, Equilibrated, Latent, Multipole, Permittivity, Sum
 
 
 class Evaluation:
@@ -68,6 +69,8 @@ class Evaluation:
                 return quadrupole(self.value(charges), self.value(dipoles), self._read(name, self.value), graph)
             case Latent(charges, dipoles):
                 return self._latent(name, charges, dipoles)
+            case Equilibrated() as route:
+                return self._equilibrated(route)
             case AtomicVirial(of, sign, divide):
                 value = atomic_virials(self._derivative((of, ()), EDGES), self.at)
                 value = value if sign == 1 else sign * value
@@ -75,6 +78,12 @@ class Evaluation:
         if name in self.plan.recipes:
             return self._finish(name, self.plan.recipes[name])
         return self._read(name, self.value)
+
+    def _equilibrated(self, route: Equilibrated) -> Tensor:
+        graph, chi = self.at.graph, self.value(ELECTRONEGATIVITIES)
+        if FIELD in graph.inputs and FIELD not in self.told:  # else the network sees to it
+            chi = equilibration.in_field(chi, graph)
+        return equilibration.charges(chi, self.value(HARDNESSES), graph, route.interaction)
 
     def _latent(self, name: str, charges: str, dipoles: str) -> Tensor:
         values = (self.value(charges), self.value(dipoles) if dipoles else None)

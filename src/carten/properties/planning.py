@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from carten.errors import ModelError
+from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
 from carten.properties.recipes import POSITIONS, STRAIN, Recipe, Rows, Variable, recipe
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
+    Equilibrated,
     Latent,
     Multipole,
     Permittivity,
+    Positive,
     Property,
     Readout,
     Route,
@@ -30,12 +33,15 @@ def sources(row: Property) -> tuple[str, ...]:
             return (of,)
         case Multipole(charges, dipoles) | Latent(charges, dipoles):
             return (charges, dipoles) if dipoles else (charges,)
+        case Equilibrated():
+            return (ELECTRONEGATIVITIES, HARDNESSES)
     return ()
 
 
 def has_readout(row: Property) -> bool:
     """Whether a property has parameters of its own."""
-    return isinstance(row.routes[0], Readout | Balanced) or (isinstance(row.routes[0], Multipole) and row.rank > 1)
+    route = row.routes[0]
+    return isinstance(route, Readout | Positive | Balanced) or (isinstance(route, Multipole) and row.rank > 1)
 
 
 def responds(row: Property) -> bool:
@@ -48,8 +54,10 @@ def needed_inputs(row: Property) -> tuple[str, ...]:
     match row.routes[0]:
         case Derivative(wrt=wrt):
             return tuple(dict.fromkeys(name for name in wrt if name not in (POSITIONS.name, STRAIN.name)))
-        case Balanced(total=total) if total:
+        case Balanced(total) if total:
             return (total,)
+        case Equilibrated():
+            return (CHARGE,)
     return ()
 
 

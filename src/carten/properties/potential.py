@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,9 @@ from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
 from carten.model.sums import balance, per_structure
 from carten.ops.space import SCALAR, Part, Space
+from carten.physics import fragments
+from carten.physics.charges import ChargesConfig
+from carten.physics.constants import CHARGE, FRAGMENT, FRAGMENT_CHARGE
 from carten.physics.term import Host, Term, TermConfig, View, require_distinct
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation
@@ -40,9 +44,11 @@ from carten.properties.spec import (
     Balanced,
     Coupled,
     Derivative,
+    Equilibrated,
     Fidelity,
     Input,
     Latent,
+    Positive,
     Property,
     Readout,
     Route,
@@ -99,7 +105,7 @@ class Potential(nn.Module):
         self.term_configs = tuple(terms)
         require_distinct(terms)
         self._taken = tuple(source.name for term in terms for source in term.sources)
-        rows = [*properties, *_of_terms(terms, properties)]
+        rows = [_as_in_terms(row, terms) for row in (*properties, *_of_terms(terms, properties))]
         self.inputs = _with_needed(inputs, rows, terms)
         self.variables = variables(self.inputs.values())
         self.properties = settled(rows, _table(rows, terms), self.variables)
@@ -123,10 +129,11 @@ class Potential(nn.Module):
         soft = [row for row in heads.values() if _by_softness(row)]
         self.softness = self._heads({row.name: Property(row.name, "atom", "", +1, "") for row in soft}, generator)
         left = frozenset(name for name, row in self.inputs.items() if isinstance(row.embed, Coupled))
-        host = Host(config, self.elements, self.network.spaces, generator, left)
+        taken = with_sources(self._taken, self.properties)
+        routes = {name: row.routes[0].name for name, row in taken.items()}
+        host = Host(config, self.elements, self.network.spaces, generator, left, routes)
         self.terms = nn.ModuleList(term.build(host) for term in terms)
-        for name in self._taken:
-            self.heads[name].get_buffer("scale").fill_(SMALL)
+        self._start(heads)
         lookup = torch.full((MAX_NUMBER + 1,), -1)
         lookup[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of", lookup, persistent=False)
@@ -138,6 +145,14 @@ class Potential(nn.Module):
             kind = Kind(len(self.elements), len(self.levels.values), self.levels.mode != "embedding")
         spaces = self.network.spaces
         return nn.ModuleDict({name: Head(row, spaces, kind, sizes, generator) for name, row in rows.items()})
+
+    def _start(self, rows: Mapping[str, Property]) -> None:
+        """Values before there are data."""
+        for name, row in rows.items():
+            if name in self._taken:
+                self.heads[name].get_buffer("scale").fill_(SMALL)
+            if isinstance(route := row.routes[0], Positive):
+                self.heads[name].get_buffer("shift").fill_(math.log(math.expm1(route.start)))
 
     @property
     def cutoff(self) -> float:
@@ -224,12 +239,12 @@ class Potential(nn.Module):
         match row.routes[0]:
             case Readout(reduce) if row.scope == "structure":
                 return per_structure(value, graph, reduce == "mean")
+            case Positive():
+                return functional.softplus(value)
             case Balanced(total, by):
-                zero = value.new_zeros(graph.n_structures, *value.shape[1:])
-                sums = graph.inputs[total].to(value.dtype) if total else zero
                 uniform = value.new_ones(graph.n_atoms)
                 soft = functional.softplus(self.softness[name](layers, kind)) if by == "softness" else uniform
-                return balance(value, soft, sums, graph)
+                return balance(value, soft, *_totals(total, graph, value))
         return value
 
     def _element(self, numbers: Tensor) -> Tensor:
@@ -280,6 +295,25 @@ class Potential(nn.Module):
         return self
 
 
+def _totals(name: str, graph: Graph, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What values add up to, (P, 3, ..), and with which others each does, (N,)."""
+    if name == CHARGE:
+        adding = fragments.parts(graph)
+        return adding.totals, adding.of
+    zero = like.new_zeros(graph.n_structures, *like.shape[1:])
+    return graph.inputs[name].to(like.dtype) if name else zero, graph.structure
+
+
+def _as_in_terms(row: Property, terms: Sequence[TermConfig]) -> Property:
+    """Charges that equilibrate interact as they do in the term that they are for."""
+    term = next((term for term in terms if isinstance(term, ChargesConfig)), None)
+    if term is None or row.name not in (source.name for source in term.sources):
+        return row
+    same = {"sigma": term.sigma, "permittivity": term.permittivity, "accuracy": term.accuracy}
+    routes = [replace(route, **same) if isinstance(route, Equilibrated) else route for route in row.routes]
+    return replace(row, routes=tuple(routes))
+
+
 def _with_needed(
     inputs: Sequence[Input], properties: Sequence[Property], terms: Sequence[TermConfig]
 ) -> dict[str, Input]:
@@ -288,15 +322,23 @@ def _with_needed(
     needed = [name for row in properties for name in needed_inputs(row)]
     found.update({name: table[name] for name in needed if name not in found and name in table})
     coupled = {name: replace(table[name], embed=Coupled()) for term in terms for name in term.inputs}
+    if CHARGE in needed:
+        coupled.update({name: table[name] for name in (FRAGMENT, FRAGMENT_CHARGE)})
     found.update({name: row for name, row in coupled.items() if name not in found})
-    if alone := [row.name for row in found.values() if isinstance(row.embed, Coupled) and row.name not in coupled]:
-        raise ModelError(
-            f"no term couples to the input {alone[0]!r}: list terms: les or charges, or embed it otherwise"
-        )
+    known = {*coupled, *needed}
+    if alone := [row.name for row in found.values() if isinstance(row.embed, Coupled) and row.name not in known]:
+        raise ModelError(f"nothing couples to the input {alone[0]!r}: {_COUPLING.get(alone[0], _BY_TERMS)}")
     for row in properties:
         if isinstance(route := row.routes[0], Balanced) and route.total and found[route.total].rank:
             raise ModelError(f"property {row.name!r} can't be balanced to {route.total!r}, which is no number")
     return found
+
+
+_BY_TERMS = "list terms: les or charges, or embed it otherwise"
+_COUPLING = dict.fromkeys(
+    (CHARGE, FRAGMENT, FRAGMENT_CHARGE),
+    "charges do that add up to a total, by the route balanced, equalised or equilibrated (properties.charges.route)",
+)
 
 
 def _of_terms(terms: Sequence[TermConfig], properties: Sequence[Property]) -> list[Property]:

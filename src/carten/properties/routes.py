@@ -7,6 +7,8 @@ from typing import Literal
 
 from carten.errors import ModelError
 from carten.model.conditions import Scope, rank_of
+from carten.physics.equilibration import Interaction
+from carten.physics.ewald import Ewald
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,26 @@ class Readout:
 
 
 @dataclass(frozen=True)
+class Positive:
+    """Read from the features of atoms, then made positive: ``log(1 + exp(x))``, which is x where it is much above 1.
+
+    Args:
+        start: size of the values before training.
+    """
+
+    start: float = 1.0
+    name = "positive"
+
+
+@dataclass(frozen=True)
 class Balanced:
     """Read from the features of atoms, then corrected so that the atoms of a structure add up to a total.
 
     ``v_i = readout_i + w_i / sum_j w_j (total - sum_j readout_j)``. With ``by="softness"``, w_i > 0 is read as well:
     this is the minimum of ``sum_i chi_i v_i + v_i^2 / (2 w_i)`` under the constraint, with ``readout_i = -w_i chi_i``
     (electronegativity equalisation with atomic hardnesses 1 / w_i).
+
+    Charges also add up to those of fragments, see :mod:`carten.physics.fragments`.
 
     Args:
         total: the input that is the total, ``""`` for zero.
@@ -41,6 +57,29 @@ class Balanced:
     def name(self) -> str:
         """In configurations."""
         return "balanced" if self.by == "uniform" else "equalised"
+
+
+@dataclass(frozen=True)
+class Equilibrated:
+    """Charges of the least energy at a given total, in which they interact: :mod:`carten.physics.equilibration`.
+
+    They follow from the properties ``electronegativities`` and ``hardnesses``.
+
+    Args:
+        sigma: Å, width of the Gaussians that interact.
+        permittivity: by which the interaction is divided.
+        accuracy: of the interaction in cells.
+    """
+
+    sigma: float = 1.0
+    permittivity: float = 1.0
+    accuracy: float = 1e-4
+    name = "equilibrated"
+
+    @property
+    def interaction(self) -> Interaction:
+        """How charges interact."""
+        return Interaction(Ewald(self.sigma, self.accuracy), self.permittivity)
 
 
 @dataclass(frozen=True)
@@ -132,7 +171,9 @@ class AtomicVirial:
     name = "atomic_virial"
 
 
-Route = Readout | Balanced | Sum | Multipole | Latent | Permittivity | Derivative | AtomicVirial
+Route = (
+    Readout | Positive | Balanced | Equilibrated | Sum | Multipole | Latent | Permittivity | Derivative | AtomicVirial
+)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ Routes are ways to obtain a property, the default first. Users declare more rows
 from __future__ import annotations
 
 from carten.model.conditions import Category, Coupled, Embedding, Exchange, Fidelity, Input, Scalar, Scope, Tensor
-from carten.physics.constants import FIELD
+from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, FIELD, FRAGMENT, FRAGMENT_CHARGE, HARDNESSES
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
+    Equilibrated,
     Latent,
     Multipole,
     Permittivity,
+    Positive,
     Property,
     Readout,
     Route,
@@ -21,9 +23,9 @@ from carten.properties.routes import (
 )
 
 __all__ = [
-    "INPUTS", "PROPERTIES", "AtomicVirial", "Balanced", "Category", "Coupled", "Derivative", "Embedding", "Exchange",
-    "Fidelity", "Input", "Latent", "Multipole", "Permittivity", "Property", "Readout", "Route", "Scalar", "Scope",
-    "Sum", "Tensor", "input_table", "property_table",
+    "INPUTS", "PROPERTIES", "AtomicVirial", "Balanced", "Category", "Coupled", "Derivative", "Embedding",
+    "Equilibrated", "Exchange", "Fidelity", "Input", "Latent", "Multipole", "Permittivity", "Positive", "Property",
+    "Readout", "Route", "Scalar", "Scope", "Sum", "Tensor", "input_table", "property_table",
 ]  # fmt: skip
 
 # fmt: off
@@ -55,8 +57,12 @@ PROPERTIES: tuple[Property, ...] = (
              note="-d2E / dr_i de_jk with r before the strain: force first, strain after"),
     # charges and the response to an electric field
     Property("charges", "atom", "", +1, "e",
-             (Readout(), Balanced("total_charge"), Balanced("total_charge", "softness")), total="total_charge",
-             note="balanced and equalised ones add up to the total charge"),
+             (Readout(), Balanced(CHARGE), Balanced(CHARGE, "softness"), Equilibrated()), total=CHARGE,
+             note="all but those read directly add up to the total charge, and to the charges of fragments"),
+    Property(ELECTRONEGATIVITIES, "atom", "", +1, "eV/e",
+             note="of charges that equilibrate: derivative of the energy of an atom in its charge at no charge"),
+    Property(HARDNESSES, "atom", "", +1, "eV/e^2", (Positive(start=5.0),),
+             note="of charges that equilibrate: second derivative, the interaction of a charge with itself left out"),
     Property("atomic_dipoles", "atom", "i", -1, "e*Angstrom"),
     Property("latent_charges", "atom", "", +1, "e", (Readout(), Balanced()),
              note="interact in the term les, which alone says what they are"),
@@ -111,7 +117,11 @@ PROPERTIES: tuple[Property, ...] = (
 INPUTS: tuple[Input, ...] = (
     Input("fidelity", "structure", "", +1, "", Fidelity(),
           note="level of theory or basis set; each has its own reference energies"),
-    Input("total_charge", "structure", "", +1, "e", Scalar()),
+    Input(CHARGE, "structure", "", +1, "e", Scalar()),
+    Input(FRAGMENT, "atom", "", +1, "", Coupled(), default=-1.0, along_with=FRAGMENT_CHARGE,
+          note="label of the fragment, a whole number from 0; -1 in none"),
+    Input(FRAGMENT_CHARGE, "atom", "", +1, "e", Coupled(), default=0.0, along_with=FRAGMENT,
+          note="of the whole fragment, the same for all of its atoms; those in none have what is left together"),
     Input("spin_multiplicity", "structure", "", +1, "", Category(), note="2S + 1"),
     Input("partial_charges", "atom", "", +1, "e", Scalar(), ase="initial_charges"),
     Input("temperature", "structure", "", +1, "K", Scalar(), scale=300.0),

@@ -124,8 +124,10 @@ class PropertyConfig(_Section):
         Literal[
             "readout",
             "mean",
+            "positive",
             "balanced",
             "equalised",
+            "equilibrated",
             "multipole",
             "charges",
             "latent",

@@ -1,0 +1,132 @@
+"""Charge equilibration: charges that minimise an energy in which they interact over any distance.
+
+``E(q) = sum_i (chi_i q_i + 1/2 eta_i q_i^2) + 1/2 sum_ij q_i J_ij q_j`` under ``sum_i q_i = Q``, with the
+electronegativities chi and hardnesses eta of the atoms and J of :mod:`carten.physics.coulomb`, which includes a
+Gaussian with itself. J is positive definite and eta > 0: there is one minimum. In an electric field F of a molecule
+``- sum_i q_i r_i . F`` is part of E.
+
+Source: A. K. Rappé, W. A. Goddard, J. Phys. Chem. 95, 3358 (1991); T. W. Ko et al., Nat. Commun. 12, 398 (2021).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.model.graph import Graph
+from carten.physics import coulomb
+from carten.physics.constants import FIELD
+from carten.physics.ewald import Ewald
+from carten.physics.fragments import Parts, parts
+
+Array = npt.NDArray[Any]
+
+TOGETHER = 2**24
+"""Numbers of matrices that are made at once, 128 MB."""
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """How charges interact while they equilibrate.
+
+    Args:
+        how: smearing and accuracy.
+        permittivity: by which J is divided.
+    """
+
+    how: Ewald
+    permittivity: float = 1.0
+
+
+def charges(electronegativities: Tensor, hardnesses: Tensor, graph: Graph, by: Interaction) -> Tensor:
+    """The charges of the minimum, (N,) float64 in e, to round-off; can be differentiated to any order.
+
+    They add up to the input ``total_charge`` of each structure, or to the charges of its fragments, see
+    :mod:`carten.physics.fragments`.
+
+    Args:
+        electronegativities: (N,) eV/e.
+        hardnesses: (N,) eV/e^2, positive.
+        graph: the structures.
+        by: how charges interact.
+
+    Raises:
+        ModelError: a structure is too large, is periodic in one direction only, or has no proper cell; or see
+            :func:`carten.physics.fragments.parts`.
+    """
+    chi, eta = (x.to(torch.float64) for x in (electronegativities, hardnesses))
+    adding = parts(graph)
+    found = torch.zeros_like(chi)
+    for structures, atoms, these in _alike(graph, adding):
+        interaction = coulomb.matrices(graph, structures, atoms, by.how) / by.permittivity
+        sums = (adding.of[atoms].unsqueeze(1) == these.unsqueeze(2)).to(chi)
+        upper = torch.cat([interaction + torch.diag_embed(eta[atoms]), sums.mT], dim=2)
+        lower = torch.cat([sums, sums.new_zeros(*these.shape, these.shape[1])], dim=2)
+        right = torch.cat([-chi[atoms], adding.totals[these]], dim=1)
+        solved = torch.linalg.solve(torch.cat([upper, lower], dim=1), right)
+        found = found.index_copy(0, atoms.flatten(), solved[:, : atoms.shape[1]].flatten())
+    return found
+
+
+def _alike(graph: Graph, adding: Parts) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Structures (S,) of as many atoms and parts that are all periodic or not, their atoms (S, n) and parts (S, p)."""
+    device = graph.structure.device
+    sizes, counts = (torch.bincount(x, minlength=graph.n_structures) for x in (graph.structure, adding.structure))
+    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    kinds = zip(sizes.tolist(), counts.tolist(), graph.pbc.any(1).tolist(), strict=True)
+    for structure, kind in enumerate(kinds):
+        groups[kind].append(structure)
+    for (n, p, _), members in groups.items():
+        size = max(1, TOGETHER // n**2)
+        for start in range(0, len(members), size):
+            structures = torch.tensor(members[start : start + size], device=device)
+            starts, firsts = ((x.cumsum(0) - x)[structures, None] for x in (sizes, counts))
+            yield structures, starts + torch.arange(n, device=device), firsts + torch.arange(p, device=device)
+
+
+def electronegativities(charges: Array, hardness: float, graph: Graph, by: Interaction) -> Array:
+    """Those with which charges of one structure are in equilibrium, zero on average: (N,) eV/e.
+
+    Args:
+        charges: (N,) e.
+        hardness: of every atom, eV/e^2.
+        graph: the structure.
+        by: how charges interact.
+    """
+    q = torch.from_numpy(charges).to(torch.float64)
+    structure, atoms = graph.structure.new_zeros(1), torch.arange(len(q)).unsqueeze(0)
+    (interaction,) = coulomb.matrices(graph, structure, atoms, by.how)
+    chi = -(hardness * q + interaction @ q / by.permittivity)
+    found: Array = (chi - chi.mean()).numpy()
+    return found
+
+
+def in_field(electronegativities: Tensor, graph: Graph) -> Tensor:
+    """``chi_i - r_i . F`` in the electric field of the graph: (N,) eV/e.
+
+    Raises:
+        ModelError: a structure is periodic, so that its charges would flow along the field without end.
+    """
+    field = graph.inputs[FIELD].to(electronegativities)
+    if bool((wrong := graph.pbc.any(1) & field.any(1)).any()):
+        raise ModelError(
+            f"structure {int(wrong.nonzero()[0])} of the batch is periodic and in an electric field, in which charges "
+            "that equilibrate have no minimum: fields are for molecules, or for the routes equalised and balanced"
+        )
+    return electronegativities - (graph.positions.to(field) * field[graph.structure]).sum(1)
+
+
+def costs(charges: Tensor, electronegativities: Tensor, hardnesses: Tensor, by: Interaction) -> Tensor:
+    """What E holds besides the interaction of different atoms and the field, (N,) in eV.
+
+    ``chi_i q_i + 1/2 (eta_i + J_ii) q_i^2``, J_ii without the images of the atom.
+    """
+    stiff = hardnesses + coulomb.own(by.how.sigma) / by.permittivity
+    return electronegativities * charges + 0.5 * stiff * charges.square()

@@ -1,0 +1,107 @@
+"""Fragments of structures whose charges are prescribed, as in constrained density functional theory.
+
+Atoms carry the label of their fragment, a whole number from 0, and its charge; those labelled -1 are in no fragment and
+have together what is left of the total charge. Without labels all atoms of a structure have its total charge together.
+
+Source: Q. Wu, T. Van Voorhis, Phys. Rev. A 72, 024502 (2005).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carten.errors import ModelError
+from carten.model.graph import Graph
+from carten.physics.constants import CHARGE, FRAGMENT, FRAGMENT_CHARGE
+
+NONE = -1
+"""Label of atoms in no fragment."""
+SAME = 1e-5
+"""e, within which prescribed charges are the same: what is left of them in float32."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Atoms whose charges add up to something together: P parts, those of a structure follow each other.
+
+    Args:
+        of: (N,) part of each atom.
+        structure: (P,) ascending.
+        totals: (P,) float64, e.
+    """
+
+    of: Tensor
+    structure: Tensor
+    totals: Tensor
+
+
+def parts(graph: Graph) -> Parts:
+    """Whole structures, or where the input ``fragment`` says so their fragments and what is in none.
+
+    Raises:
+        ModelError: a label is no whole number from -1, the atoms of a fragment do not have one charge, an atom in no
+            fragment has one, or the fragments of a structure without other atoms do not add up to its total charge.
+    """
+    total = graph.inputs[CHARGE].to(torch.float64)
+    structures = torch.arange(graph.n_structures, device=total.device)
+    if FRAGMENT not in graph.inputs:
+        return Parts(graph.structure, structures, total)
+    given = graph.inputs[FRAGMENT_CHARGE].to(torch.float64)
+    label = _labels(graph, given)
+    if not bool((label != NONE).any()):
+        return Parts(graph.structure, structures, total)
+    found, of = torch.unique(torch.stack([graph.structure, label]), dim=1, return_inverse=True)
+    structure, free = found[0], found[1] == NONE
+    charge = _charges(graph, found, of, given)
+    left = total.index_add(0, structure, -charge)
+    _require_sums(left, total, structure, free)
+    return Parts(of, structure, torch.where(free, left[structure], charge))
+
+
+def _labels(graph: Graph, given: Tensor) -> Tensor:
+    """(N,) int64."""
+    found = graph.inputs[FRAGMENT]
+    label = found.round().long() if found.is_floating_point() else found
+    if bool((wrong := (label != found) | (label < NONE)).any()):
+        atom = int(wrong.nonzero()[0])
+        raise ModelError(
+            f"structure {int(graph.structure[atom])} of the batch: {FRAGMENT} is a label of atoms, a whole number from "
+            f"0, or {NONE} in no fragment; found {float(found[atom]):g}"
+        )
+    if bool((stray := (label == NONE) & (given != 0.0)).any()):
+        atom = int(stray.nonzero()[0])
+        raise ModelError(
+            f"structure {int(graph.structure[atom])} of the batch: an atom in no fragment has a {FRAGMENT_CHARGE}, "
+            f"{float(given[atom]):g} e; give it the label of its fragment ({FRAGMENT}), or the charge 0"
+        )
+    return label
+
+
+def _charges(graph: Graph, found: Tensor, of: Tensor, given: Tensor) -> Tensor:
+    """(P,) e, the charge of every fragment."""
+    low, high = (given.new_zeros(found.shape[1]).scatter_reduce(0, of, given, x, include_self=False) for x in _ENDS)
+    if bool((unequal := high - low > SAME).any()):
+        structure, label = found[:, int(unequal.nonzero()[0])].tolist()
+        values = sorted(set(given[(graph.structure == structure) & (graph.inputs[FRAGMENT] == label)].tolist()))
+        raise ModelError(
+            f"structure {structure} of the batch: atoms of fragment {label} have one {FRAGMENT_CHARGE}, that of the "
+            f"whole fragment; found {', '.join(f'{x:g}' for x in values)} e"
+        )
+    return low
+
+
+_ENDS = ("amin", "amax")
+
+
+def _require_sums(left: Tensor, total: Tensor, structure: Tensor, free: Tensor) -> None:
+    whole = left.new_ones(len(left), dtype=torch.bool).index_fill(0, structure[free], False)
+    if bool((wrong := whole & (left.abs() > SAME)).any()):
+        first = int(wrong.nonzero()[0])
+        raise ModelError(
+            f"structure {first} of the batch: the charges of its fragments add up to "
+            f"{float(total[first] - left[first]):g} e, its {CHARGE} is {float(total[first]):g} e: correct one of them, "
+            f"or label atoms {NONE}, which have what is left"
+        )
