@@ -79,6 +79,17 @@ def test_init_finds_labels_by_their_endings(run, tmp_path):
     assert keys == {"energy": "REF_energy", "forces": "dft_forces"}
 
 
+def test_init_offers_the_inputs_in_the_data(run, tmp_path):
+    """They are not chosen: a model that is told something has to be told it always."""
+    frames = labelled(2)
+    for atoms in frames:
+        atoms.info.update(total_charge=1.0, fidelity="pbe")
+    ase.io.write(tmp_path / "data.extxyz", frames)
+    said = run("init", "--data", tmp_path / "data.extxyz").out
+    assert "# inputs: {fidelity: {}, total_charge: {}}  # what the model is told: those in the data" in said
+    assert "inputs" not in yaml.safe_load(said)
+
+
 def test_init_quotes_what_yaml_would_misread(run, tmp_path):
     frames = labelled(1)
     frames[0].info["E: 'dft' _energy"] = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,17 +27,18 @@ def init(
 
     Every key but data.train has a default, so delete what you do not change.
     """
-    found = {} if data is None else _found(data)
-    typer.echo(configuration(data or Path("train.extxyz"), preset, found), nl=False)
+    keys, told = ({}, []) if data is None else _found(data)
+    typer.echo(configuration(data or Path("train.extxyz"), preset, keys, told), nl=False)
 
 
-def configuration(data: Path, preset: str, keys: Mapping[str, str]) -> str:
+def configuration(data: Path, preset: str, keys: Mapping[str, str], told: Sequence[str] = ()) -> str:
     """The text of a configuration.
 
     Args:
         data: training data.
         preset: of the network.
         keys: by property, what its label is called in the data; energy and forces when empty.
+        told: inputs in the data; they are offered, not chosen.
     """
     from carten.model.config import NetworkConfig
     from carten.properties.spec import property_table
@@ -45,6 +46,8 @@ def configuration(data: Path, preset: str, keys: Mapping[str, str]) -> str:
     network = NetworkConfig.model_validate({"preset": preset})
     table = property_table()
     keys = keys or {"energy": "energy", "forces": "forces"}
+    inputs = ", ".join(f"{name}: {{}}" for name in told) or "total_charge: {default: 0}"
+    there = "those in the data" if told else "fidelity, charge, spin, fields, .."
     rows = "\n".join(f"  {_row(table[name], key)}" for name, key in keys.items())
     return f"""# Train with: carten train config.yaml
 data:
@@ -58,7 +61,7 @@ properties:  # what is learned: name and unit of the label in the data, weight i
 
 reference_energies: auto  # isolated atoms in the data, else a fit; or given in eV: {{H: -13.6, O: -2041.8}}
 # terms: [{{kind: zbl}}]  # energies beside the network: zbl, d3, d4, les, charges
-# inputs: {{total_charge: {{default: 0}}}}  # what the model is told: fidelity, charge, spin, fields, ..
+# inputs: {{{inputs}}}  # what the model is told: {there}
 
 model:
   preset: {preset}
@@ -89,14 +92,16 @@ def _plain(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if special else text
 
 
-def _found(data: Path) -> dict[str, str]:
-    """Names of labels by property: equal to the property's name, or ending in it (REF_energy, dft_forces)."""
+def _found(data: Path) -> tuple[dict[str, str], list[str]]:
+    """Names of labels by property, equal to its name or ending in it (REF_energy, dft_forces), and names of inputs."""
+    from carten.data.check import known_inputs
     from carten.data.labels import label_names
     from carten.data.read import read_structures
     from carten.errors import DataError
     from carten.properties.spec import property_table
 
-    names = dict.fromkeys(name for _, atoms in read_structures(data) for name in label_names(atoms))
+    structures = read_structures(data)
+    names = dict.fromkeys(name for _, atoms in structures for name in label_names(atoms))
     found = {}
     for name in property_table():
         matches = [key for key in names if key == name] or [key for key in names if key.lower().endswith(f"_{name}")]
@@ -105,7 +110,7 @@ def _found(data: Path) -> dict[str, str]:
     if not found:
         there = f"the labels in it are {', '.join(names)}" if names else "it has no labels"
         raise DataError(f"{data}: no label of a known property; {there}: start from carten init without --data")
-    return found
+    return found, [label.name for label in known_inputs(structures)]
 
 
 def check(

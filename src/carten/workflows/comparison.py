@@ -108,9 +108,8 @@ class Comparison:
         found = {}
         for l, _ in decomposition.parts:
             size = np.abs(decomposition.basis(l)).max(axis=tuple(range(2, 2 + self.row.rank)))
-            labels, values = ((size * x[l]).reshape(len(self.reference), -1) for x in (reference, predicted))
-            name = _PARTS[l] if self.row.rank == 2 else f"rank {l}"
-            found[name] = Statistics.of(labels, values, self.row.report_unit)
+            known, told = ((size * values[l]).reshape(len(self.reference), -1) for values in (reference, predicted))
+            found[_PARTS[l] if self.row.rank == 2 else f"rank {l}"] = Statistics.of(known, told, self.row.report_unit)
         return found
 
     def elements(self) -> dict[str, Statistics]:
