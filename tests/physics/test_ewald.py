@@ -411,6 +411,11 @@ def test_bad_input() -> None:
     wire.pbc = (0, 0, 1)
     with pytest.raises(ModelError, match=r"structure 0 of the batch is periodic in one direction only"):
         of(wire, charges, SMEARED)
+    large = graph(ase.Atoms("H15000", np.arange(45000.0).reshape(-1, 3)), 1.0)
+    with pytest.raises(
+        ModelError, match=r"structure 0 .* not periodic and has 15000 atoms; .*: set pbc in all directions"
+    ):
+        energy(sources(np.ones(15000)), large, large.edge_vectors(), SMEARED)
     one = graph(ions()[0], 5.0)
     for cell in (torch.zeros(1, 3, 3), torch.tensor([[[5.0, 0, 0], [5.0, 1e-6, 0], [0, 0, 5.0]]])):
         flat = replace(one, cell=cell.double())
