@@ -192,6 +192,16 @@ def test_multipoles_in_a_large_empty_box() -> None:
     assert abs(found[1]) < 1e-4 * abs(expected) and abs(found[1]) < 0.05 * abs(found[0])
 
 
+@pytest.mark.parametrize("method", ["explicit", "mesh"])
+def test_an_ion_in_a_cubic_cell(method: str) -> None:
+    """The background as literature has it (Makov and Payne, 1995): energies of charged cells can be corrected."""
+    for length in (6.0, 12.0):
+        cell = ase.Atoms("H", cell=[length] * 3, pbc=True)
+        expected = COULOMB * (-2.837297479480620 / (2 * length) + math.pi * 0.8**2 / length**3)
+        found = of(cell, [1.0], replace(SMEARED, method=method, accuracy=1e-6))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 def charges_on_lines(positions: np.ndarray, q: np.ndarray, length: float, sigma: float, images: int) -> float:
     """Slab of period ``length``: images one by one up to a circle, for cells without charge or dipole in the plane."""
     shift = np.arange(-images, images + 1)
