@@ -192,6 +192,16 @@ def test_multipoles_in_a_large_empty_box() -> None:
     assert abs(found[1]) < 1e-4 * abs(expected) and abs(found[1]) < 0.05 * abs(found[0])
 
 
+@pytest.mark.parametrize("method", ["explicit", "mesh"])
+def test_an_ion_in_a_cubic_cell(method: str) -> None:
+    """The background as literature has it (Makov and Payne, 1995): energies of charged cells can be corrected."""
+    for length in (6.0, 12.0):
+        cell = ase.Atoms("H", cell=[length] * 3, pbc=True)
+        expected = COULOMB * (-2.837297479480620 / (2 * length) + math.pi * 0.8**2 / length**3)
+        found = of(cell, [1.0], replace(SMEARED, method=method, accuracy=1e-6))
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
 def charges_on_lines(positions: np.ndarray, q: np.ndarray, length: float, sigma: float, images: int) -> float:
     """Slab of period ``length``: images one by one up to a circle, for cells without charge or dipole in the plane."""
     shift = np.arange(-images, images + 1)
@@ -411,6 +421,11 @@ def test_bad_input() -> None:
     wire.pbc = (0, 0, 1)
     with pytest.raises(ModelError, match=r"structure 0 of the batch is periodic in one direction only"):
         of(wire, charges, SMEARED)
+    large = graph(ase.Atoms("H15000", np.arange(45000.0).reshape(-1, 3)), 1.0)
+    with pytest.raises(
+        ModelError, match=r"structure 0 .* not periodic and has 15000 atoms; .*: set pbc in all directions"
+    ):
+        energy(sources(np.ones(15000)), large, large.edge_vectors(), SMEARED)
     one = graph(ions()[0], 5.0)
     for cell in (torch.zeros(1, 3, 3), torch.tensor([[[5.0, 0, 0], [5.0, 1e-6, 0], [0, 0, 5.0]]])):
         flat = replace(one, cell=cell.double())

@@ -27,6 +27,8 @@ from carten.physics.reciprocal import Gaussians, Lattice
 
 SINGULAR = 1e-6
 """Volume relative to the product of the lengths of the periodic vectors, below which a cell is no cell."""
+PAIRS = 10**8
+"""Of atoms of a molecule, at most: they take 125 bytes each, more in training."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) 
         how: smearing and accuracy.
 
     Raises:
-        ModelError: a structure is periodic in one direction only, has no proper cell, or would take more than can be
-            done for this accuracy.
+        ModelError: a structure is periodic in one direction only, has no proper cell, is a molecule of too many atoms,
+            or would take more than can be done for this accuracy.
     """
     m = multipoles.to(torch.float64)
     periodic = graph.pbc.any(1)
@@ -101,6 +103,7 @@ def energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) 
 def _molecules(m: Multipoles, graph: Graph, sigma: float) -> Tensor:
     """Pair by pair, (N,), 0 in periodic structures."""
     atoms = (~graph.pbc.any(1)).index_select(0, graph.structure).nonzero().squeeze(1)
+    _require_countable(graph, atoms)
     first, second = (atoms.index_select(0, x) for x in pairs.within(graph.structure.index_select(0, atoms)))
     positions = graph.positions.to(torch.float64)
     r = positions.index_select(0, first) - positions.index_select(0, second)
@@ -153,6 +156,18 @@ def _near(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
     ends = (centre.index_select(0, chosen), neighbour.index_select(0, chosen))
     r = -vectors.index_select(0, chosen).to(torch.float64)
     return 0.5 * _pairs(m, ends, r, (how.sigma, how.gaussians.width))  # every pair has two edges
+
+
+def _require_countable(graph: Graph, atoms: Tensor) -> None:
+    counts = torch.bincount(graph.structure.index_select(0, atoms), minlength=graph.n_structures)
+    n_pairs = counts * (counts - 1) // 2
+    if int(n_pairs.sum()) > PAIRS:
+        largest = int(counts.argmax())
+        raise ModelError(
+            f"structure {largest} of the batch is not periodic and has {int(counts[largest])} atoms; electrostatics "
+            f"of molecules is summed over all pairs, found {int(n_pairs.sum()):.1e} in the batch, at most {PAIRS:.0e}: "
+            "set pbc in all directions and a cell with enough vacuum, or take fewer structures at once"
+        )
 
 
 def require_cells(graph: Graph) -> None:
