@@ -104,8 +104,8 @@ def electronegativities(charges: Array, hardness: float, graph: Graph, by: Inter
     structure, atoms = graph.structure.new_zeros(1), torch.arange(len(q)).unsqueeze(0)
     (interaction,) = coulomb.matrices(graph, structure, atoms, by.how)
     chi = -(hardness * q + interaction @ q / by.permittivity)
-    found: Array = (chi - chi.mean()).numpy()
-    return found
+    centred: Array = (chi - chi.mean()).numpy()
+    return centred
 
 
 def in_field(electronegativities: Tensor, graph: Graph) -> Tensor:
