@@ -42,6 +42,23 @@ def two_levels(study: Study, data: Path) -> dict[str, Frames]:
     }
 
 
+def beside_cheap(study: Study, data: Path) -> dict[str, Frames]:
+    """Parts of the first file, of coupled cluster, beside a second one, GFN2-xTB, which weighs as much as the first."""
+    expensive, cheap = study.files
+    if not (data / cheap).exists():
+        raise FileNotFoundError(
+            f"{data / cheap}: not published but made, by python -m benchmarks.studies.cheap_molecules --data {data} "
+            "(the first lines of benchmarks/studies/cheap_molecules.py say what it needs)"
+        )
+    parts = labelled(study.model_copy(update={"files": (expensive,)}), data)
+    for atoms in (atoms for part in parts.values() for atoms in part):
+        atoms.info["fidelity"] = "ccsd"
+    molecules = _read([data / cheap])
+    for atoms in molecules:
+        atoms.info["weight"] = len(parts["train"]) / len(molecules)
+    return parts | {"cheap": molecules}
+
+
 def with_hessians(study: Study, data: Path) -> dict[str, Frames]:
     """Frames with the Hessians that lie in an archive beside the file."""
     archive = np.load(data / study.files[0].replace("train.extxyz", "hessians.npz"))
@@ -68,6 +85,7 @@ def farthest(study: Study, data: Path) -> dict[str, Frames]:
 PREPARE: Mapping[str, Callable[[Study, Path], dict[str, Frames]]] = {
     "labelled": labelled,
     "two_levels": two_levels,
+    "beside_cheap": beside_cheap,
     "with_hessians": with_hessians,
     "farthest": farthest,
 }

@@ -144,3 +144,25 @@ def test_two_levels_of_the_same_geometries(tmp_path):
     assert not held_out & {
         atoms.get_distance(0, 1) for name in ("train", "cheap", "validation") for atoms in parts[name]
     }
+
+
+def test_cheap_molecules_beside_expensive_ones(tmp_path):
+    for name, level in (("expensive", None), ("cheap", "gfn2")):
+        frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.001 * k]]) for k in range(40)]
+        for atoms in frames:
+            atoms.info.update(dipole=np.zeros(3), **({"fidelity": level} if level else {}))
+        ase.io.write(tmp_path / f"{name}.extxyz", frames)
+    two = {**STUDY, "files": ["expensive.extxyz", "cheap.extxyz"]}
+    parts = PREPARE["beside_cheap"](Study.model_validate(two), tmp_path)
+    levels = {name: {atoms.info["fidelity"] for atoms in part} for name, part in parts.items()}
+    assert levels == {"train": {"ccsd"}, "validation": {"ccsd"}, "test": {"ccsd"}, "cheap": {"gfn2"}}
+    assert sum(atoms.info["weight"] for atoms in parts["cheap"]) == pytest.approx(len(parts["train"]))
+    alone = PREPARE["labelled"](Study.model_validate({**STUDY, "files": ["expensive.extxyz"]}), tmp_path)
+    for name, part in alone.items():
+        assert [a.get_distance(0, 1) for a in part] == [a.get_distance(0, 1) for a in parts[name]]
+
+
+def test_what_makes_a_missing_cheap_file_is_said(tmp_path):
+    study = Study.model_validate({**STUDY, "files": ["expensive.extxyz", "cheap.extxyz"]})
+    with pytest.raises(FileNotFoundError, match=r"cheap\.extxyz.*benchmarks\.studies\.cheap_molecules --data"):
+        PREPARE["beside_cheap"](study, tmp_path)
