@@ -169,7 +169,7 @@ def test_dipoles_are_learned_as_derivatives_and_charges_add_up(configure: Config
     spread = float(np.sqrt(np.mean(labels**2)))
     assert result.validation["dipole_rmse"] < 0.5 * spread
     model = load(result.model)
-    assert list(model.inputs) == ["electric_field", "total_charge"]
+    assert list(model.inputs) == ["electric_field", "total_charge", "fragment", "fragment_charge"]
     atoms = ase.io.read(ethanol)
     atoms.calc = carten.Calculator(model)
     assert atoms.get_charges().sum() == pytest.approx(0.0, abs=1e-12)
@@ -193,7 +193,7 @@ def test_the_route_of_what_is_not_trained_holds(configure: Configure, ethanol: P
     }
     result = train(responses(configure, ethanol, properties=properties, training={"epochs": 1}), console=QUIET)
     model = load(result.model)
-    assert list(model.inputs) == ["total_charge"]
+    assert list(model.inputs) == ["total_charge", "fragment", "fragment_charge"]
     assert model.properties["charges"].routes[0].name == "balanced"
     assert "polarizability" not in model.properties, "nothing is obtained from it"
     atoms = ase.io.read(ethanol)
