@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,8 +23,6 @@ from carten.physics import coulomb
 from carten.physics.constants import FIELD
 from carten.physics.ewald import Ewald
 from carten.physics.fragments import Parts, parts
-
-Array = npt.NDArray[Any]
 
 TOGETHER = 2**24
 """Numbers of matrices that are made at once, 128 MB."""
@@ -89,23 +85,6 @@ def _alike(graph: Graph, adding: Parts) -> Iterator[tuple[Tensor, Tensor, Tensor
             structures = torch.tensor(members[start : start + size], device=device)
             starts, firsts = ((x.cumsum(0) - x)[structures, None] for x in (sizes, counts))
             yield structures, starts + torch.arange(n, device=device), firsts + torch.arange(p, device=device)
-
-
-def electronegativities(charges: Array, hardness: float, graph: Graph, by: Interaction) -> Array:
-    """Those with which charges of one structure are in equilibrium, zero on average: (N,) eV/e.
-
-    Args:
-        charges: (N,) e.
-        hardness: of every atom, eV/e^2.
-        graph: the structure.
-        by: how charges interact.
-    """
-    q = torch.from_numpy(charges).to(torch.float64)
-    structure, atoms = graph.structure.new_zeros(1), torch.arange(len(q)).unsqueeze(0)
-    (interaction,) = coulomb.matrices(graph, structure, atoms, by.how)
-    chi = -(hardness * q + interaction @ q / by.permittivity)
-    centred: Array = (chi - chi.mean()).numpy()
-    return centred
 
 
 def in_field(electronegativities: Tensor, graph: Graph) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,22 +10,16 @@ import torch
 from torch import nn
 
 from carten.data.labels import Frame
-from carten.data.neighbours import graph
 from carten.data.statistics import Statistics, interaction_energies
 from carten.math.symmetry import decompose
 from carten.ops.space import SCALAR
-from carten.physics import coulomb, equilibration
+from carten.physics import coulomb
 from carten.physics.constants import ELECTRONEGATIVITIES, HARDNESSES
 from carten.properties.heads import Head, parts_of
 from carten.properties.potential import Potential
 from carten.properties.spec import Equilibrated, Multipole, Positive, Property
 
 Floats = npt.NDArray[np.float64]
-
-ENOUGH = 100
-"""Structures from which electronegativities are estimated."""
-CLOSE = 1.0
-"""Å, of the edges of graphs of which only positions and cells matter."""
 
 
 def set_energy_baseline(
@@ -81,48 +74,32 @@ def set_readout_baselines(model: Potential, properties: Sequence[Property], fram
     """Directly read properties are ``mean + scale * readout``: invariant part of the mean label, rms of the rest.
 
     Labels of atoms have a mean for each element; extensive labels of structures are taken per atom. Charges and dipoles
-    of atoms without labels of their own get the scales that make multipoles as large as the labels of these. Where
-    charges equilibrate their labels are first taken for electronegativities.
+    of atoms without labels of their own get the scales that make multipoles as large as the labels of these, and
+    electronegativities that which makes charges so that equilibrate.
     """
     labelled = {row.name for row in properties}
     for row in properties:
         used = [frame for frame in frames if row.name in frame.labels]
         if row.name in model.heads and isinstance(head := model.heads[row.name], Head):
             _set_baseline(head, row, used, model.elements)
-        how = model.properties[row.name].routes[0]
-        if isinstance(how, Equilibrated) and ELECTRONEGATIVITIES not in labelled:
-            _set_electronegativities(model, row.name, how, used)
+        scale = _rms([_per_row(row, frame) for frame in used])
+        if isinstance(row.routes[0], Equilibrated) and ELECTRONEGATIVITIES not in labelled:
+            _fill_source(model, row.name, scale)
         if isinstance(route := row.routes[0], Multipole):
             names = [name for name in (route.charges, route.dipoles) if name and name not in labelled]
-            scale, length = _rms([_per_row(row, frame) for frame in used]), _radius(used)
             for name in names:
                 power = row.rank if name == route.charges else row.rank - 1
-                if isinstance(how := model.properties[name].routes[0], Equilibrated):
-                    _fill(model.heads[ELECTRONEGATIVITIES], scale / length**power * _stiffness(model, how))
-                else:
-                    _fill(model.heads[name], scale / length**power)
+                _fill_source(model, name, scale / _radius(used) ** power)
 
 
-def _stiffness(model: Potential, how: Equilibrated) -> float:
-    """eV/e^2 by which an electronegativity is divided in the charge of a lone atom, before training."""
-    by = how.interaction
-    return _hardness(model) + coulomb.own(by.how.sigma) / by.permittivity
-
-
-def _hardness(model: Potential) -> float:
-    route = model.properties[HARDNESSES].routes[0]
-    return route.start if isinstance(route, Positive) else 0.0
-
-
-def _set_electronegativities(model: Potential, name: str, how: Equilibrated, frames: Sequence[Frame]) -> None:
-    """Those with which labelled charges are in equilibrium before training, but for a constant in each structure."""
-    found, hardness = [], _hardness(model)
-    for frame in frames[:: 1 + len(frames) // ENOUGH]:
-        charges, at = frame.labels[name], graph(frame, CLOSE)
-        values = equilibration.electronegativities(charges, hardness, at, how.interaction)
-        found.append(replace(frame, labels={ELECTRONEGATIVITIES: values}))
-    if isinstance(head := model.heads[ELECTRONEGATIVITIES], Head):
-        _set_baseline(head, model.properties[ELECTRONEGATIVITIES], found, model.elements)
+def _fill_source(model: Potential, name: str, scale: float) -> None:
+    """Give charges or dipoles of atoms a scale; those that equilibrate through their electronegativities."""
+    if not isinstance(how := model.properties[name].routes[0], Equilibrated):
+        _fill(model.heads[name], scale)
+        return
+    by, route = how.interaction, model.properties[HARDNESSES].routes[0]
+    hardness = route.start if isinstance(route, Positive) else 0.0
+    _fill(model.heads[ELECTRONEGATIVITIES], scale * (hardness + coulomb.own(by.how.sigma) / by.permittivity))
 
 
 def _set_baseline(head: Head, row: Property, frames: Sequence[Frame], elements: Sequence[int]) -> None:
