@@ -78,7 +78,8 @@ def gradients(
     chosen, copies, signs = independent(symmetry)
     flat = value.flatten(1)
     wanted = range(len(chosen)) if drawn is None else sorted(drawn.tolist())
-    passes: list[Sequence[Tensor]] = [[torch.full_like(x, torch.nan) for x in wrt]] * len(chosen)
+    absent = [torch.full_like(x, torch.nan) for x in wrt] if len(wanted) < len(chosen) else []
+    passes: list[Sequence[Tensor]] = [absent] * len(chosen)
     for k in wanted:
         passes[k] = _grad(flat[:, chosen[k]].sum(), wrt, create, retain or k != wanted[-1])
     results = []
