@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,52 +13,43 @@ import torch
 from carten.data.labels import Frame
 from carten.data.neighbours import graph
 from carten.data.statistics import energies_per_atom, reference_energies
-from carten.math.symmetry import decompose
 from carten.model.graph import batch
 from carten.properties.branches import nearest
 from carten.properties.spec import Property
 from carten.units import conversion
-from carten.workflows.comparison import Comparison
+from carten.workflows.comparison import Comparison, Statistics
 
 Floats = npt.NDArray[np.float64]
-PARTS = {0: "isotropic", 1: "antisymmetric", 2: "symmetric traceless"}
 
 
 def record(comparison: Comparison, train: Sequence[Frame], test: Sequence[Frame], unit: str) -> dict[str, Any]:
     """Errors in a unit: of the model, of the mean predictor, of elements and, for general tensors, of parts."""
-    row = comparison.row
-    error = comparison.error * conversion(row.report_unit, unit)
-    plain = _mean_prediction(row, train, test)
-    reference = np.concatenate([frame.labels[row.name].reshape(-1, 3**row.rank) for frame in test])
-    trivial = (_folded(row, plain, reference, test) - reference) * conversion(row.unit, unit)
-    if row.extensive and row.rank == 0:
-        sizes = comparison.sizes[:, None]
-        error, trivial, unit = error / sizes, trivial / sizes, f"{unit}/atom"
-    found: dict[str, Any] = {"unit": unit, "rows": len(error), **_both(error), "mean_predictor": _both(trivial)}
+    row, trivial = comparison.row, _of_mean(comparison, train, test)
+    scale = conversion(row.report_unit, unit)
+    per_atom = row.extensive and row.rank == 0
+    pairs = {"": tuple(of.per_atom() if per_atom else of.total() for of in (comparison, trivial))}
+    unit = f"{unit}/atom" if per_atom else unit
     if row.indices == "ij":
-        found["parts"] = {
-            PARTS[rank]: {**_both(_part(row, error, rank)), "mean_predictor": _both(_part(row, trivial, rank))}
-            for rank, _ in decompose(row.indices).parts
-        }
+        plain = trivial.parts()
+        pairs |= {name: (part, plain[name]) for name, part in comparison.parts().items()}
+    both = {name: {**_both(of, scale), "mean_predictor": _both(mean, scale)} for name, (of, mean) in pairs.items()}
+    found: dict[str, Any] = {"unit": unit, "rows": len(comparison.error), **both.pop("")}
+    found |= {"parts": both} if both else {}
     if len(elements := comparison.elements()) > 1:
-        scale = conversion(row.report_unit, unit)
-        found["elements"] = {name: {"rmse": of.rmse * scale, "mae": of.mae * scale} for name, of in elements.items()}
+        found["elements"] = {name: _both(of, scale) for name, of in elements.items()}
     return found
 
 
-def _both(error: Floats) -> dict[str, float]:
-    return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+def _both(statistics: Statistics | None, scale: float) -> dict[str, float]:
+    return {} if statistics is None else {"rmse": statistics.rmse * scale, "mae": statistics.mae * scale}
 
 
-def _part(row: Property, error: Floats, rank: int) -> Floats:
-    """Cartesian components of one irreducible part; the isotropic one as a single number, a third of the trace."""
-    tensors = error.reshape(-1, *row.shape)
-    if rank == 0:
-        return np.asarray(np.trace(tensors, axis1=1, axis2=2) / 3.0)
-    if rank == 1:
-        return 0.5 * (tensors - tensors.swapaxes(1, 2))
-    even = 0.5 * (tensors + tensors.swapaxes(1, 2))
-    return np.asarray(even - np.trace(even, axis1=1, axis2=2)[:, None, None] / 3.0 * np.eye(3))
+def _of_mean(comparison: Comparison, train: Sequence[Frame], test: Sequence[Frame]) -> Comparison:
+    """What the mean predictor tells, compared with the same labels."""
+    row = comparison.row
+    reference = np.concatenate([frame.labels[row.name].reshape(-1, 3**row.rank) for frame in test])
+    predicted = _folded(row, _mean_prediction(row, train, test), reference, test)
+    return replace(comparison, predicted=predicted * conversion(row.unit, row.report_unit))
 
 
 def _mean_prediction(row: Property, train: Sequence[Frame], test: Sequence[Frame]) -> Floats:

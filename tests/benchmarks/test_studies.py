@@ -54,8 +54,8 @@ def test_parts_of_a_general_tensor_and_the_mean_of_each_element():
     train = [frame([1, 6], nmr_shielding=[np.eye(3), 4 * np.eye(3)])]
     found = record(comparison("nmr_shielding", label, label + error, [1, 6], [2, 2]), train, [test], "ppm")
     assert found["parts"]["isotropic"]["rmse"] == pytest.approx(1.0)
-    assert found["parts"]["antisymmetric"]["rmse"] == pytest.approx(np.sqrt(8 / 9))
-    assert found["parts"]["symmetric traceless"]["rmse"] == pytest.approx(0.0)
+    assert found["parts"]["antisymmetric"]["rmse"] == pytest.approx(np.sqrt(4 / 3))
+    assert found["parts"]["traceless"]["rmse"] == pytest.approx(0.0)
     assert found["rmse"] == pytest.approx(np.sqrt(11 / 9))
     assert found["mean_predictor"]["mae"] == pytest.approx((0 + 1 + 2 + 12) / 18)
 

@@ -144,7 +144,7 @@ def test_files_that_are_no_model(run, trained, tmp_path, command):
     save_file({}, foreign, {"format": "pt"})
     refuse(foreign, "not a carten model")
     newer = tmp_path / "newer.carten"
-    newer.write_bytes(good.replace(rf'\"format\": {FORMAT},'.encode(), rb'\"format\": 9,'))
+    newer.write_bytes(good.replace(rf"\"format\": {FORMAT},".encode(), rb"\"format\": 9,"))
     assert newer.read_bytes() != good
     refuse(newer, "please upgrade")
 

@@ -63,9 +63,7 @@ def test_charges_that_equilibrate_have_the_size_of_the_labels(frames):
 
 def test_dipoles_of_charges_that_equilibrate_have_the_size_of_the_labels(frames):
     row, told = equilibrated("dipole"), [replace(input_table()["total_charge"], default=0.0, embed=Coupled())]
-    model = Potential(
-        NetworkConfig(n_channels=8, n_layers=1), [1, 6, 8], [row, equilibrated("charges")], inputs=told
-    )
+    model = Potential(NetworkConfig(n_channels=8, n_layers=1), [1, 6, 8], [row, equilibrated("charges")], inputs=told)
     set_readout_baselines(model, [row], frames)
     labels = np.sqrt(np.mean([frame.labels["dipole"] ** 2 for frame in frames]))
     assert labels / 100 < _size(model, frames) < labels

@@ -132,7 +132,7 @@ def test_errors_of_irreducible_parts_by_hand():
     assert found["antisymmetric"].rmse == pytest.approx(np.sqrt(np.mean(twisted**2)))
     whole = sum(n * s.rmse**2 for n, s in zip((3, 2 * 3), list(found.values())[:2], strict=True))
     left = (error + error.swapaxes(1, 2)) / 2 - np.trace(error, axis1=1, axis2=2)[:, None, None] * np.eye(3) / 3
-    assert whole + np.mean(np.sum(left**2, axis=(1, 2))) == pytest.approx(9 * of.total().rmse**2)
+    assert whole + np.mean(np.sum(left**2, axis=(1, 2))) == pytest.approx(9 * of.total().rmse ** 2)
     assert found["traceless"].max <= np.abs(left).max() * 1.5
     names = [name for name, _ in of.details()]
     assert names == ["isotropic", "antisymmetric", "traceless", "H"]

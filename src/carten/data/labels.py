@@ -326,7 +326,8 @@ def _require_symmetric(value: Array, label: Label, where: str) -> None:
     if defect > ASYMMETRY * float(np.abs(value).max(initial=0.0)):
         raise DataError(
             f'{where}: input {label.name} ("{label.file_key}") violates its index symmetry {label.row.indices!r} by '
-            f"{defect:.2g} {label.row.unit}".rstrip() + "; correct it"
+            f"{defect:.2g} {label.row.unit}".rstrip()
+            + "; correct it"
         )
 
 

@@ -24,9 +24,7 @@ class Exchange(nn.Module):
     other, ``m_j . m_k P_l(cos jik)``, also where the atom itself has no moment (superexchange).
     """
 
-    def __init__(
-        self, config: NetworkConfig, n_elements: int, neighbours: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: NetworkConfig, n_elements: int, neighbours: float, generator: torch.Generator) -> None:
         super().__init__()
         n = config.n_channels
         self.density = Interaction(config, Space((SCALAR,)), n_elements, neighbours, generator)

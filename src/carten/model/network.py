@@ -58,9 +58,7 @@ class Layer(nn.Module):
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
         self.space = Space(tuple(part for part in target.parts if part in made or part in kept))
         n_exchanged = inputs.n_exchanged if inputs is not None else 0
-        self.exchanges = nn.ModuleList(
-            Exchange(config, n_elements, neighbours, generator) for _ in range(n_exchanged)
-        )
+        self.exchanges = nn.ModuleList(Exchange(config, n_elements, neighbours, generator) for _ in range(n_exchanged))
 
     def forward(
         self, features: Features, edges: Edges, told: Features | None = None, moments: Sequence[Tensor] = ()

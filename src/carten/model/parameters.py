@@ -38,9 +38,7 @@ class Linear(nn.Module):
     ``initial`` is the standard deviation of the initial weights.
     """
 
-    def __init__(
-        self, n_in: dict[Part, int], n_out: int, generator: torch.Generator, initial: float = 1.0
-    ) -> None:
+    def __init__(self, n_in: dict[Part, int], n_out: int, generator: torch.Generator, initial: float = 1.0) -> None:
         super().__init__()
         self.scale = {part: n**-0.5 for part, n in n_in.items()}
         weights = {part.name: normal((n, n_out), generator, initial) for part, n in n_in.items()}
