@@ -82,7 +82,14 @@ def kill(config: Config, step: int, tmp_path: Path, by: str = "SIGKILL") -> subp
         # 4 steps an epoch; checkpoints after every epoch, killed within the third
         ({"training": {"checkpoint_minutes": 0}}, 11),
         # checkpoints after every step, killed within an epoch; the first weights are far from the average
-        ({"training": {"checkpoint_minutes": 1e-6, "ema": 0.99}, "schedule": {"name": "plateau", "patience": 1}}, 7),
+        (
+            {
+                "training": {"checkpoint_minutes": 1e-6, "ema": 0.99},
+                "optimizer": {"name": "adamw"},
+                "schedule": {"name": "plateau", "patience": 1},
+            },
+            7,
+        ),
         # killed before the epoch's validation; batches bounded by edges differ from epoch to epoch
         (
             {

@@ -72,7 +72,7 @@ model:
   l_max_edges: {network.l_max_edges}
   l_max_features: {network.l_max_features}  # highest rank of messages: 0 is fastest, 2 most accurate
 
-optimizer: {{name: adamw, lr: 0.005}}  # or muon, soap
+optimizer: {{name: soap, lr: 0.01}}  # or adamw, muon
 schedule: {{name: cosine}}  # or wsd, plateau, constant
 training:
   epochs: 200

@@ -69,7 +69,7 @@ model:
   n_channels: 16
   l_max_edges: 2
   l_max_features: 1
-optimizer: {{name: adamw, lr: 0.01}}
+optimizer: {{name: soap, lr: 0.01}}
 training:
   epochs: 1000
   max_minutes: {minutes}

@@ -172,8 +172,8 @@ class InputConfig(_Section):
 class OptimizerConfig(_Section):
     """The optimiser; ``weight_decay`` acts on matrices only, not on vectors."""
 
-    name: Literal["adamw", "muon", "soap"] = "adamw"
-    lr: Positive = 0.005
+    name: Literal["soap", "adamw", "muon"] = "soap"
+    lr: Positive = 0.01
     weight_decay: NotNegative = 1.0e-6
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     amsgrad: bool = False
@@ -231,8 +231,13 @@ class Config(_Section):
     dtype: Literal["float32", "float64"] = "float32"
     data: DataConfig
     model: NetworkConfig = NetworkConfig()
+    start: File | None = None
+    """A trained model to start from; ``model`` may then be left out."""
     reference_energies: Literal["auto", "isolated", "fitted", "none"] | Energies = "auto"
-    """Isolated atoms if the data have them, else fitted; or given in eV by element."""
+    """Isolated atoms if the data have them, else fitted; or given in eV by element.
+
+    With ``start``, ``auto`` moves those of the model by a fit to what it leaves of the energies, ``none`` keeps them.
+    """
     properties: Annotated[dict[str, PropertyConfig], Field(min_length=1)] = {
         "energy": PropertyConfig(),
         "forces": PropertyConfig(weight=10.0),

@@ -14,9 +14,13 @@ from carten.train.config import OptimizerConfig, ScheduleConfig
 
 Group = dict[str, Any]
 
+LARGEST = 512  # axis that SOAP preconditions: it decomposes a matrix of this size every ten steps
+
 
 def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """The configured optimiser; weight decay acts on parameters with two or more axes only.
+
+    SOAP, Adam in the eigenbasis of Shampoo's preconditioner, is the default: ``docs/studies.md`` compares the three.
 
     Sources: AdamW (Loshchilov and Hutter, 2019) with AMSGrad (Reddi, Kale, Kumar, 2018); Muon (Jordan, 2024) with the
     update scaled to AdamW's size (Liu et al., arXiv 2502.16982), so both share one learning rate; SOAP (Vyas et al.,
@@ -31,7 +35,7 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     if config.name == "soap":
         from pytorch_optimizer import SOAP
 
-        return SOAP(groups, lr=config.lr, betas=config.betas)
+        return SOAP(groups, lr=config.lr, betas=config.betas, max_precondition_dim=LARGEST)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, amsgrad=config.amsgrad, fused=True)
 
 

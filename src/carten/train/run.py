@@ -23,6 +23,7 @@ from carten.data.dataset import Dataset, Sample
 from carten.data.statistics import statistics
 from carten.errors import ConfigError
 from carten.ops.memory import keep_freed_memory
+from carten.properties.fixed import ENERGIES
 from carten.properties.io import load, save
 from carten.properties.potential import Potential
 from carten.train.balance import balanced, lines, losses_of_means
@@ -37,6 +38,7 @@ from carten.train.module import Fit
 from carten.train.optimizer import Length, Schedule
 from carten.train.progress import Display
 from carten.train.sets import Sets, read_sets
+from carten.train.start import begin, known, read_start
 from carten.train.terms import terms, untrained
 
 BEST, LAST, METRICS, CONFIG = "best.carten", "last.ckpt", "metrics.csv", "config.yaml"
@@ -84,6 +86,7 @@ def train(config: Config, resume: bool = False, console: Console | None = None) 
 
 def _train(config: Config, resume: bool, console: Console) -> TrainResult:
     keep_freed_memory()
+    config, source = read_start(config)
     keeper = Keeper(config.output / LAST, partial(_save, config), config.training.checkpoint_minutes)
     trainer = _trainer(config, [Display(console), History(config.output / METRICS), keeper])
     if trainer.is_global_zero:
@@ -92,7 +95,7 @@ def _train(config: Config, resume: bool, console: Console) -> TrainResult:
     sets = read_sets(config, wanted)
     losses = losses_of_means(wanted, sets)
     wanted = balanced(wanted, config.properties, losses)
-    model = build(config, sets, wanted)
+    model = build(config, sets, wanted, source)
     if trainer.is_global_zero:
         config.output.mkdir(parents=True, exist_ok=True)
         (config.output / CONFIG).write_text(config.dump(), encoding="utf-8")
@@ -109,15 +112,18 @@ def _train(config: Config, resume: bool, console: Console) -> TrainResult:
     return TrainResult(config.output / BEST, epochs, steps, minutes, keeper.results, test)
 
 
-def build(config: Config, sets: Sets, wanted: Sequence[Term]) -> Potential:
-    """The untrained model: statistics of the training set give its scales and its average number of neighbours."""
+def build(config: Config, sets: Sets, wanted: Sequence[Term], source: Potential | None = None) -> Potential:
+    """The model to train: statistics of the training set give its scales and its average number of neighbours.
+
+    Where the run starts from a trained model, ``source``, that gives weights, scales and elements.
+    """
     found = statistics(sets.train, sets.references[0] if sets.references else {})
     rows = [term.property for term in wanted]
     model = Potential(
         config.model,
-        sets.elements,
+        sets.elements if source is None else known(source, sets.elements, config.start),
         [*rows, *untrained(config, rows)],
-        found.neighbours,
+        found.neighbours if source is None else source.neighbours,
         config.seed,
         inputs=sets.inputs,
         terms=config.terms,
@@ -127,6 +133,8 @@ def build(config: Config, sets: Sets, wanted: Sequence[Term]) -> Potential:
     if by_energy:
         set_energy_baseline(model, sets.references, sets.train.frames, found)
     set_readout_baselines(model, [row for row in rows if not (by_energy and row.name == "energies")], sets.train.frames)
+    if source is not None:
+        begin(model, source, config, sets)
     return model
 
 
@@ -230,17 +238,25 @@ def _require_same(before: Config, now: Config) -> None:
         )
 
 
+def _references(model: Potential) -> list[list[tuple[int, float]]]:
+    """Elements and their E0 in eV for each level of theory that has any."""
+    if ENERGIES not in model.heads:
+        return []
+    levels = model.heads[ENERGIES].get_buffer("reference").view(-1, len(model.elements))
+    return [list(zip(model.elements, level.tolist(), strict=True)) for level in levels if level.any()]
+
+
 def _summary(config: Config, sets: Sets, model: Potential) -> str:
     from ase.data import chemical_symbols
 
-    levels = [", ".join(f"{chemical_symbols[z]} {e:.3f}" for z, e in found.items()) for found in sets.references]
-    energies = "; ".join(filter(None, levels))
+    energies = "; ".join(", ".join(f"{chemical_symbols[z]} {e:.3f}" for z, e in found) for found in _references(model))
     return "\n".join(
         [
             f"training on {len(sets.train)} structures, validation on {len(sets.validation)}"
             + (f", test on {len(sets.test)}" if sets.test is not None else ""),
             f"elements {' '.join(chemical_symbols[z] for z in model.elements)}"
             + (f"; reference energies (eV) {energies}" if energies else ""),
+            *([f"starts from {config.start}"] if config.start else []),
             *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
             f"preset {config.model.preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
             f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",

@@ -1,0 +1,164 @@
+"""Runs that start from a trained model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from rich.console import Console
+
+from carten.data.dataset import Dataset, collate
+from carten.data.labels import Label, read_frames
+from carten.errors import ConfigError, ModelFileError
+from carten.properties.io import load
+from carten.properties.potential import Potential
+from carten.properties.spec import property_table
+from carten.train.config import Config
+from carten.train.run import BEST, build, train
+from carten.train.sets import read_sets
+from carten.train.start import read_start
+from carten.train.terms import terms
+
+Configure = Callable[..., Config]
+QUIET = Console(quiet=True)
+SHIFTS = {29: 3.0, 79: -5.0}
+
+
+@pytest.fixture
+def trained(configure: Configure, tmp_path: Path) -> Path:
+    """A model of energies and forces of the alloys."""
+    config = configure(output=str(tmp_path / "first"), dtype="float64", training={"epochs": 30, "validate_every": 10})
+    return train(config, console=QUIET).model
+
+
+def started(config: Config) -> Potential:
+    """The model of a run before its first step."""
+    config, source = read_start(config)
+    wanted = terms(config.properties)
+    return build(config, read_sets(config, wanted), wanted, source).eval()
+
+
+def relabelled(alloys: Path, path: Path, change: Callable[[Atoms], dict[str, Any]], count: int = 24) -> str:
+    """The first alloys with other labels."""
+    frames = ase.io.read(alloys, f":{count}")
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, **change(atoms))
+    ase.io.write(path, frames)
+    return str(path)
+
+
+def predicted(model: Potential, path: Path | str, *names: str) -> dict[str, torch.Tensor]:
+    rows = [property_table()[name] for name in names]
+    dataset = Dataset(read_frames([Path(path)], [Label(rows[0])]), rows[:1], 3.5, torch.float64)
+    return model(collate([dataset[k] for k in range(len(dataset))]).graph, names)
+
+
+def test_nothing_but_the_reference_energies_differs_before_the_first_step(
+    configure: Configure, trained: Path, alloys: Path
+) -> None:
+    config = configure(start=str(trained), reference_energies="none", dtype="float64")
+    before, after = (
+        predicted(model, alloys, "energy", "forces") for model in (load(trained, exact=True), started(config))
+    )
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-10)
+    moved = started(configure(start=str(trained), dtype="float64"))
+    after = predicted(moved, alloys, "energy", "forces")
+    torch.testing.assert_close(after["forces"], before["forces"], rtol=0, atol=1e-10)
+    assert (after["energy"] - before["energy"]).abs().max() > 1e-5
+
+
+def test_energies_of_another_level_are_met_by_moving_reference_energies(
+    configure: Configure, trained: Path, alloys: Path, tmp_path: Path
+) -> None:
+    """Energies that differ from those predicted by something for each atom are predicted at once."""
+    energies = iter(predicted(load(trained, exact=True), alloys, "energy")["energy"].tolist())
+
+    def change(atoms: Atoms) -> dict[str, Any]:
+        return {"energy": next(energies) + sum(SHIFTS[z] for z in atoms.numbers), "forces": atoms.get_forces()}
+
+    other = relabelled(alloys, tmp_path / "other.extxyz", change)
+    config = configure(start=str(trained), data={"train": other}, dtype="float64")
+    expected = np.array([atoms.get_potential_energy() for atoms in ase.io.read(other, ":")])
+    found = predicted(started(config), other, "energy")["energy"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)  # the ridge of the fit
+    given = configure(
+        start=str(trained), data={"train": other}, dtype="float64", reference_energies={"Cu": 1.0, "Au": 2.0}
+    )
+    torch.testing.assert_close(
+        started(given).heads["energies"].get_buffer("reference").flatten(), torch.tensor([1.0, 2.0]).double()
+    )
+
+
+def test_a_start_pays(configure: Configure, trained: Path, tmp_path: Path) -> None:
+    """One epoch more is better than one epoch from nothing; elements and network are those of the file."""
+    sections = {"training": {"epochs": 1}, "dtype": "float64"}
+    config = configure(**sections, output=str(tmp_path / "again"))
+    document = config.model_dump(mode="json", exclude_unset=True) | {"start": str(trained)}
+    del document["model"]
+    further = train(Config.parse(document), console=QUIET)
+    scratch = train(configure(**sections, output=str(tmp_path / "scratch")), console=QUIET)
+    assert load(further.model).config == load(trained).config == config.model
+    assert further.validation["loss"] < 0.7 * scratch.validation["loss"]
+    document["training"]["epochs"] = 2
+    assert train(Config.parse(document), resume=True, console=QUIET).epochs == 2
+
+
+def test_readouts_that_are_new_start_from_their_labels(
+    configure: Configure, trained: Path, alloys: Path, tmp_path: Path
+) -> None:
+    def change(atoms: Atoms) -> dict[str, Any]:
+        return {"magmoms": atoms.numbers / 79.0}
+
+    moments = relabelled(alloys, tmp_path / "moments.extxyz", change, 16)
+    sections = {
+        "data": {"train": moments},
+        "properties": {"collinear_moments": {"key": "magmoms"}},
+        "start": str(trained),
+        "dtype": "float64",
+    }
+    model = started(configure(**sections))
+    assert "energies" not in model.heads
+    source = load(trained)
+    torch.testing.assert_close(model.network.state_dict(), source.network.state_dict())
+    torch.testing.assert_close(
+        model.heads["collinear_moments"].get_buffer("shift").flatten(), torch.tensor([29.0 / 79.0, 1.0]).double()
+    )
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"model": {"n_channels": 8}}, r"model: n_channels is 8, but 4, where .*best.carten starts from; leave"),
+        ({"terms": [{"kind": "zbl"}]}, r"terms: .*best.carten has none"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    configure: Configure, trained: Path, tmp_path: Path, sections: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train(configure(start=str(trained), **sections), console=QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_elements_and_inputs_are_those_of_the_start(
+    configure: Configure, trained: Path, alloys: Path, tmp_path: Path
+) -> None:
+    frames = ase.io.read(alloys, ":")
+    frames[3].numbers[0] = 47
+    ase.io.write(tmp_path / "silver.extxyz", frames)
+    with pytest.raises(ConfigError, match=r"start: .*best.carten knows Cu Au, the data have Ag as well"):
+        started(configure(start=str(trained), data={"train": str(tmp_path / "silver.extxyz")}))
+    told = configure(inputs={"total_charge": {"default": 0}}, output=str(tmp_path / "told"), training={"epochs": 1})
+    charged = train(told, console=QUIET).model
+    with pytest.raises(ConfigError, match=r"start: .* is told total_charge: add it under inputs"):
+        started(configure(start=str(charged)))
+    with pytest.raises(ConfigError, match=r"inputs.total_charge: expected .* as in .*, found"):
+        started(configure(start=str(charged), inputs={"total_charge": {"default": 0, "embed": "category"}}))
+    with pytest.raises(ModelFileError, match=r"none\.carten"):
+        started(configure(start=str(tmp_path / "none.carten")))
+    assert trained.name == BEST
