@@ -4,7 +4,7 @@ Set up, then run; FOLDER is the one with the published data, and ``FOLDER/qm7b/c
 
     python -m venv cheap && cheap/bin/pip install --constraint constraints.txt --editable . rdkit==2026.9.1
     cheap/bin/pip install tblite==0.8.0
-    OMP_NUM_THREADS=1 cheap/bin/python -m benchmarks.studies.cheap_molecules --data FOLDER    # ten minutes on one core
+    OMP_NUM_THREADS=1 cheap/bin/python -m benchmarks.studies.cheap_molecules --data FOLDER    # twenty minutes on one core
 
 Molecular graphs are those of the training molecules after a few random edits: an element or a bond order changes, an
 end atom is added, taken away or moved, a ring is opened or closed. A graph is kept if the surroundings of each of its
@@ -276,8 +276,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of the published files")
-    parser.add_argument("--molecules", type=int, default=2300, help="new ones (%(default)s)")
-    parser.add_argument("--rare", type=int, default=0, help="more new ones, from those with S or Cl (%(default)s)")
+    parser.add_argument("--molecules", type=int, default=6000, help="new ones (%(default)s)")
+    parser.add_argument("--rare", type=int, default=1500, help="more new ones, from those with S or Cl (%(default)s)")
     parser.add_argument("--output", type=Path, help="where they go (qm7b/cheap.extxyz in the folder of the data)")
     options = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")

@@ -159,6 +159,12 @@ def test_elements_and_inputs_are_those_of_the_start(
         started(configure(start=str(charged)))
     with pytest.raises(ConfigError, match=r"inputs.total_charge: expected .* as in .*, found"):
         started(configure(start=str(charged), inputs={"total_charge": {"default": 0, "embed": "category"}}))
+    frames = ase.io.read(alloys, ":")
+    for k, atoms in enumerate(frames):
+        atoms.info["fidelity"] = ("low", "high")[k % 2]
+    ase.io.write(tmp_path / "levels.extxyz", frames)
+    with pytest.raises(ConfigError, match=r"start: heads.energies.reference has another shape .*inputs.fidelity"):
+        started(configure(start=str(trained), data={"train": str(tmp_path / "levels.extxyz")}, inputs={"fidelity": {}}))
     with pytest.raises(ModelFileError, match=r"none\.carten"):
         started(configure(start=str(tmp_path / "none.carten")))
     assert trained.name == BEST

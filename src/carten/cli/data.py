@@ -60,6 +60,7 @@ properties:  # what is learned: name and unit of the label in the data, weight i
 {rows}
 
 reference_energies: auto  # isolated atoms in the data, else a fit; or given in eV: {{H: -13.6, O: -2041.8}}
+# start: other.carten  # a trained model to go on from; then without the section model
 # terms: [{{kind: zbl}}]  # energies beside the network: zbl, d3, d4, les, charges
 # inputs: {{{inputs}}}  # what the model is told: {there}
 

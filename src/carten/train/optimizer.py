@@ -14,7 +14,7 @@ from carten.train.config import OptimizerConfig, ScheduleConfig
 
 Group = dict[str, Any]
 
-LARGEST = 512  # axis that SOAP preconditions: it decomposes a matrix of this size every ten steps
+LARGEST = 512  # the longest axis that SOAP rotates: it decomposes a matrix of this size every ten steps
 
 
 def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -33,9 +33,9 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     if config.name == "muon":
         return _muon(groups, matrices, config)
     if config.name == "soap":
-        from pytorch_optimizer import SOAP
+        from carten.train.soap import Soap
 
-        return SOAP(groups, lr=config.lr, betas=config.betas, max_precondition_dim=LARGEST)
+        return Soap(groups, lr=config.lr, betas=config.betas, max_precondition_dim=LARGEST)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, amsgrad=config.amsgrad, fused=True)
 
 

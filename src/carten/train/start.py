@@ -18,6 +18,7 @@ from carten.model.config import NetworkConfig
 from carten.properties.fixed import ENERGIES
 from carten.properties.io import load
 from carten.properties.potential import Potential
+from carten.properties.spec import Coupled
 from carten.train.baseline import by_level
 from carten.train.config import Config
 from carten.train.sets import Sets
@@ -80,12 +81,20 @@ def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> No
         ConfigError: the trained model is told something else than this one.
     """
     for name, row in source.inputs.items():
+        if isinstance(row.embed, Coupled):
+            continue
         if name not in model.inputs:
             raise ConfigError(f"start: {config.start} is told {name}: add it under inputs")
         if (mine := model.inputs[name]).embed != row.embed or mine.scale != row.scale:
             raise ConfigError(f"inputs.{name}: expected {row.embed} as in {config.start}, found {mine.embed}")
     own = model.state_dict()
-    model.load_state_dict({name: value for name, value in source.state_dict().items() if name in own}, strict=False)
+    shared = {name: value for name, value in source.state_dict().items() if name in own}
+    if other := [name for name, value in shared.items() if value.shape != own[name].shape]:
+        raise ConfigError(
+            f"start: {other[0]} has another shape in {config.start}: levels of theory (inputs.fidelity) and what "
+            "properties are must be the same"
+        )
+    model.load_state_dict(shared, strict=False)
     if "energy" in {row.name for row in sets.train.properties} and ENERGIES in source.heads:
         _set_energies(model, config, sets)
 
