@@ -175,7 +175,8 @@ class OptimizerConfig(_Section):
     name: Literal["soap", "adamw", "muon"] = "soap"
     lr: Positive = 0.01
     weight_decay: NotNegative = 1.0e-6
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Fraction, Fraction] | None = None
+    """Decay of the averages of gradients and of their squares; (0.95, 0.95) for soap, else (0.9, 0.999)."""
     amsgrad: bool = False
     """For adamw only."""
 

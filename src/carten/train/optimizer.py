@@ -14,6 +14,7 @@ from carten.train.config import OptimizerConfig, ScheduleConfig
 
 Group = dict[str, Any]
 
+BETAS = {"soap": (0.95, 0.95), "adamw": (0.9, 0.999), "muon": (0.9, 0.999)}
 LARGEST = 512  # the longest axis that SOAP rotates: it decomposes a matrix of this size every ten steps
 
 
@@ -30,21 +31,22 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     matrices: Group = {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay}
     vectors: Group = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
     groups = [group for group in (matrices, vectors) if group["params"]]
+    betas = config.betas or BETAS[config.name]
     if config.name == "muon":
-        return _muon(groups, matrices, config)
+        return _muon(groups, matrices, config.lr, betas)
     if config.name == "soap":
         from carten.train.soap import Soap
 
-        return Soap(groups, lr=config.lr, betas=config.betas, max_precondition_dim=LARGEST)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, amsgrad=config.amsgrad, fused=True)
+        return Soap(groups, lr=config.lr, betas=betas, max_precondition_dim=LARGEST)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, amsgrad=config.amsgrad, fused=True)
 
 
-def _muon(groups: list[Group], matrices: Group, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _muon(groups: list[Group], matrices: Group, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
     from pytorch_optimizer import Muon
 
     for group in groups:
-        own: Group = {"use_adjusted_lr": True} if group is matrices else {"betas": config.betas, "eps": 1e-8}
-        group.update(own, use_muon=group is matrices, lr=config.lr)
+        own: Group = {"use_adjusted_lr": True} if group is matrices else {"betas": betas, "eps": 1e-8}
+        group.update(own, use_muon=group is matrices, lr=lr)
     return Muon(groups)
 
 
