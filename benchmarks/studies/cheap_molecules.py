@@ -4,7 +4,7 @@ Set up, then run; FOLDER is the one with the published data, and ``FOLDER/qm7b/c
 
     python -m venv cheap && cheap/bin/pip install --constraint constraints.txt --editable . rdkit==2026.9.1
     cheap/bin/pip install tblite==0.8.0
-    OMP_NUM_THREADS=1 cheap/bin/python -m benchmarks.studies.cheap_molecules --data FOLDER    # twenty minutes on one core
+    OMP_NUM_THREADS=1 cheap/bin/python -m benchmarks.studies.cheap_molecules --data FOLDER  # twenty minutes on one core
 
 Molecular graphs are those of the training molecules after a few random edits: an element or a bond order changes, an
 end atom is added, taken away or moved, a ring is opened or closed. A graph is kept if the surroundings of each of its
