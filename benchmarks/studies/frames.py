@@ -29,6 +29,14 @@ def labelled(study: Study, data: Path) -> dict[str, Frames]:
     return {name: [frames[k] for k in part] for name, part in chosen.items()} | {"test": held_out}
 
 
+def with_supercell(study: Study, data: Path) -> dict[str, Frames]:
+    """Frames with the shape of their cell, ``sum_k a_k a_k^T / V^(2/3)``: along which axes k points sample how densely."""
+    parts = labelled(study, data)
+    for atoms in (atoms for part in parts.values() for atoms in part):
+        atoms.info["supercell"] = (atoms.cell.T @ atoms.cell / atoms.get_volume() ** (2 / 3)).ravel()
+    return parts
+
+
 def two_levels(study: Study, data: Path) -> dict[str, Frames]:
     """50 frames with both labels, the validation part with expensive ones, and all the rest with cheap ones alone."""
     parts = labelled(study, data)
@@ -84,6 +92,7 @@ def farthest(study: Study, data: Path) -> dict[str, Frames]:
 
 PREPARE: Mapping[str, Callable[[Study, Path], dict[str, Frames]]] = {
     "labelled": labelled,
+    "with_supercell": with_supercell,
     "two_levels": two_levels,
     "beside_cheap": beside_cheap,
     "with_hessians": with_hessians,
