@@ -30,7 +30,7 @@ def labelled(study: Study, data: Path) -> dict[str, Frames]:
 
 
 def with_supercell(study: Study, data: Path) -> dict[str, Frames]:
-    """Frames with the shape of their cell, ``sum_k a_k a_k^T / V^(2/3)``: along which axes k points sample how densely."""
+    """Frames with the shape of their cell, ``sum_k a_k a_k^T / V^(2/3)``: k points sample its axes unevenly."""
     parts = labelled(study, data)
     for atoms in (atoms for part in parts.values() for atoms in part):
         atoms.info["supercell"] = (atoms.cell.T @ atoms.cell / atoms.get_volume() ** (2 / 3)).ravel()
