@@ -133,7 +133,7 @@ def test_readouts_that_are_new_start_from_their_labels(
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"model": {"n_channels": 8}}, r"model: n_channels is 8, but 4, where .*best.carten starts from; leave"),
+        ({"model": {"n_channels": 8}}, r"model: n_channels is 8, but 4 in .*best.carten; leave"),
         ({"terms": [{"kind": "zbl"}]}, r"terms: .*best.carten has none"),
     ],
 )

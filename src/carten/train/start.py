@@ -38,12 +38,12 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
         config = config.model_copy(update={"model": source.config})
     if config.model != source.config:
         raise ConfigError(
-            f"model: {_differences(config.model, source.config)}, where {config.start} starts from; "
+            f"model: {_differences(config.model, source.config)} in {config.start}; "
             "leave the section out, or make it equal"
         )
     if config.terms != source.term_configs:
         there = ", ".join(term.kind for term in source.term_configs) or "none"
-        raise ConfigError(f"terms: {config.start} has {there}, with options of its own; give the same")
+        raise ConfigError(f"terms: {config.start} has {there}; give the same, with the same options")
     return config, source
 
 
@@ -60,7 +60,10 @@ def known(source: Potential, present: Sequence[int], path: Path | None) -> tuple
     """
     if new := [chemical_symbols[number] for number in present if number not in source.elements]:
         there = " ".join(chemical_symbols[number] for number in source.elements)
-        raise ConfigError(f"start: {path} knows {there}, the data have {', '.join(new)} as well: train from the start")
+        raise ConfigError(
+            f"start: {path} knows {there}, the data have {', '.join(new)} as well; "
+            "leave these structures out, or train without start"
+        )
     return source.elements
 
 
@@ -86,7 +89,10 @@ def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> No
         if name not in model.inputs:
             raise ConfigError(f"start: {config.start} is told {name}: add it under inputs")
         if (mine := model.inputs[name]).embed != row.embed or mine.scale != row.scale:
-            raise ConfigError(f"inputs.{name}: expected {row.embed} as in {config.start}, found {mine.embed}")
+            raise ConfigError(
+                f"inputs.{name}: expected {row.embed} of scale {row.scale:g} as in {config.start}, "
+                f"found {mine.embed} of scale {mine.scale:g}; make it equal"
+            )
     own = model.state_dict()
     shared = {name: value for name, value in source.state_dict().items() if name in own}
     if other := [name for name, value in shared.items() if value.shape != own[name].shape]:
