@@ -118,7 +118,7 @@ def test_lengths_at_and_beyond_the_cutoff_give_nothing() -> None:
 def test_a_tolerance_that_cannot_be_met_is_an_error() -> None:
     model = potential()
     interactions = [module for module in model.modules() if isinstance(module, Interaction)]
-    with pytest.raises(ModelError, match="use the exact network"):
+    with pytest.raises(ModelError, match="could not be tabulated"):
         tabulate(interactions, model.config, tolerance=1e-18)
     assert all(interaction.table is None for interaction in interactions)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from carten.errors import ModelError
 from carten.model import product
 from carten.model.compiled import Compiled, Grid
 from carten.model.config import NetworkConfig
@@ -19,6 +21,7 @@ from carten.model.interaction import Interaction
 from carten.model.kinds import Kinds
 from carten.model.parameters import ElementLinear, Features, Linear, channels, normal
 from carten.model.tables import tabulate
+from carten.model.versions import Versions
 from carten.ops import linear
 from carten.ops.index import Index
 from carten.ops.library import choose
@@ -110,6 +113,7 @@ class Network(nn.Module):
         self.n_intervals = 0
         self.n_trained_intervals = 0
         self._call: Compiled | None = None
+        self._versions: Versions | None = None
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
             first = inputs.start if inputs is not None else Space((SCALAR,))
@@ -124,14 +128,35 @@ class Network(nn.Module):
         return not self.config.radial.elements
 
     def tabulate(self, tolerance: float = 1e-6) -> None:
-        """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference with fixed weights."""
+        """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference.
+
+        Where the tolerance can't be met the exact network stays in use, with a warning. Tables are made anew when
+        weights have changed.
+        """
         interactions = [module for module in self.modules() if isinstance(module, Interaction)]
-        self.n_intervals = tabulate(interactions, self.config, tolerance)
-        self._call = None
+        self._call = self._versions = None
+        with torch.inference_mode(False), torch.no_grad():
+            try:
+                self.n_intervals = tabulate(interactions, self.config, tolerance)
+            except ModelError as error:
+                self.n_intervals = 0
+                warnings.warn(f"radial functions are evaluated exactly, which is slower: {error}", stacklevel=2)
+            else:
+                self._versions = Versions(self)
+
+    def _present_intervals(self) -> int:
+        """Number of intervals of tables of the present weights; 0 where the exact network has to be used."""
+        if not self.n_intervals or torch._C._are_functorch_transforms_active():
+            return 0
+        if self._versions is None or not self._versions.current():
+            if any(weight.is_inference() or not weight.is_leaf for weight in self.parameters()):
+                return 0
+            self.tabulate()
+        return self.n_intervals
 
     def _compiled(self, vectors: Tensor) -> Compiled | None:
         """All layers in one call of compiled code, where tables and fixed weights allow it."""
-        if not self.n_intervals or self.backend not in ("auto", "cpp") or self.config.product.kind != "recursive":
+        if self.backend not in ("auto", "cpp") or self.config.product.kind != "recursive":
             return None
         if torch.compiler.is_compiling() or recording() or choose([vectors, self.embedding], "auto") != "cpp":
             return None
@@ -142,11 +167,24 @@ class Network(nn.Module):
         return self._call
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._call = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        current = self._versions is not None and self._versions.current()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._call, self._versions = None, Versions(self) if current else None
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode; after training tables are made anew (fused optimisers leave no trace)."""
+        if mode:
+            self._call = self._versions = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_call": None}
+        current = self._versions is not None and self._versions.current()
+        return {**self.__dict__, "_call": None, "_versions": current}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._versions = Versions(self) if state["_versions"] else None
 
     def train_on_tables(self, n_intervals: int = 256) -> None:
         """In training mode, look radial functions up in tables of the present weights, made at every step.
@@ -176,15 +214,15 @@ class Network(nn.Module):
                 rough.
             again: whether derivatives of the features will be differentiated.
         """
-        once = told is None and not (exact or again or self.training)
+        n_intervals = 0 if exact else self.n_trained_intervals if self.training else self._present_intervals()
+        once = told is None and n_intervals and not (again or self.training)
         if once and (compiled := self._compiled(vectors)) is not None:
             return compiled(vectors, edge_index, element)
         n_atoms = element.shape[0]
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
         kinds = Kinds(Index(element, self.embedding.shape[0]))
-        n_intervals = self.n_trained_intervals if self.training else self.n_intervals
         ends = (centre, neighbour)
-        edges = describe(vectors, ends, kinds, self.config, self.backend, 0 if exact else n_intervals)
+        edges = describe(vectors, ends, kinds, self.config, self.backend, n_intervals)
         features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
         if told is not None:
             features = add(features, told.places[0])

@@ -41,8 +41,7 @@ def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: 
             return n
         n *= 2
     raise ModelError(
-        f"a table of {MOST} intervals reproduces the radial network to {error:.1e}, asked were {tolerance:.1e}: "
-        "use the exact network"
+        f"the radial functions could not be tabulated to {tolerance:.1e} (reached {error:.1e} with {MOST} intervals)"
     )
 
 
