@@ -86,7 +86,8 @@ def test_init_offers_the_inputs_in_the_data(run, tmp_path):
         atoms.info.update(total_charge=1.0, fidelity="pbe")
     ase.io.write(tmp_path / "data.extxyz", frames)
     said = run("init", "--data", tmp_path / "data.extxyz").out
-    assert "# inputs: {fidelity: {}, total_charge: {}}  # what the model is told: those in the data" in said
+    offered = "# inputs: {fidelity: {}, total_charge: {}}"
+    assert f"{offered}  # given to the model besides the structure: these are in the data" in said
     assert "inputs" not in yaml.safe_load(said)
 
 

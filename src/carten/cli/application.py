@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
+import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import carten
 from carten import errors
@@ -21,18 +24,47 @@ USER_ERRORS = (
 )
 
 
+class Command(TyperCommand):
+    """A command that refuses arguments no file name and no quantity can be: NUL characters, nan and infinities."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest: list[str] = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name)
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, float) and not math.isfinite(item):
+                    raise typer.BadParameter(
+                        f"expected a finite number, found {item}", param_hint=parameter.human_readable_name
+                    )
+                if "\0" in str(item):
+                    raise typer.BadParameter("contains a NUL character", param_hint=parameter.human_readable_name)
+        return rest
+
+
 class Group(TyperGroup):
-    """Shows errors of the user's making as one message; all others keep their traceback."""
+    """Shows errors the user can act on as one message; defects of carten keep their traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):  # what the terminal's encoding lacks is escaped, not an error
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of a pipe has seen enough, typer ends quietly
+        except BrokenPipeError:  # whoever reads our output has seen enough; typer exits quietly
             raise
+        except MemoryError as error:
+            _fail(f"not enough memory: {error}" if str(error) else "not enough memory", error)
         except USER_ERRORS as error:
-            typer.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-            typer.echo(message(error), err=True)
-            raise typer.Exit(1) from error
+            _fail(message(error), error)
+
+
+def _fail(text: str, error: Exception) -> None:
+    typer.secho("Error: ", err=True, fg="red", bold=True, nl=False)
+    typer.echo(text, err=True)
+    raise typer.Exit(1) from error
 
 
 def message(error: Exception) -> str:
@@ -51,20 +83,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 DATA, USE = "From data to a model", "Use a model"
-app.command(rich_help_panel=DATA)(data.init)
-app.command(rich_help_panel=DATA)(data.check)
-app.command(rich_help_panel=DATA)(training.train)
-app.command(rich_help_panel=USE)(model.evaluate)
-app.command(rich_help_panel=USE)(model.predict)
-app.command(rich_help_panel=USE)(dynamics.md)
-app.command(rich_help_panel=USE)(spectrum.spectrum)
-app.command(rich_help_panel=USE)(model.info)
-app.command(rich_help_panel=USE)(bench.bench)
-app.command(rich_help_panel="See it work")(demo.demo)
+app.command("init", cls=Command, rich_help_panel=DATA)(data.init_command)
+app.command("check", cls=Command, rich_help_panel=DATA)(data.check_command)
+app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
+app.command("evaluate", cls=Command, rich_help_panel=USE)(model.evaluate_command)
+app.command("predict", cls=Command, rich_help_panel=USE)(model.predict_command)
+app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
+app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
+app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
+app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)
+app.command("demo", cls=Command, rich_help_panel="See it work")(demo.demo_command)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"carten {carten.__version__}")
         raise typer.Exit
 
@@ -72,7 +104,7 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Machine learning for atomistic simulation in Cartesian space.
@@ -83,5 +115,7 @@ def main(
     [bold]carten evaluate run/best.carten test.extxyz --report report.html[/]
     [bold]carten md run/best.carten start.xyz --steps 10000[/]
 
-    [bold]carten demo[/] does all of it in three minutes. Every command has its own --help.
+    [bold]carten demo[/] runs all of these in three minutes. Every command has its own --help.
+
+    Exit status: 0 success, 1 error (explained on stderr), 2 wrong usage, 128 + N stopped by signal N.
     """

@@ -20,23 +20,34 @@ if TYPE_CHECKING:
     from carten.workflows.bench import Subject, Timing
 
 WIDTH = 110
-"""Columns of the terminal that the tables take at least."""
+"""Minimum width of the tables in characters."""
 
-TINY = 0.005
-"""Share of an operator that is not worth a line."""
+SMALLEST_SHARE = 0.005
+"""Operators with a smaller share of the time are left out of the table."""
 
 
-def bench(
+def bench_command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL|PRESET", help="A model; or tace, ictp: random weights.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL|PRESET",
+            help="A model file, or a preset (tace, ictp) with random weights.",
+            show_default=False,
+        ),
     ],
     system: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="ethanol, water:N (N molecules), carbon:N (N atoms), or a file.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="ethanol, water:N (N molecules), carbon:N (N atoms), or a structure file."
+        ),
     ] = "water:64",
-    seconds: Annotated[float, typer.Option(min=0.0, help="Time to spend on each model.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Time spent on each model, in s.")] = 5.0,
     compare: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL|PRESET|BACKEND", help="Measured in turns with the first. Repeat for more."),
+        typer.Option(
+            metavar="MODEL|PRESET|BACKEND",
+            help="Measure this one as well, alternating with the first. May be repeated.",
+        ),
     ] = None,
     json_file: JsonFile = None,
     device: Device = None,
@@ -44,11 +55,11 @@ def bench(
     backend: Backend = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """How fast: time per atom for energy and forces, memory, each operator's share, and the part of the machine's peak.
+    """Measure speed: time per atom for energy and forces, memory, share of each operator, fraction of peak performance.
 
-    The peak is what products of large matrices reach in the same run on as many threads (OMP_NUM_THREADS).
-    MAC are multiply-adds, B the bytes that have to be moved at least.
-    With --compare a second model, preset, or back end takes turns with the first; the ratio of the times is printed.
+    Peak performance is what products of large matrices reach in the same run on as many threads (OMP_NUM_THREADS).
+    MAC are multiply-adds; B is the minimum number of bytes moved.
+    With --compare, further models, presets or back ends alternate with the first; ratios of times are printed.
 
     [bold]carten bench run/best.carten --system start.xyz[/]
     [bold]carten bench tace --compare reference --compare ictp[/]
@@ -60,9 +71,9 @@ def bench(
 
     require_new(json_file, overwrite)
     atoms = find_system(system)
-    places = (device, dtype)
-    subjects = [_subject(model, backend, atoms, places)]
-    subjects += [_other(name, subjects[0], atoms, places) for name in compare or ()]
+    device_and_dtype = (device, dtype)
+    subjects = [_subject(model, backend, atoms, device_and_dtype)]
+    subjects += [_other(name, subjects[0], atoms, device_and_dtype) for name in compare or ()]
     timings = measure(subjects, atoms, system, seconds)
     console = Console(highlight=False, width=max(Console().width, WIDTH))
     for line in _about(timings[0]):
@@ -77,26 +88,26 @@ def bench(
         json_file.write_text(json.dumps({**first, "compared": others}, indent=2) + "\n", encoding="utf-8")
 
 
-def _subject(name: str, backend: str, atoms: ase.Atoms, places: tuple[str | None, str | None]) -> Subject:
+def _subject(name: str, backend: str, atoms: ase.Atoms, device_and_dtype: tuple[str | None, str | None]) -> Subject:
     import torch
 
     from carten.model.config import PRESETS
     from carten.workflows.bench import Subject, random_model
 
-    device, dtype = places
+    device, dtype = device_and_dtype
     if name not in PRESETS:
         return Subject(name, load_model(Path(name), device, dtype, backend), backend)
     potential = random_model(name, atoms, backend).to(find_device(device), getattr(torch, dtype or "float32"))
     return Subject(name, potential, backend)
 
 
-def _other(name: str, first: Subject, atoms: ase.Atoms, places: tuple[str | None, str | None]) -> Subject:
-    """What is compared: the first model on another back end, or another model on the same."""
+def _other(name: str, first: Subject, atoms: ase.Atoms, device_and_dtype: tuple[str | None, str | None]) -> Subject:
+    """A subject to compare: the first model on another back end, or another model on the same."""
     from carten.ops.library import BACKENDS
 
     if name in BACKENDS:
-        return _subject(first.name, name, atoms, places)
-    return _subject(name, first.backend, atoms, places)
+        return _subject(first.name, name, atoms, device_and_dtype)
+    return _subject(name, first.backend, atoms, device_and_dtype)
 
 
 def _about(timing: Timing) -> list[str]:
@@ -108,7 +119,7 @@ def _about(timing: Timing) -> list[str]:
 
 
 def timings_table(timings: Sequence[Timing]) -> Table:
-    """A line for each model, and how its time compares to that of the first."""
+    """A row for each model, and the ratio of its time to that of the first."""
     columns = ["µs/atom", "atoms x steps/s", "memory, MB", "MAC/atom", "of peak", "first, s"]
     if len(timings) > 1:
         columns.append("time")
@@ -129,12 +140,12 @@ def timings_table(timings: Sequence[Timing]) -> Table:
 
 
 def operators_table(timing: Timing) -> Table:
-    """A line for each operator that takes time worth a mention."""
+    """A row for each operator with a noticeable share of the time."""
     table = _table("operator", "µs/atom", "share", "MAC/atom", "B/atom", "of peak")
     for part in timing.operators:
         work = [amount(x) if x else "" for x in (part.multiply_adds_per_atom, part.bytes_per_atom)]
         fraction = f"{part.peak_fraction:.1%}" if part.multiply_adds_per_atom else ""
-        if part.share >= TINY:
+        if part.share >= SMALLEST_SHARE:
             table.add_row(part.operator, f"{part.us_per_atom:,.1f}", f"{part.share:.1%}", *work, fraction)
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,28 +18,31 @@ if TYPE_CHECKING:
 WEIGHTS = {"energy": 1.0, "forces": 10.0}
 
 
-def init(
+def init_command(
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Training data: its labels are filled in.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Training data whose labels are written into the configuration.", show_default=False
+        ),
     ] = None,
-    preset: Annotated[Literal["tace", "ictp"], typer.Option(help="Settings of the network.")] = "tace",
+    preset: Annotated[Literal["tace", "ictp"], typer.Option(help="Architecture of the network.")] = "tace",
 ) -> None:
     """Print a short commented configuration: [bold]carten init --data train.extxyz > config.yaml[/].
 
-    Every key but data.train has a default, so delete what you do not change.
+    Every key except data.train has a default: delete the lines you do not change.
     """
-    keys, told = ({}, []) if data is None else _found(data)
-    typer.echo(configuration(data or Path("train.extxyz"), preset, keys, told), nl=False)
+    keys, inputs = ({}, []) if data is None else _labels_in(data)
+    typer.echo(configuration(data or Path("train.extxyz"), preset, keys, inputs), nl=False)
 
 
-def configuration(data: Path, preset: str, keys: Mapping[str, str], told: Sequence[str] = ()) -> str:
+def configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = ()) -> str:
     """The text of a configuration.
 
     Args:
         data: training data.
-        preset: of the network.
-        keys: by property, what its label is called in the data; energy and forces when empty.
-        told: inputs in the data; they are offered, not chosen.
+        preset: architecture of the network.
+        keys: name of each property's label in the data; energy and forces when empty.
+        inputs: names of inputs in the data; they are offered as a comment, not chosen.
     """
     from carten.model.config import NetworkConfig
     from carten.properties.spec import property_table
@@ -46,30 +50,30 @@ def configuration(data: Path, preset: str, keys: Mapping[str, str], told: Sequen
     network = NetworkConfig.model_validate({"preset": preset})
     table = property_table()
     keys = keys or {"energy": "energy", "forces": "forces"}
-    inputs = ", ".join(f"{name}: {{}}" for name in told) or "total_charge: {default: 0}"
-    there = "those in the data" if told else "fidelity, charge, spin, fields, .."
+    offered = ", ".join(f"{name}: {{}}" for name in inputs) or "total_charge: {default: 0}"
+    remark = "these are in the data" if inputs else "fidelity, charge, spin, fields, ..."
     rows = "\n".join(f"  {_row(table[name], key)}" for name, key in keys.items())
     return f"""# Train with: carten train config.yaml
 data:
   train: {_plain(str(data))}  # any file ASE reads, an ASE database, or a list of them
   validation: 0.1  # a fraction, a number of structures, or a file
-  # test: test.extxyz  # looked at once, at the end
-  batch: {{structures: 5}}  # or {{atoms: 500}}, {{edges: 20000}}; bounds combine
+  # test: test.extxyz  # evaluated once, at the end
+  batch: {{structures: 5}}  # or {{atoms: 500}}, {{edges: 20000}}; limits can be combined
 
-properties:  # what is learned: name and unit of the label in the data, weight in the loss
+properties:  # to learn: name and unit of the label in the data, weight in the loss
 {rows}
 
-reference_energies: auto  # isolated atoms in the data, else a fit; or given in eV: {{H: -13.6, O: -2041.8}}
-# start: other.carten  # a trained model to go on from; then without the section model
-# terms: [{{kind: zbl}}]  # energies beside the network: zbl, d3, d4, les, charges
-# inputs: {{{inputs}}}  # what the model is told: {there}
+reference_energies: auto  # from isolated atoms in the data, else a fit; or in eV: {{H: -13.6, O: -2041.8}}
+# start: other.carten  # a trained model to start from; then omit the section model
+# terms: [{{kind: zbl}}]  # energies added to the network: zbl, d3, d4, les, charges
+# inputs: {{{offered}}}  # given to the model besides the structure: {remark}
 
 model:
   preset: {preset}
   cutoff: {network.cutoff}  # Å
   n_layers: {network.n_layers}
-  n_channels: {network.n_channels}  # fewer are faster
-  correlation_order: {network.correlation_order}  # atoms that meet in one product, besides the centre
+  n_channels: {network.n_channels}  # fewer is faster
+  correlation_order: {network.correlation_order}  # neighbours in one product, besides the central atom
   l_max_edges: {network.l_max_edges}
   l_max_features: {network.l_max_features}  # highest rank of messages: 0 is fastest, 2 most accurate
 
@@ -88,12 +92,14 @@ def _row(row: Property, key: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A string in YAML, quoted where it has to be."""
-    special = set(text) & set(":#{}[],&*?|>!%@`'\"\\") or text != text.strip()
-    return json.dumps(text, ensure_ascii=False) if special else text
+    """A string in YAML, quoted unless it is a plain word there."""
+    import yaml
+
+    is_plain = re.fullmatch(r"[\w./-]+", text) and yaml.safe_load(text) == text
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _found(data: Path) -> tuple[dict[str, str], list[str]]:
+def _labels_in(data: Path) -> tuple[dict[str, str], list[str]]:
     """Names of labels by property, equal to its name or ending in it (REF_energy, dft_forces), and names of inputs."""
     from carten.data.check import known_inputs
     from carten.data.labels import label_names
@@ -103,33 +109,33 @@ def _found(data: Path) -> tuple[dict[str, str], list[str]]:
 
     structures = read_structures(data)
     names = dict.fromkeys(name for _, atoms in structures for name in label_names(atoms))
-    found = {}
+    keys = {}
     for name in property_table():
         matches = [key for key in names if key == name] or [key for key in names if key.lower().endswith(f"_{name}")]
         if matches:
-            found[name] = matches[0]
-    if not found:
-        there = f"the labels in it are {', '.join(names)}" if names else "it has no labels"
-        raise DataError(f"{data}: no label of a known property; {there}: start from carten init without --data")
-    return found, [label.name for label in known_inputs(structures)]
+            keys[name] = matches[0]
+    if not keys:
+        labels = f"its labels are {', '.join(names)}" if names else "it has no labels"
+        raise DataError(f"{data}: no label of a known property; {labels}: start from carten init without --data")
+    return keys, [label.name for label in known_inputs(structures)]
 
 
-def check(
+def check_command(
     data: DataFiles,
     label: Labels = None,
-    cutoff: Annotated[float, typer.Option(help="Å, for the number of neighbours and the closest contacts.")] = 5.0,
+    cutoff: Annotated[float, typer.Option(min=0.1, max=100.0, help="Radius in Å for counting neighbours.")] = 5.0,
 ) -> None:
-    """Look at data before training: labels, units, sizes, outliers, duplicates, reference energies, closest contacts.
+    """Check data before training: labels, units, sizes, outliers, duplicates, reference energies, closest contacts.
 
-    Ends with 1 when there are structures or labels that training would refuse.
+    Exits with status 1 if training would refuse a structure or a label.
     """
     from carten.data.check import check as check_data
     from carten.data.summary import lines
     from carten.properties.spec import Property, input_table, property_table
 
-    given = list(parse_labels(label, {**property_table(), **input_table()}).values())
-    labels = [found for found in given if isinstance(found.row, Property)]
-    inputs = [found for found in given if not isinstance(found.row, Property)]
+    chosen = list(parse_labels(label, {**property_table(), **input_table()}).values())
+    labels = [choice for choice in chosen if isinstance(choice.row, Property)]
+    inputs = [choice for choice in chosen if not isinstance(choice.row, Property)]
     report = check_data(data, labels or None, cutoff, inputs or None)
     for line in lines(report):
         typer.echo(line)

@@ -13,16 +13,18 @@ import typer
 TRAIN, TEST = "ethanol_xtb_train", "ethanol_xtb_test"
 
 
-def demo(
+def demo_command(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="A new folder for everything; demo or demo-2, ..."),
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="New folder for all files (default: demo, else demo-2, ...)."
+        ),
     ] = None,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Time to train.")] = 2.0,
+    minutes: Annotated[float, typer.Option(min=0.01, max=1e4, help="Training time in minutes.")] = 2.0,
 ) -> None:
-    """Train a model of ethanol on data that carten ships, evaluate it, run dynamics with it, write a report.
+    """Train a model of ethanol on data shipped with carten, evaluate it, run dynamics, write a report.
 
-    Three minutes on two cores.
+    Takes three minutes on two cores.
     """
     import ase.io
     from rich.console import Console
@@ -38,14 +40,14 @@ def demo(
     config.write_text(CONFIG.format(data=json.dumps(str(datasets.path(TRAIN))), minutes=minutes), encoding="utf-8")
     console = Console()
     console.rule("carten train config.yaml")
-    training.train(config)
+    training.train_command(config)
     best, test = run / "best.carten", datasets.path(TEST)
     console.rule(f"carten evaluate run/best.carten {TEST} --report report.html")
-    model.evaluate(best, [test], report=folder / "report.html", json_file=folder / "errors.json")
+    model.evaluate_command(best, [test], report=folder / "report.html", json_file=folder / "errors.json")
     console.rule("carten md run/best.carten start.extxyz --steps 1000")
     start = folder / "start.extxyz"
     ase.io.write(start, ase.io.read(test, index=0))
-    dynamics.md(best, start, steps=1000, output=folder / "md.extxyz")
+    dynamics.md_command(best, start, steps=1000, output=folder / "md.extxyz")
     console.rule()
     console.print(f"open [bold]{(folder / 'report.html').resolve()}[/]", soft_wrap=True)
 
@@ -55,7 +57,7 @@ def _names() -> Iterator[Path]:
     yield from (Path(f"demo-{number}") for number in count(2))
 
 
-CONFIG = """# Ethanol from GFN2-xTB molecular dynamics, a small network, as long as the demo lasts.
+CONFIG = """# Ethanol from GFN2-xTB molecular dynamics; a small network, trained for the duration of the demo.
 data:
   train: {data}
   validation: 50

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from carten.workflows.md import Summary
 
 
-def md(
+def md_command(
     model: ModelFile,
     structure: Annotated[
         Path, typer.Argument(metavar="STRUCTURE", help="Where to start; the last frame of a file.", show_default=False)

@@ -33,7 +33,7 @@ HARDEST = 20
 Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
 
 
-def evaluate(
+def evaluate_command(
     model: ModelFile,
     data: DataFiles,
     label: Labels = None,
@@ -110,7 +110,7 @@ def report_page(
     return page(subject, evaluation)
 
 
-def predict(
+def predict_command(
     model: ModelFile,
     data: DataFiles,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Extended XYZ.", show_default=False)],
@@ -154,7 +154,7 @@ def predict(
     typer.echo(f"{len(predicted)} structures: {output}")
 
 
-def info(
+def info_command(
     model: ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON.")] = False,
 ) -> None:

@@ -1,7 +1,8 @@
-"""Options that several commands share, and what they turn into."""
+"""Options shared by several commands, and the objects they become."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,31 +21,34 @@ if TYPE_CHECKING:
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model, e.g. run/best.carten.", show_default=False)]
 DataFiles = Annotated[
     list[Path],
-    typer.Argument(metavar="DATA...", help="Structures: any file ASE reads, ASE databases.", show_default=False),
+    typer.Argument(metavar="DATA...", help="Structures: files that ASE reads, or ASE databases.", show_default=False),
 ]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
         "--label",
         metavar="PROPERTY=KEY[:UNIT]",
-        help="What a label is called in the file and its unit there, e.g. energy=E_dft:kcal/mol. Repeat for more.",
+        help="Name and unit of a label in the file, e.g. energy=E_dft:kcal/mol. May be repeated.",
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a GPU if there is one.", show_default=False)]
-Dtype = Annotated[
-    Literal["float32", "float64"] | None, typer.Option(help="As the model was trained by default.", show_default=False)
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, ... (default: a GPU if available).", show_default=False)
 ]
-Backend = Annotated[Literal["auto", "cpp", "reference", "triton"], typer.Option(help="What runs the heavy operations.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to a JSON file.")]
+Dtype = Annotated[
+    Literal["float32", "float64"] | None,
+    typer.Option(help="Precision (default: the one used in training).", show_default=False),
+]
+Backend = Annotated[Literal["auto", "cpp", "reference", "triton"], typer.Option(help="Backend for the tensor kernels.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results to a JSON file.")]
 
 
 def load_model(path: Path, device: str | None, dtype: str | None, backend: str) -> Potential:
-    """The model of a file, where and in the precision it is wanted.
+    """Load a model onto a device in a precision.
 
     Raises:
-        ConfigError: there is no such device.
-        ModelFileError: the file is no model.
+        ConfigError: the device is not available.
+        ModelFileError: the file is not a model.
     """
     import torch
 
@@ -55,7 +59,11 @@ def load_model(path: Path, device: str | None, dtype: str | None, backend: str) 
 
 
 def find_device(name: str | None) -> torch.device:
-    """A device by its name, the best there is without one, or a ``ConfigError``."""
+    """A device by its name; by default a GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: the device is not available.
+    """
     import torch
 
     try:
@@ -66,18 +74,18 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def parse_labels(given: Sequence[str] | None, rows: Mapping[str, Property | Input]) -> dict[str, Label]:
+def parse_labels(texts: Sequence[str] | None, rows: Mapping[str, Property | Input]) -> dict[str, Label]:
     """Labels by property (or input) from ``PROPERTY=KEY[:UNIT]``.
 
     Raises:
-        ConfigError: one is not of this form, or names no property.
+        ConfigError: a text does not have this form, or names no property.
     """
     from carten.data.labels import Label
 
     labels = {}
-    for text in given or ():
-        name, separator, rest = text.partition("=")
-        key, _, unit = rest.partition(":")
+    for text in texts or ():
+        name, separator, key_and_unit = text.partition("=")
+        key, _, unit = key_and_unit.partition(":")
         if not separator or not key:
             raise ConfigError(f"--label: expected PROPERTY=KEY or PROPERTY=KEY:UNIT, found {text!r}")
         if name not in rows:
@@ -89,7 +97,7 @@ def parse_labels(given: Sequence[str] | None, rows: Mapping[str, Property | Inpu
 def trained_labels(
     header: Mapping[str, Any], rows: Mapping[str, Property] | Mapping[str, Input], section: str = "properties"
 ) -> dict[str, Label]:
-    """Labels of all properties (or inputs) of a model, called as in its training data; none is required.
+    """Labels of all properties (or inputs) of a model, named as in its training data; none is required.
 
     Args:
         header: of the model file.
@@ -101,8 +109,8 @@ def trained_labels(
     configured = header["provenance"].get("config", {}).get(section, {})
     labels = {}
     for name, row in rows.items():
-        given = configured.get(name, {})
-        labels[name] = Label(row, given.get("key") or name, given.get("unit"), required=False)
+        options = configured.get(name, {})
+        labels[name] = Label(row, options.get("key") or name, options.get("unit"), required=False)
     return labels
 
 
@@ -110,12 +118,18 @@ def require_new(path: Path | None, overwrite: bool) -> None:
     """Check before anything is computed that a file can be written.
 
     Raises:
-        FileExistsError: it is there and not to be replaced.
-        FileNotFoundError: its folder is not there.
+        FileExistsError: it exists and must not be replaced.
+        IsADirectoryError: it is a folder.
+        FileNotFoundError: its folder does not exist.
+        PermissionError: its folder is not writable.
     """
     if path is None:
         return
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file to write")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already: choose another name, or replace it with --overwrite")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: there is no such folder for {path.name}; make it first")
+        raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; create it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"{path}: no permission to write there")

@@ -1,4 +1,4 @@
-"""A bar for work that takes long, shown where there is a terminal."""
+"""A progress bar, shown only in a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 @contextmanager
 def progress(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with how much is done in all."""
+    """Yield a function to call with the total amount done so far."""
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)

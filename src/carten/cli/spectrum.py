@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from carten.workflows.vibrations import Lines
 
 
-def spectrum(
+def spectrum_command(
     model: ModelFile,
     trajectory: Annotated[
         Path, typer.Argument(metavar="TRAJECTORY", help="Dynamics of one molecule, by carten md.", show_default=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def train(
+def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see carten init.", show_default=False)],
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the output folder, as if it had not stopped.")
