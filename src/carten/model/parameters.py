@@ -59,9 +59,8 @@ class ElementLinear(nn.Module):
 
     def forward(self, features: Features, kinds: Kinds) -> Features:
         """Apply each atom's own map."""
-        groups = (kinds.order, kinds.inverse, kinds.counts)
         weights = {part: self.weight[part.name] for part in self.scale}
-        return {p: mix_by_kind(features[p], weights[p], scale, kinds.index, groups) for p, scale in self.scale.items()}
+        return {p: mix_by_kind(features[p], weights[p], scale, kinds.index) for p, scale in self.scale.items()}
 
 
 def channels(space: Space, n: int) -> dict[Part, int]:

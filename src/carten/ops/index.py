@@ -34,6 +34,17 @@ class Index:
         counts = torch.bincount(self.values, minlength=self.rows)
         return torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))
 
+    @cached_property
+    def inverse(self) -> Tensor | None:
+        """Undoes :attr:`order`."""
+        return None if self.order is None else torch.argsort(self.order)
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """Number of sites of each row; the host waits for it."""
+        counts: list[int] = torch.bincount(self.values, minlength=self.rows).tolist()
+        return counts
+
     def unchecked(self, n_sites: int) -> int:
         """Address of the values, for code that looks whether they are in range.
 

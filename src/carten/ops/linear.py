@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from carten.ops.index import Index
 from carten.ops.tape import Gradients, Multiplied, Tape, running
+
+FEW_KINDS = 8
+"""Up to so many kinds, a GPU multiplies by the matrices of all of them."""
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:
@@ -29,27 +32,24 @@ def mix(x: Tensor, weight: Tensor, scale: float) -> Tensor:
     return mixed
 
 
-def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index, groups: Groups) -> Tensor:
-    """As :func:`mix`, with weights (kinds, n_in, n_out) by the kind of a row.
-
-    Args:
-        x: (rows, size, n_in), or (rows, size * paths, n_in / paths).
-        weight: one map for each kind.
-        scale: of all maps.
-        kinds: kind of each row.
-        groups: rows sorted by kind, what undoes this order, and the number of rows of each kind.
-    """
+def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index) -> Tensor:
+    """As :func:`mix`, with weights (kinds, n_in, n_out) by the kind of a row."""
     if (tape := running()) is not None:
         return _taped(tape, x, weight * scale, kinds)
-    order, inverse, counts = groups
     weight = weight * scale
     x = _components(x, weight.shape[1])
-    chunks = torch.split(x.index_select(0, order), counts)
-    mixed = [chunk @ weight[z] for z, chunk in enumerate(chunks) if len(chunk)]
-    return torch.cat(mixed).index_select(0, inverse) if mixed else x @ weight[0]
-
-
-Groups = tuple[Tensor, Tensor, list[int]]
+    if x.is_cuda and len(weight) <= FEW_KINDS:  # no look at the kinds from the host
+        chosen = nn.functional.one_hot(kinds.values, len(weight)).to(x)
+        apart = chosen.view(len(x), 1, -1, 1) * x.unsqueeze(2)
+        return apart.flatten(2) @ weight.flatten(0, 1)
+    if kinds.order is not None:
+        x = x.index_select(0, kinds.order)
+    chunks = torch.split(x, kinds.counts)
+    mixed = [chunk @ weight[kind] for kind, chunk in enumerate(chunks) if len(chunk)]
+    if not mixed:
+        return x @ weight[0]
+    joined = torch.cat(mixed)
+    return joined if kinds.inverse is None else joined.index_select(0, kinds.inverse)
 
 
 def _components(x: Tensor, n_in: int) -> Tensor:
