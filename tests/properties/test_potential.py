@@ -100,8 +100,10 @@ def test_forces_without_gradients_outside():
     expected = model(graph)["forces"]
     with torch.no_grad():
         assert torch.equal(model(graph)["forces"], expected)
-    with torch.inference_mode(False):
+    with torch.inference_mode():
+        assert torch.is_inference_mode_enabled()
         assert torch.equal(model(graph)["forces"], expected)
+    assert expected.abs().max() > 1e-3
 
 
 def test_the_graph_is_left_as_it_is(model):
@@ -330,3 +332,10 @@ def test_a_single_atom(model):
     values = results(model, Atoms("N"))
     assert not values["forces"].any()
     assert np.isfinite(values["energy"]).all()
+
+
+def test_no_atoms(model):
+    values = results(model, Atoms(), names=["energy", "forces", "hessian"])
+    assert values["energy"].tolist() == [0.0]
+    assert values["forces"].shape == (0, 3)
+    assert values["hessian"].shape == (0, 3, 3)

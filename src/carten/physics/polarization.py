@@ -25,6 +25,7 @@ from torch import Tensor
 
 from carten.math.lattice import complete
 from carten.model.graph import Graph
+from carten.model.slopes import slopes
 from carten.model.sums import balance, centres_of_mass, masses, per_structure
 from carten.physics.constants import CHARGE, FIELD
 from carten.physics.term import View
@@ -147,11 +148,7 @@ def _corrected(charges: Tensor, graph: Graph) -> Tensor:
 
 def _slope(vectors: Tensor, create: bool) -> Slope:
     def slope(value: Tensor) -> Tensor:
-        if not value.requires_grad:
-            return torch.zeros_like(vectors, dtype=torch.float64)
-        (found,) = torch.autograd.grad(
-            value.sum(), [vectors], retain_graph=True, create_graph=create, allow_unused=True, materialize_grads=True
-        )
+        (found,) = slopes(value, [vectors], "derivative of charges and dipoles of atoms by edge vectors", create, True)
         return found.to(torch.float64)
 
     return slope

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from carten.math.symmetry import Symmetry
 from carten.model.graph import Graph
+from carten.model.slopes import slopes
 from carten.properties.planning import EDGES
 from carten.properties.recipes import POSITIONS, STRAIN
 
@@ -22,22 +23,28 @@ class Leaves:
 
     Args:
         graph: structures whose positions, cells and inputs depend on the leaves.
+        volumes: (S,) of the cells, Å^3, which a strain does not change; 0 where there is none.
         vectors: (E, 3) edge vectors.
         wrt: the leaves by name.
     """
 
     graph: Graph
+    volumes: Tensor
     vectors: Tensor
     wrt: Mapping[str, Tensor]
 
 
 def leaves(graph: Graph, names: Collection[str]) -> Leaves:
-    """Prepare the graph for derivatives with respect to positions, strain, edges and inputs of the given names."""
+    """Prepare the graph for derivatives with respect to positions, strain, edges and inputs of the given names.
+
+    What the caller differentiates with respect to stays connected.
+    """
+    volumes = torch.linalg.det(graph.cell).abs()
     wrt: dict[str, Tensor] = {}
     if POSITIONS.name in names:
-        wrt[POSITIONS.name] = graph.positions.detach().requires_grad_()
+        wrt[POSITIONS.name] = _leaf(graph.positions)
         graph = replace(graph, positions=wrt[POSITIONS.name])
-    inputs = {name: value.detach().requires_grad_() for name, value in graph.inputs.items() if name in names}
+    inputs = {name: _leaf(value) for name, value in graph.inputs.items() if name in names}
     if inputs:
         wrt.update(inputs)
         graph = replace(graph, inputs={**graph.inputs, **inputs})
@@ -50,13 +57,18 @@ def leaves(graph: Graph, names: Collection[str]) -> Leaves:
     if EDGES in names:
         vectors = vectors if vectors.requires_grad else vectors.requires_grad_()
         wrt[EDGES] = vectors
-    return Leaves(graph, vectors, wrt)
+    return Leaves(graph, volumes, vectors, wrt)
+
+
+def _leaf(value: Tensor) -> Tensor:
+    return value if value.requires_grad else value.detach().requires_grad_()
 
 
 def gradients(
     value: Tensor,
     wrt: Sequence[Tensor],
     symmetry: Symmetry,
+    what: str,
     create: bool,
     retain: bool,
     drawn: Tensor | None = None,
@@ -67,21 +79,23 @@ def gradients(
         value: one row per structure.
         wrt: each row of these concerns one structure.
         symmetry: of the components a; equal ones are differentiated once.
+        what: description of the derivative, for errors.
         create: whether the result will be differentiated.
         retain: whether other derivatives follow.
         drawn: which of the independent components are wanted, all by default; others are NaN.
+
+    Raises:
+        ModelError: see :func:`carten.model.slopes.slopes`.
     """
-    if not value.requires_grad:
-        return [x.new_zeros((len(x), *value.shape[1:], *x.shape[1:])) for x in wrt]
     if value.dim() == 1:
-        return list(_grad(value.sum(), wrt, create, retain))
+        return list(slopes(value, wrt, what, create, retain))
     chosen, copies, signs = independent(symmetry)
     flat = value.flatten(1)
     wanted = range(len(chosen)) if drawn is None else sorted(drawn.tolist())
     absent = [torch.full_like(x, torch.nan) for x in wrt] if len(wanted) < len(chosen) else []
     passes: list[Sequence[Tensor]] = [absent] * len(chosen)
     for k in wanted:
-        passes[k] = _grad(flat[:, chosen[k]].sum(), wrt, create, retain or k != wanted[-1])
+        passes[k] = slopes(flat[:, chosen[k]], wrt, what, create, retain or k != wanted[-1])
     results = []
     for found in zip(*passes, strict=True):
         stacked = torch.stack(found, dim=1)
@@ -93,29 +107,21 @@ def gradients(
     return results
 
 
-def gradients_of_atoms(value: Tensor, wrt: Tensor, create: bool, retain: bool) -> Tensor:
+def gradients_of_atoms(value: Tensor, wrt: Tensor, what: str, create: bool, retain: bool) -> Tensor:
     """Derivatives of values of atoms in variables of their structures: (N, a..) and (S, b..) to (N, a.., b..).
 
     One pass for each component of the variable: the derivative of ``sum_i u_i . v_i`` with respect to it is linear in
     u, and is differentiated with respect to u.
+
+    Raises:
+        ModelError: see :func:`carten.model.slopes.slopes`.
     """
-    shape = (*value.shape, *wrt.shape[1:])
-    if not value.requires_grad:
-        return value.new_zeros(shape)
     u = torch.zeros_like(value).requires_grad_()
-    (summed,) = _grad((value * u).sum(), [wrt], create=True, retain=True)
-    if not summed.requires_grad:
-        return value.new_zeros(shape)
+    (summed,) = slopes(value, [wrt], what, create=True, retain=True, weights=u)
     flat = summed.flatten(1)
     last = flat.shape[1] - 1
-    passes = [_grad(flat[:, k].sum(), [u], create, retain or k < last)[0] for k in range(flat.shape[1])]
-    return torch.stack(passes, dim=-1).reshape(shape)
-
-
-def _grad(value: Tensor, wrt: Sequence[Tensor], create: bool, retain: bool) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(
-        value, wrt, create_graph=create, retain_graph=create or retain, allow_unused=True, materialize_grads=True
-    )
+    passes = [slopes(flat[:, k], [u], what, create, retain or k < last)[0] for k in range(flat.shape[1])]
+    return torch.stack(passes, dim=-1).reshape(*value.shape, *wrt.shape[1:])
 
 
 @lru_cache(maxsize=64)
@@ -137,10 +143,9 @@ def independent(symmetry: Symmetry) -> tuple[list[int], list[int], list[int]]:
     return _independent(symmetry.rank, tuple(symmetry.group().items()))
 
 
-def per_volume(value: Tensor, graph: Graph, atoms: bool) -> Tensor:
+def per_volume(value: Tensor, at: Leaves, atoms: bool) -> Tensor:
     """Values of structures (or of atoms) divided by the volume of the cell; NaN, without a gradient, where is none."""
-    volume = torch.linalg.det(graph.cell.detach()).abs()
-    volume = (volume[graph.structure] if atoms else volume).view(-1, *[1] * (value.dim() - 1))
+    volume = (at.volumes[at.graph.structure] if atoms else at.volumes).view(-1, *[1] * (value.dim() - 1))
     return torch.where(volume > 0, value / torch.where(volume > 0, volume, 1.0), torch.nan)
 
 

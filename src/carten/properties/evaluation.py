@@ -62,7 +62,7 @@ class Evaluation:
             case Sum(of):
                 return per_structure(self.value(of), graph)
             case Permittivity(of):
-                return permittivity(per_volume(self.value(of), graph, atoms=False))
+                return permittivity(per_volume(self.value(of), self.at, atoms=False))
             case Multipole(charges, dipoles) if row.rank == 1:
                 return dipole(self.value(charges), self.value(dipoles) if dipoles else None, graph)
             case Multipole(charges, dipoles):
@@ -74,7 +74,7 @@ class Evaluation:
             case AtomicVirial(of, sign, divide):
                 value = atomic_virials(self._derivative((of, ()), EDGES), self.at)
                 value = value if sign == 1 else sign * value
-                return per_volume(value, graph, atoms=True) if divide else value
+                return per_volume(value, self.at, atoms=True) if divide else value
         if name in self.plan.recipes:
             return self._finish(name, self.plan.recipes[name])
         return self._read(name, self.value)
@@ -98,7 +98,7 @@ class Evaluation:
             value = value.permute(0, *(1 + axis for axis in how.axes))
         if how.factor != 1.0:
             value = value * how.factor
-        return per_volume(value, self.at.graph, self.plan.rows[name].scope == "atom") if how.per_volume else value
+        return per_volume(value, self.at, self.plan.rows[name].scope == "atom") if how.per_volume else value
 
     def raw(self, source: Source) -> Tensor:
         """A derivative as it comes: components of the base, then those of the variables."""
@@ -117,21 +117,23 @@ class Evaluation:
         base, wrt = source
         create = [self.keep or (base, (*wrt, name)) in self.plan.sources for name in names]
         retain = self._retain()
+        what = f"derivative of {' by '.join((base, *wrt, ' and '.join(names)))}"
         of_atoms = self.plan.rows[base].scope == "atom" or any(self.told[name].scope == "atom" for name in wrt)
         if of_atoms:
             for k, name in enumerate(names):
                 more = retain or k < len(names) - 1
-                self._derivatives[source, name] = gradients_of_atoms(value, self.at.wrt[name], create[k], more)
+                self._derivatives[source, name] = gradients_of_atoms(value, self.at.wrt[name], what, create[k], more)
             return
         symmetry = index_symmetry(self.plan.rows[base], wrt, self.told)
         variables = [self.at.wrt[name] for name in names]
-        found = gradients(value, variables, symmetry, any(create), retain, self.drawn.get(source))
+        found = gradients(value, variables, symmetry, what, any(create), retain, self.drawn.get(source))
         self._derivatives.update({(source, name): x for name, x in zip(names, found, strict=True)})
 
     def _pairs(self, how: Recipe) -> Tensor:
         source, wrt = (how.base, how.wrt[:-1]), self.at.wrt[how.wrt[-1]]
         rows = self.drawn.get(source)
-        return pairs.derivative(self.raw(source), wrt, self.at.graph, rows, self.keep, self._retain())
+        what = f"derivative of {' by '.join((how.base, *how.wrt))}"
+        return pairs.derivative(self.raw(source), wrt, self.at.graph, rows, what, self.keep, self._retain())
 
     def _retain(self) -> bool:
         """Whether what leads to the values is needed again after the next pass."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import complete
+from carten.model.slopes import recordable, recording
 from carten.physics.term import Host, Term, TermConfig, View
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation
@@ -66,8 +67,8 @@ class Fixed:
             names: of :attr:`rows`.
         """
         steps = plan(names, self.rows, self._told)
-        with torch.enable_grad():
-            at = leaves(complete(graph, self._inputs), steps.variables)
+        with recording():
+            at = leaves(complete(recordable(graph), self._inputs), steps.variables)
             energies = torch.stack([term(View(at.graph, at.vectors)) for term in self.terms]).sum(0)
             evaluation = Evaluation(steps, at, lambda *_: energies, self._told, keep=False)
             return {name: evaluation.value(name).detach() for name in names}

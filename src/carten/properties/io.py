@@ -163,6 +163,7 @@ def _header(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+@torch.inference_mode(False)
 def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "auto", exact: bool = False) -> Potential:
     """Read a model for inference.
 

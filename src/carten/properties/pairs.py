@@ -6,12 +6,14 @@ one component of one atom a, with all b: one pass over the network gives one row
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from carten.model.graph import Graph
+from carten.model.slopes import slopes
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def covered(graph: Graph, rows: Tensor, components: int) -> Tensor:
     return inside[atom]
 
 
-def derivative(value: Tensor, wrt: Tensor, graph: Graph, rows: Tensor | None, create: bool, retain: bool) -> Tensor:
+def derivative(
+    value: Tensor, wrt: Tensor, graph: Graph, rows: Tensor | None, what: str, create: bool, retain: bool
+) -> Tensor:
     """Derivative of values of atoms with respect to atoms, (N, a..) and (N, b..) to (P, a.., b..).
 
     Args:
@@ -83,11 +87,15 @@ def derivative(value: Tensor, wrt: Tensor, graph: Graph, rows: Tensor | None, cr
         wrt: with respect to this.
         graph: tells which atoms belong to a structure.
         rows: (S, k) rows wanted of each structure, -1 for none; all when absent. What is not wanted is NaN.
+        what: description of the derivative, for errors.
         create: whether the result will be differentiated.
         retain: whether other derivatives follow.
+
+    Raises:
+        ModelError: see :func:`carten.model.slopes.slopes`.
     """
     pairs = Pairs.of(graph)
-    components = value[0].numel()
+    components = math.prod(value.shape[1:])
     flat = value.reshape(graph.n_atoms, components)
     rows = pairs.all_rows(components) if rows is None else rows
     local = torch.arange(graph.n_atoms, device=wrt.device) - pairs.first_atom[graph.structure]
@@ -97,22 +105,14 @@ def derivative(value: Tensor, wrt: Tensor, graph: Graph, rows: Tensor | None, cr
         there = row >= 0
         atom, component = (pairs.first_atom + row // components)[there], (row % components)[there]
         keep = create or retain or k < rows.shape[1] - 1
-        result = _row(flat[atom, component].sum(), wrt, create, keep)
+        (result,) = slopes(flat[atom, component], [wrt], what, create, keep)
         concerned = there[graph.structure]
         structure = graph.structure[concerned]
         pair = pairs.first_pair[structure] + row[structure] // components * pairs.counts[structure] + local[concerned]
         found.append(result[concerned].flatten(1))
         places.append(pair * components + row[structure] % components)
-    width = wrt[0].numel()
+    width = math.prod(wrt.shape[1:])
     empty = value.new_full((pairs.n_pairs * components, width), torch.nan)
     filled = empty.index_copy(0, torch.cat(places), torch.cat(found)) if found else empty
     return filled.reshape(pairs.n_pairs, *value.shape[1:], *wrt.shape[1:])
 
-
-def _row(value: Tensor, wrt: Tensor, create: bool, retain: bool) -> Tensor:
-    if not value.requires_grad:
-        return torch.zeros_like(wrt)
-    (result,) = torch.autograd.grad(
-        value, [wrt], create_graph=create, retain_graph=retain, allow_unused=True, materialize_grads=True
-    )
-    return result

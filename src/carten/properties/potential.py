@@ -17,6 +17,7 @@ from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
+from carten.model.slopes import differentiated, recordable, recording
 from carten.model.sums import balance, per_structure
 from carten.ops.space import SCALAR, Part, Space
 from carten.physics import fragments
@@ -84,6 +85,7 @@ class Potential(nn.Module):
 
     element_of: Tensor
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         config: NetworkConfig,
@@ -138,6 +140,10 @@ class Potential(nn.Module):
         lookup[list(self.elements)] = torch.arange(len(self.elements))
         self.register_buffer("element_of", lookup, persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        with recording(torch.is_grad_enabled()):
+            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
     def _heads(self, rows: Mapping[str, Property], generator: torch.Generator) -> nn.ModuleDict:
         sizes = (self.config.n_channels, self.config.n_readout_channels)
         kind = Kind(len(self.elements))
@@ -177,7 +183,8 @@ class Potential(nn.Module):
 
         Returns:
             By name, (S, 3, ..), (N, 3, ..) or (P, 3, ..) in the row's unit. In training mode they can be differentiated
-            with respect to the parameters; in evaluation mode they are detached.
+            with respect to the parameters; in evaluation mode they are detached. Where positions, cells or inputs of
+            the graph require gradients, values can be differentiated with respect to these in either mode.
 
         Raises:
             ModelError: for an unknown property, an element the model has not seen, or an input that is missing.
@@ -192,14 +199,19 @@ class Potential(nn.Module):
         return self._values(graph, tuple(properties), drawn, fixed=False)
 
     def _values(self, graph: Graph, wanted: tuple[str, ...], drawn: Drawn | None, fixed: bool) -> dict[str, Tensor]:
-        plan = self.planned(wanted)
-        with torch.set_grad_enabled(bool(plan.variables) or torch.is_grad_enabled()):
+        plan, keep = self.planned(wanted), self.training or differentiated(graph)
+        with recording(bool(plan.variables) or torch.is_grad_enabled()):
             evaluation = self.evaluation(graph, plan, drawn, fixed)
             values = {name: evaluation.value(name) for name in wanted}
-        return values if self.training else {name: value.detach() for name, value in values.items()}
+        return values if keep else {name: value.detach() for name, value in values.items()}
 
     def evaluation(self, graph: Graph, plan: Plan, drawn: Drawn | None = None, fixed: bool = True) -> Evaluation:
         """The features of a graph, from which the values of a plan follow, with or without fixed terms."""
+        if self.network.embedding.is_inference():
+            raise ModelError("the weights were set in torch.inference_mode(): load or copy them outside of it")
+        asked = differentiated(graph)
+        keep, curved = self.training or asked, plan.curved or asked
+        graph = recordable(graph)
         at = leaves(complete(graph, self.inputs), plan.variables)
         element = self._element(graph.numbers)
         told = None
@@ -208,14 +220,14 @@ class Potential(nn.Module):
         vectors, terms = at.vectors, [term for term in self.terms if isinstance(term, Term)]
         for term in terms:
             vectors = term.seen(vectors, graph)
-        layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, plan.curved, plan.again)
+        layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, curved, asked or plan.again)
         kind = element
         if self.levels is not None:
             kind = element + len(self.elements) * at.graph.inputs[self.levels.name][graph.structure]
         added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
-        view = View(at.graph, at.vectors, layers, again=self.training or plan.again)
+        view = View(at.graph, at.vectors, layers, again=keep or plan.again)
         read = partial(self._read, kind, view, added)
-        return Evaluation(plan, at, read, self.variables, self.training, drawn)
+        return Evaluation(plan, at, read, self.variables, keep, drawn)
 
     def planned(self, names: tuple[str, ...]) -> Plan:
         """What it takes to evaluate some properties, and what terms take for them.

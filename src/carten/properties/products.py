@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.graph import Graph
+from carten.model.slopes import recording, slopes
 from carten.properties.potential import Potential
 
 
@@ -32,19 +32,18 @@ class Products:
         how = steps.recipes[name]
         if list(how.axes) != sorted(how.axes):
             raise ModelError(f"property {name!r} is evaluated with its indices in another order: there are no products")
-        with torch.enable_grad():
+        with recording():
             evaluation = model.evaluation(graph, steps)
             self._value = evaluation.raw((how.base, how.wrt[:-1]))
         self._wrt = evaluation.at.wrt[how.wrt[-1]]
         self._factor = how.factor
+        self._what = f"derivative of {' by '.join((how.base, *how.wrt))}"
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """(N, 3) times the unit of the property, from (N, 3)."""
         if vectors.shape != self._value.shape:
             raise ValueError(f"expected vectors of shape {tuple(self._value.shape)}, found {tuple(vectors.shape)}")
-        if not self._value.requires_grad:
-            return torch.zeros_like(self._wrt)
-        (product,) = torch.autograd.grad(
-            self._value, [self._wrt], vectors.to(self._value), retain_graph=True, materialize_grads=True
-        )
+        with recording():
+            weights = (vectors.clone() if vectors.is_inference() else vectors).to(self._value)
+            (product,) = slopes(self._value, [self._wrt], self._what, create=False, retain=True, weights=weights)
         return product * self._factor
