@@ -13,9 +13,10 @@ from rich.console import Console
 from carten.data.dataset import collate
 from carten.datasets import path
 from carten.train.balance import balanced, lines, losses_of_means
+from carten.train.build import build_model
 from carten.train.config import Config
-from carten.train.loss import Term, combine, loss_terms
-from carten.train.run import build, train
+from carten.train.loss import LossTerm, combine, loss_terms
+from carten.train.run import train
 from carten.train.sets import Sets, read_sets
 from carten.train.terms import terms
 
@@ -31,7 +32,7 @@ def molecules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def settled(config: Config) -> tuple[tuple[Term, ...], dict[str, float], Sets]:
+def settled(config: Config) -> tuple[tuple[LossTerm, ...], dict[str, float], Sets]:
     wanted = terms(config.properties)
     sets = read_sets(config, wanted)
     losses = losses_of_means(wanted, sets)
@@ -50,7 +51,7 @@ def test_it_is_the_loss_of_a_model_that_knows_only_means(configure: Configure, m
         dtype="float64",
     )
     weighed, losses, sets = settled(config)
-    model = build(config, sets, weighed)
+    model = build_model(config, sets, weighed)
     for head in model.heads.values():
         head.scale.fill_(0.0)
     batch = collate([sets.train[k] for k in range(len(sets.train))])
@@ -130,4 +131,4 @@ def test_structures_of_weight_zero_are_left_out(configure: Configure, molecules:
     weighed, losses, sets = settled(config)
     assert len(sets.train) + len(sets.validation) == len(frames) - 1
     assert losses["polarizability"] < 0.01
-    assert build(config, sets, weighed).heads["polarizability"].scale < 0.1
+    assert build_model(config, sets, weighed).heads["polarizability"].scale < 0.1

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from carten.errors import ModelFileError
-from carten.train.checkpoint import FORMAT, KEY, SafetensorsCheckpoint
+from carten.train.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_KEY, SafetensorsCheckpoint
 
 IO = SafetensorsCheckpoint()
 
@@ -98,6 +98,6 @@ def test_damaged_foreign_and_newer_checkpoints(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ModelFileError, match="not a checkpoint"):
         IO.load_checkpoint(path)
-    save_file({}, path, {KEY: json.dumps({"format": FORMAT + 1, "state": {}})})
+    save_file({}, path, {CHECKPOINT_KEY: json.dumps({"format": CHECKPOINT_FORMAT + 1, "state": {}})})
     with pytest.raises(ModelFileError, match="please upgrade"):
         IO.load_checkpoint(path)

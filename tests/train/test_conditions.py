@@ -21,7 +21,7 @@ from carten.properties.io import header, load
 from carten.properties.spec import Category, Exchange, Fidelity, Scalar, Tensor, property_table
 from carten.train.conditions import input_labels, input_row
 from carten.train.config import Config, InputConfig, PropertyConfig
-from carten.train.loss import Term, combine, errors, loss_terms
+from carten.train.loss import LossTerm, combine, errors, loss_terms
 from carten.train.run import train
 from carten.train.terms import property_row, terms
 
@@ -126,9 +126,9 @@ def test_polarization_is_trained_modulo_its_quantum():
     assert errors(row, predicted, batch).tolist() == [
         [pytest.approx(0.1), pytest.approx(0), pytest.approx(0, abs=1e-12)]
     ]
-    found = loss_terms([Term(row)], predicted, batch)
+    found = loss_terms([LossTerm(row)], predicted, batch)
     assert found.tolist() == [[pytest.approx(0.01), 3.0]]
-    assert combine([Term(row)], found) == pytest.approx(0.01 / 3)
+    assert combine([LossTerm(row)], found) == pytest.approx(0.01 / 3)
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset
 from carten.data.labels import read_frames
-from carten.train.loader import Loader, Share
+from carten.train.loader import Loader, ProcessShare
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_an_epoch_cut_short_is_over(dataset: Dataset) -> None:
 def test_processes_share_the_batches(dataset: Dataset) -> None:
     streams = [loader(dataset, Bounds(structures=5)) for _ in range(2)]
     for rank, stream in enumerate(streams):
-        stream.divide(Share(rank, 2))
+        stream.divide(ProcessShare(rank, 2))
     seen = [epochs(stream, 1) for stream in streams]
     assert [len(batches) for batches in seen] == [2, 2]
     flat = [index for batches in seen for batch in batches for index in batch]

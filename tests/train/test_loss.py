@@ -8,7 +8,7 @@ from torch import Tensor
 from carten.data.dataset import Batch
 from carten.model.graph import Graph
 from carten.properties.spec import Property, property_table
-from carten.train.loss import Term, combine, loss_terms
+from carten.train.loss import LossTerm, combine, loss_terms
 from carten.train.metrics import PropertyErrors
 
 ROWS = property_table()
@@ -43,7 +43,7 @@ def example() -> tuple[dict[str, Tensor], Batch]:
     return predictions, batch_of(targets, (1.0, 2.0, 0.5))
 
 
-def value(term: Term, example: tuple[dict[str, Tensor], Batch]) -> float:
+def value(term: LossTerm, example: tuple[dict[str, Tensor], Batch]) -> float:
     return float(combine([term], loss_terms([term], *example)))
 
 
@@ -59,28 +59,28 @@ def test_penalties_of_components(kind: str, penalty, example) -> None:
     predictions, batch = example
     error = (predictions["forces"] - batch.targets["forces"]).numpy()[:3]
     expected = 3.0 * np.mean(penalty(error) * np.array([1.0, 1.0, 2.0])[:, None])
-    assert value(Term(ROWS["forces"], 3.0, kind, 0.7), example) == pytest.approx(expected, rel=1e-14)
+    assert value(LossTerm(ROWS["forces"], 3.0, kind, 0.7), example) == pytest.approx(expected, rel=1e-14)
 
 
 def test_vector_norm_counts_rows(example) -> None:
     predictions, batch = example
     error = (predictions["forces"] - batch.targets["forces"]).numpy()[:3]
     expected = np.mean(np.linalg.norm(error, axis=1) * np.array([1.0, 1.0, 2.0]))
-    assert value(Term(ROWS["forces"], 1.0, "vector_norm"), example) == pytest.approx(expected, rel=1e-14)
+    assert value(LossTerm(ROWS["forces"], 1.0, "vector_norm"), example) == pytest.approx(expected, rel=1e-14)
 
 
 def test_extensive_properties_of_structures_count_per_atom(example) -> None:
     predictions, batch = example
     error = (predictions["energy"] - batch.targets["energy"]).numpy() / np.array(SIZES)
     expected = np.mean(error**2 * np.array([1.0, 2.0, 0.5]))
-    assert value(Term(ROWS["energy"]), example) == pytest.approx(expected, rel=1e-14)
+    assert value(LossTerm(ROWS["energy"]), example) == pytest.approx(expected, rel=1e-14)
 
 
 def test_intensive_properties_do_not(example) -> None:
     predictions, batch = example
     error = (predictions["stress"] - batch.targets["stress"]).numpy()[[0, 2]]
     expected = np.mean(error**2 * np.array([1.0, 0.5])[:, None, None])
-    assert value(Term(ROWS["stress"]), example) == pytest.approx(expected, rel=1e-14)
+    assert value(LossTerm(ROWS["stress"]), example) == pytest.approx(expected, rel=1e-14)
 
 
 def test_a_property_declared_by_the_user_needs_no_code(example) -> None:
@@ -88,14 +88,14 @@ def test_a_property_declared_by_the_user_needs_no_code(example) -> None:
     predictions = {"shielding": numbers(N, 3, 3, seed=6)}
     batch = batch_of({"shielding": numbers(N, 3, 3, seed=7)})
     expected = float((predictions["shielding"] - batch.targets["shielding"]).square().mean())
-    assert value(Term(row), (predictions, batch)) == pytest.approx(expected, rel=1e-14)
+    assert value(LossTerm(row), (predictions, batch)) == pytest.approx(expected, rel=1e-14)
 
 
 def test_no_label_contributes_neither_loss_nor_gradient(example) -> None:
     predictions, batch = example
     batch = replace(batch, targets={name: torch.full_like(t, torch.nan) for name, t in batch.targets.items()})
     predictions = {name: p.clone().requires_grad_() for name, p in predictions.items()}
-    terms = [Term(ROWS[name], kind=kind) for name in predictions for kind in ("squared", "vector_norm", "huber")]
+    terms = [LossTerm(ROWS[name], kind=kind) for name in predictions for kind in ("squared", "vector_norm", "huber")]
     loss = combine(terms, loss_terms(terms, predictions, batch))
     loss.backward()
     assert loss.item() == 0.0
@@ -105,14 +105,14 @@ def test_no_label_contributes_neither_loss_nor_gradient(example) -> None:
 def test_masked_entries_do_not_poison_gradients(example) -> None:
     predictions, batch = example
     predictions = {name: p.clone().requires_grad_() for name, p in predictions.items()}
-    terms = [Term(ROWS[name], kind=kind) for name in predictions for kind in ("squared", "absolute", "vector_norm")]
+    terms = [LossTerm(ROWS[name], kind=kind) for name in predictions for kind in ("squared", "absolute", "vector_norm")]
     combine(terms, loss_terms(terms, predictions, batch)).backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in predictions.values())
     assert torch.count_nonzero(predictions["forces"].grad[3:]) == 0
 
 
 def test_sums_over_batches_are_the_loss_of_all(example) -> None:
-    terms = [Term(ROWS["energy"], 2.0), Term(ROWS["forces"], 0.1, "absolute")]
+    terms = [LossTerm(ROWS["energy"], 2.0), LossTerm(ROWS["forces"], 0.1, "absolute")]
     other = ({n: p + 0.3 for n, p in example[0].items()}, batch_of({**example[1].targets}))
     sums = loss_terms(terms, *example) + loss_terms(terms, *other)
     first, second = (loss_terms(terms, *one) for one in (example, other))

@@ -1,5 +1,6 @@
 """A run that was killed and resumed ends exactly as one that was not."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from carten.errors import ConfigError
+from carten.errors import ConfigError, DataError
 from carten.train.checkpoint import SafetensorsCheckpoint
 from carten.train.config import Config
-from carten.train.run import LAST, METRICS, train
+from carten.train.files import BEST, LAST, METRICS
+from carten.train.run import train
 
 QUIET = Console(quiet=True)
 
@@ -121,15 +123,6 @@ def test_killed_and_resumed(
                for name, value in b["state_dict"].items() if name.startswith("potential.network"))  # fmt: skip
 
 
-def test_ctrl_c_says_how_to_go_on(configure: Callable[..., Config], tmp_path: Path) -> None:
-    config = configure(training={"checkpoint_minutes": 1e-6})
-    done = kill(config, 6, tmp_path, by="SIGINT")
-    assert done.returncode == 1, done.stderr
-    assert "--resume" in done.stdout
-    assert "Traceback" not in done.stderr
-    assert train(config, resume=True, console=QUIET).steps == 12
-
-
 def test_a_longer_run_goes_on(configure: Callable[..., Config]) -> None:
     train(configure(training={"epochs": 1}), console=QUIET)
     result = train(configure(training={"epochs": 2}), resume=True, console=QUIET)
@@ -152,6 +145,60 @@ def test_results_are_never_overwritten(configure: Callable[..., Config]) -> None
     with pytest.raises(ConfigError, match=r"best\.carten.*resume"):
         train(config, console=QUIET)
     assert (config.output / "best.carten").read_text() == "precious"
+
+
+def test_a_killed_run_is_resumed_only_if_there_is_something_to_resume(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
+    """Killed before the first checkpoint: the model that was the best so far stays."""
+    config = configure()
+    done = kill(config, 9, tmp_path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    best = (config.output / BEST).read_bytes()
+    with pytest.raises(ConfigError, match=r"nothing to resume, there is no checkpoint .*last\.ckpt; remove it \(best"):
+        train(config, resume=True, console=QUIET)
+    with pytest.raises(ConfigError, match=r"has files already \(best.carten, config.yaml, metrics.csv\); .* remove it"):
+        train(config, console=QUIET)
+    assert (config.output / BEST).read_bytes() == best
+    empty = configure(output=str(tmp_path / "empty"))
+    with pytest.raises(ConfigError, match="nothing to resume, .*; train without --resume"):
+        train(empty, resume=True, console=QUIET)
+    assert not empty.output.exists()
+
+
+def test_it_says_from_where(configure: Callable[..., Config]) -> None:
+    train(configure(training={"epochs": 2}), console=QUIET)
+    shown = io.StringIO()
+    train(configure(training={"epochs": 3}), resume=True, console=Console(file=shown, width=1000))
+    assert shown.getvalue().splitlines()[0].endswith("last.ckpt: epoch 2, step 8")
+    train(configure(training={"epochs": 3}), resume=True, console=Console(file=shown, width=1000))
+    assert "this run is finished; raise training.epochs" in shown.getvalue()
+
+
+@pytest.mark.parametrize("role", ["train", "validation", "test"])
+def test_data_that_changed_are_noticed(
+    configure: Callable[..., Config], alloys: Path, tmp_path: Path, role: str
+) -> None:
+    """One digit of one label of a file under the same name."""
+    files = {name: tmp_path / f"{name}.extxyz" for name in ("train", "validation", "test")}
+    for file in files.values():
+        file.write_bytes(alloys.read_bytes())
+    sections = {"data": {name: str(file) for name, file in files.items()}}
+    train(configure(**sections, training={"epochs": 1}), console=QUIET)
+    text = files[role].read_text()
+    files[role].write_text(text.replace("energy=", "energy=-", 1))
+    before = (configure().output / LAST).read_bytes()
+    with pytest.raises(DataError, match=rf"data\.{role}: .*{role}\.extxyz is not the file .* its content has changed"):
+        train(configure(**sections, training={"epochs": 2}), resume=True, console=QUIET)
+    assert (configure().output / LAST).read_bytes() == before
+    files[role].write_text(text)
+    assert train(configure(**sections, training={"epochs": 2}), resume=True, console=QUIET).epochs == 2
+
+
+def test_an_average_is_not_switched_on_or_off(configure: Callable[..., Config]) -> None:
+    train(configure(training={"epochs": 1, "ema": 0}), console=QUIET)
+    with pytest.raises(ConfigError, match=r"was not averaged: training\.ema can't be switched on"):
+        train(configure(training={"epochs": 2}), resume=True, console=QUIET)
 
 
 def test_another_configuration_is_not_resumed(configure: Callable[..., Config]) -> None:

@@ -1,4 +1,4 @@
-"""Rows of second derivatives, drawn anew in each step: the same values, the same loss on average."""
+"""SampledRows of second derivatives, drawn anew in each step: the same values, the same loss on average."""
 
 from dataclasses import replace
 
@@ -12,8 +12,8 @@ from carten.errors import ConfigError
 from carten.properties.potential import Potential
 from carten.properties.spec import Derivative, Property, input_table, property_table
 from carten.train.config import PropertyConfig
-from carten.train.loss import Term, combine, loss_terms
-from carten.train.rows import Rows
+from carten.train.loss import LossTerm, combine, loss_terms
+from carten.train.rows import SampledRows
 from carten.train.terms import property_row
 from properties.cases import build, other_solid, solid
 
@@ -48,13 +48,13 @@ def _bare(atoms: Atoms) -> Atoms:
     return new
 
 
-def _terms(model: Potential, **rows: int | None) -> list[Term]:
-    return [Term(model.properties[name], rows=number) for name, number in rows.items()]
+def _terms(model: Potential, **rows: int | None) -> list[LossTerm]:
+    return [LossTerm(model.properties[name], rows=number) for name, number in rows.items()]
 
 
 def test_rows_are_those_of_the_whole_and_labels_go_with_them(model: Potential) -> None:
     batch = _batch(model)
-    rows = Rows(_terms(model, born_charges=1, polarizability=2, elastic=2), model)
+    rows = SampledRows(_terms(model, born_charges=1, polarizability=2, elastic=2), model)
     drawn = rows.draw(batch, 5)
     assert {source: len(chosen) for source, chosen in drawn.items()} == {FIELD: 2, STRAIN: 2}
     assert all(torch.equal(chosen, rows.draw(batch, 5)[source]) for source, chosen in drawn.items())
@@ -78,7 +78,7 @@ def test_the_loss_is_that_of_all_rows_on_average(model: Potential) -> None:
     noise = torch.randn(batch.targets["born_charges"].shape, generator=generator, dtype=torch.float64)
     batch = replace(batch, targets={"born_charges": batch.targets["born_charges"] + noise})
     terms = _terms(model, born_charges=1)
-    rows = Rows(terms, model)
+    rows = SampledRows(terms, model)
     whole = combine(terms, loss_terms(terms, model(batch.graph, ["born_charges"]), batch))
     losses = {}
     for step in range(40):
@@ -91,12 +91,12 @@ def test_the_loss_is_that_of_all_rows_on_average(model: Potential) -> None:
 
 def test_what_another_property_needs_whole_is_whole(model: Potential) -> None:
     batch = _batch(model)
-    assert Rows(_terms(model, born_charges=1, polarizability=None), model).draw(batch, 0) == {}
+    assert SampledRows(_terms(model, born_charges=1, polarizability=None), model).draw(batch, 0) == {}
     raman = Property("mine", "atom", "ijk=jik", -1, "e*Angstrom/V", (Derivative("alpha", ("positions",)),))
     twice = Derivative("energy", FIELD[1] * 2, sign=-1)
     alpha = Property("alpha", "structure", "ij=ji", +1, "e*Angstrom^2/V", (twice,))
     deeper = build((property_table()["energy"], alpha, raman))
-    drawn = Rows([Term(alpha, rows=1), Term(raman, rows=2)], deeper).draw(batch, 0)
+    drawn = SampledRows([LossTerm(alpha, rows=1), LossTerm(raman, rows=2)], deeper).draw(batch, 0)
     assert {source: len(chosen) for source, chosen in drawn.items()} == {("energy", FIELD[1] * 2): 2}
 
 
@@ -108,7 +108,7 @@ def test_properties_without_rows_are_refused(name: str, takes: str) -> None:
     table = property_table() | {"slopes": slopes}
     model = build((table["energy"], table["charges"], table[name]))
     with pytest.raises(ConfigError, match=rf"properties.{name}.rows: expected .* that takes {takes}: remove this key"):
-        Rows([Term(model.properties[name], rows=1)], model)
+        SampledRows([LossTerm(model.properties[name], rows=1)], model)
 
 
 def test_the_configuration_asks_for_rows() -> None:

@@ -19,9 +19,10 @@ from carten.errors import ConfigError, DataError, ModelError, TrainingError
 from carten.properties.io import header, load
 from carten.properties.spec import property_table
 from carten.train.config import Config
+from carten.train.files import BEST, LAST, METRICS
 from carten.train.metrics import PropertyErrors
 from carten.train.module import Fit
-from carten.train.run import BEST, LAST, METRICS, train
+from carten.train.run import train
 
 Configure = Callable[..., Config]
 QUIET = Console(quiet=True)

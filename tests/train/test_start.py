@@ -18,8 +18,10 @@ from carten.errors import ConfigError, ModelFileError
 from carten.properties.io import load
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
+from carten.train.build import build_model
 from carten.train.config import Config
-from carten.train.run import BEST, build, train
+from carten.train.files import BEST
+from carten.train.run import train
 from carten.train.sets import read_sets
 from carten.train.start import read_start
 from carten.train.terms import terms
@@ -40,7 +42,7 @@ def started(config: Config) -> Potential:
     """The model of a run before its first step."""
     config, source = read_start(config)
     wanted = terms(config.properties)
-    return build(config, read_sets(config, wanted), wanted, source).eval()
+    return build_model(config, read_sets(config, wanted), wanted, source).eval()
 
 
 def relabelled(alloys: Path, path: Path, change: Callable[[Atoms], dict[str, Any]], count: int = 24) -> str:

@@ -15,7 +15,7 @@ from carten.properties.planning import sources
 from carten.properties.spec import Property
 from carten.train.baseline import baseline, energies_by_level
 from carten.train.config import PropertyConfig
-from carten.train.loss import PENALTIES, Term
+from carten.train.loss import PENALTIES, LossTerm
 from carten.train.sets import Sets
 
 FAINT = 1e-3
@@ -24,7 +24,7 @@ REASONABLE = (1e-6, 1e6)
 """Of the loss: far smaller gradients drown in the epsilon of an optimiser, far larger ones are always clipped."""
 
 
-def losses_of_means(terms: Sequence[Term], sets: Sets) -> dict[str, float]:
+def losses_of_means(terms: Sequence[LossTerm], sets: Sets) -> dict[str, float]:
     """Mean penalty of each property, weights left out, while the prediction is the mean training label.
 
     As in :mod:`carten.train.baseline`: the part of the mean that no rotation changes, of each element for labels of
@@ -34,8 +34,8 @@ def losses_of_means(terms: Sequence[Term], sets: Sets) -> dict[str, float]:
 
 
 def balanced(
-    terms: Sequence[Term], properties: Mapping[str, PropertyConfig], losses: Mapping[str, float]
-) -> tuple[Term, ...]:
+    terms: Sequence[LossTerm], properties: Mapping[str, PropertyConfig], losses: Mapping[str, float]
+) -> tuple[LossTerm, ...]:
     """The terms with weights ``auto`` settled: the inverse of the loss of the mean label, 1 where that is 0."""
     names = [term.property.name for term in terms]
     automatic = [properties[name].weight == "auto" for name in names]
@@ -46,7 +46,7 @@ def balanced(
     )
 
 
-def lines(terms: Sequence[Term], losses: Mapping[str, float]) -> Iterator[str]:
+def lines(terms: Sequence[LossTerm], losses: Mapping[str, float]) -> Iterator[str]:
     """Shares of the loss in words, and what to do about very small ones."""
     parts = {term.property.name: term.weight * losses[term.property.name] for term in terms}
     total = sum(parts.values())
@@ -63,7 +63,7 @@ def lines(terms: Sequence[Term], losses: Mapping[str, float]) -> Iterator[str]:
         yield "the loss is far from 1, which optimisers do not expect: set the weights of properties to auto"
 
 
-def _loss(term: Term, sets: Sets) -> float:
+def _loss(term: LossTerm, sets: Sets) -> float:
     frames = [frame for frame in sets.train.frames if term.property.name in frame.labels]
     residual = torch.from_numpy(_residuals(term.property, frames, sets))
     return float(PENALTIES[term.kind](residual, term.delta).mean()) if len(residual) else 0.0

@@ -12,8 +12,8 @@ from torch import Tensor
 from carten.errors import ModelFileError
 from carten.properties.io import read, write
 
-KEY = "carten_checkpoint"
-FORMAT = 1
+CHECKPOINT_KEY = "carten_checkpoint"
+CHECKPOINT_FORMAT = 1
 
 
 class SafetensorsCheckpoint(CheckpointIO):
@@ -23,7 +23,8 @@ class SafetensorsCheckpoint(CheckpointIO):
         """Write; an interrupted write leaves the previous checkpoint intact."""
         tensors: dict[str, Tensor] = {}
         state = _encode(checkpoint, tensors)
-        write(path, tensors, {KEY: json.dumps({"format": FORMAT, "state": state})}, overwrite=True)
+        header = json.dumps({"format": CHECKPOINT_FORMAT, "state": state})
+        write(path, tensors, {CHECKPOINT_KEY: header}, overwrite=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
@@ -34,12 +35,13 @@ class SafetensorsCheckpoint(CheckpointIO):
             ModelFileError: it is missing, damaged, no checkpoint, or of a newer format.
         """
         tensors, header = read(path)
-        if KEY not in header:
-            raise ModelFileError(f"{path} is not a checkpoint of a training run; expected a header {KEY!r}")
-        content = json.loads(header[KEY])
-        if content["format"] > FORMAT:
+        if CHECKPOINT_KEY not in header:
+            raise ModelFileError(f"{path} is not a checkpoint of a training run; expected a header {CHECKPOINT_KEY!r}")
+        content = json.loads(header[CHECKPOINT_KEY])
+        if content["format"] > CHECKPOINT_FORMAT:
             raise ModelFileError(
-                f"{path} has format {content['format']}, this carten reads up to {FORMAT}: please upgrade carten"
+                f"{path} has format {content['format']}, this carten reads up to {CHECKPOINT_FORMAT}: "
+                "please upgrade carten"
             )
         state: dict[str, Any] = _decode(content["state"], tensors)
         return state
@@ -73,7 +75,7 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return value
     kind, content = next(iter(value.items()))
     if kind == "tensor":
-        return tensors[content]
+        return tensors[content].clone()  # aligned as new tensors are: matrix products round by alignment
     if kind == "tuple":
         return tuple(_decode(item, tensors) for item in content)
     return {_decode(key, tensors): _decode(item, tensors) for key, item in content}

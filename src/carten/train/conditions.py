@@ -23,12 +23,10 @@ from carten.properties.spec import (
     Tensor,
     input_table,
 )
-from carten.train.config import InputConfig
+from carten.train.config import DECLARATION, InputConfig
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-NEW = ("scope", "indices", "parity", "unit")
 
 
 def input_labels(
@@ -79,7 +77,7 @@ def _whole(value: float | str) -> float | str:
 
 
 def _known(row: Input, config: InputConfig) -> Input:
-    given = [key for key in NEW[:3] if getattr(config, key) is not None]
+    given = [key for key in DECLARATION[:3] if getattr(config, key) is not None]
     if given:
         raise ConfigError(
             f"inputs.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
@@ -89,14 +87,14 @@ def _known(row: Input, config: InputConfig) -> Input:
 
 
 def _declared(name: str, config: InputConfig) -> Input:
-    missing = [key for key in NEW if getattr(config, key) is None]
+    missing = [key for key in DECLARATION if getattr(config, key) is None]
     if missing:
         known = list(input_table())
         near = difflib.get_close_matches(name, known, n=1)
         hint = f'did you mean "{near[0]}"? ' if near else ""
         raise ConfigError(
             f"inputs.{name}: is not known; {hint}Known are {', '.join(known)}. "
-            f"To declare an input of your own give its {', '.join(NEW)}; missing {', '.join(missing)}"
+            f"To declare an input of your own give its {', '.join(DECLARATION)}; missing {', '.join(missing)}"
         )
     indices = config.indices or ""
     try:

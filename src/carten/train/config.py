@@ -31,6 +31,9 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+DECLARATION = ("scope", "indices", "parity", "unit")
+"""Keys that declare a new property or input."""
+
 
 def _resolve(path: Any, info: ValidationInfo) -> Any:
     folder = (info.context or {}).get("folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from carten.train.files import write_text
 from carten.train.module import Fit
 
 
@@ -27,9 +29,9 @@ class History(Callback):
         self._rows: list[dict[str, str]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget rows of a run that was interrupted after its last checkpoint: they are made again."""
+        """Forget rows that a run wrote after its last checkpoint: they are made again."""
         if trainer.global_step and self.path.exists():
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", encoding="utf-8") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]
         self._write()
 
@@ -46,12 +48,11 @@ class History(Callback):
     def _write(self) -> None:
         if not self._rows:
             return
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self._rows[-1]), extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        temporary.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(self._rows[-1]), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self.path, text.getvalue())
 
 
 def measured(trainer: Trainer, fit: Fit) -> Mapping[str, Any]:

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from carten.properties.potential import Potential
 from carten.train.module import Fit
+from carten.train.resume import FACTS, Facts
+from carten.train.signals import Interruption
 
 Save = Callable[[Potential, dict[str, Any]], None]
 
@@ -20,22 +22,35 @@ Save = Callable[[Potential, dict[str, Any]], None]
 class Keeper(Checkpoint):
     """Writes the model whenever the validation loss is the lowest so far, and ``last.ckpt`` every few minutes.
 
+    A signal is obeyed after the step that it arrives in, or after the validation that follows the last step of an
+    epoch: a checkpoint is written first.
+
     Args:
         last: path of the checkpoint.
         save: writes the averaged model; it is given the provenance (epoch, step, minutes, errors).
         minutes: time between checkpoints; 0 writes one each epoch. One is always written at the end.
+        facts: of the run.
+        interruption: what signals do.
     """
 
-    def __init__(self, last: Path, save: Save, minutes: float) -> None:
+    def __init__(self, last: Path, save: Save, minutes: float, facts: Facts, interruption: Interruption) -> None:
         self.last = last
         self.save = save
         self.seconds = 60.0 * minutes
+        self.facts = facts
+        self.interruption = interruption
         self.best = math.inf
         self.results: Mapping[str, float] = {}
+        self.written: tuple[int, int] | None = None
+        """Epoch and step of the checkpoint on disk."""
         self._saved = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved = time.monotonic()
+        self.interruption.install()  # Lightning has put its own handlers in place
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.interruption.install()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Fit) or not pl_module.results["loss"] < self.best:
@@ -47,14 +62,29 @@ class Keeper(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Within an epoch only after the given time; the last batch is left to the end of the epoch."""
-        if self.seconds and not trainer.is_last_batch and not trainer.should_stop and self._due(trainer):
+        """Within an epoch when the time has come or a signal; the last batch is left to the end of the epoch."""
+        self.interruption.postponed = True
+        if trainer.is_last_batch or trainer.should_stop:
+            return
+        stopped = self._agreed(trainer, self.interruption.received is not None)
+        if stopped or (self.seconds and self._due(trainer)):
             self._write(trainer, pl_module)
+        if stopped:
+            self.interruption.check()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if done or self._due(trainer):
+        stopped = self._agreed(trainer, self.interruption.received is not None)
+        if done or stopped or self._due(trainer):
             self._write(trainer, pl_module)
+        if stopped:
+            self.interruption.check()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.interruption.postponed = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint[FACTS] = self.facts.state()
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "results": dict(self.results)}
@@ -63,11 +93,15 @@ class Keeper(Checkpoint):
         self.best, self.results = state_dict["best"], state_dict["results"]
 
     def _due(self, trainer: Trainer) -> bool:
-        due = time.monotonic() - self._saved >= self.seconds
-        return trainer.strategy.reduce_boolean_decision(due, all=False) if trainer.world_size > 1 else due
+        return self._agreed(trainer, time.monotonic() - self._saved >= self.seconds)
+
+    def _agreed(self, trainer: Trainer, wanted: bool) -> bool:
+        """Whether any of the processes wants to."""
+        return trainer.strategy.reduce_boolean_decision(wanted, all=False) if trainer.world_size > 1 else wanted
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Fit):
             pl_module.watch.check()
         trainer.save_checkpoint(self.last, weights_only=False)
         self._saved = time.monotonic()
+        self.written = (trainer.current_epoch + 1, trainer.global_step)

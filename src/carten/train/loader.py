@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 from carten.data.dataset import Batch, Dataset, Sample, collate
 
-Plan = Callable[[int], Sequence[Sequence[int]]]
+BatchPlan = Callable[[int], Sequence[Sequence[int]]]
 """From the number of a pass over the data to its batches of dataset indices."""
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """Which of all batches one process takes."""
 
     rank: int = 0
@@ -37,18 +37,18 @@ class Loader:
     worker processes never wait for an epoch to end. The position in the stream is its whole state.
     """
 
-    def __init__(self, dataset: Dataset, plan: Plan, workers: int = 0) -> None:
+    def __init__(self, dataset: Dataset, plan: BatchPlan, workers: int = 0) -> None:
         self.dataset = dataset
         self.plan = plan
         self.workers = workers
         self.position = (0, 0)  # pass, and batches of it that were taken
         self.taken = 0  # in the current epoch
-        self.share = Share()
+        self.share = ProcessShare()
         self._length = len(plan(0))
         self._batches: Iterator[Batch] | None = None
         self._ahead: deque[tuple[int, int]] = deque()
 
-    def divide(self, share: Share) -> None:
+    def divide(self, share: ProcessShare) -> None:
         """Take the share of one of several processes."""
         self.share = share
         self._length = len(share.of(self.plan(0)))

@@ -18,7 +18,7 @@ Predictions = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Term:
+class LossTerm:
     """What one property adds to the loss.
 
     Args:
@@ -87,7 +87,7 @@ def atoms_per_structure(batch: Batch) -> Tensor:
     return count.index_add_(0, structure, count.new_ones(()).expand(structure.shape[0], 1))
 
 
-def loss_terms(terms: Sequence[Term], predictions: Predictions, batch: Batch) -> Tensor:
+def loss_terms(terms: Sequence[LossTerm], predictions: Predictions, batch: Batch) -> Tensor:
     """Sum of penalties and number of labelled entries of every term, (terms, 2) float64.
 
     ``sum_rows weight[structure] * penalty(error)`` over the rows that carry the label. The error of an extensive
@@ -98,7 +98,7 @@ def loss_terms(terms: Sequence[Term], predictions: Predictions, batch: Batch) ->
     return torch.stack([_term(term, predictions, batch, atoms) for term in terms])
 
 
-def _term(term: Term, predictions: Predictions, batch: Batch, atoms: Tensor) -> Tensor:
+def _term(term: LossTerm, predictions: Predictions, batch: Batch, atoms: Tensor) -> Tensor:
     row = term.property
     labelled = ~batch.targets[row.name].isnan().reshape(batch.targets[row.name].shape[0], -1)
     error = torch.where(labelled, errors(row, predictions, batch), 0.0)
@@ -110,7 +110,7 @@ def _term(term: Term, predictions: Predictions, batch: Batch, atoms: Tensor) -> 
     return torch.stack([(penalty * weight[:, None]).sum(), entries.sum().to(penalty.dtype)])
 
 
-def combine(terms: Sequence[Term], sums: Tensor) -> Tensor:
+def combine(terms: Sequence[LossTerm], sums: Tensor) -> Tensor:
     """The loss ``sum_terms weight * sum / count`` from the sums of :func:`loss_terms`, added over any batches."""
     weights = torch.tensor([term.weight for term in terms], dtype=sums.dtype, device=sums.device)
     return (weights * sums[:, 0] / sums[:, 1].clamp(min=1.0)).sum()

@@ -16,10 +16,10 @@ from carten.properties.potential import Potential
 from carten.train.average import Average
 from carten.train.config import OptimizerConfig
 from carten.train.loader import Loader
-from carten.train.loss import Term, combine, loss_terms
+from carten.train.loss import LossTerm, combine, loss_terms
 from carten.train.metrics import PropertyErrors
 from carten.train.optimizer import Length, Schedule, optimizer
-from carten.train.rows import Rows
+from carten.train.rows import SampledRows
 from carten.train.watch import Watch
 
 GPU_LOOKS = 50  # steps between looks at the loss where each look would stall the device
@@ -49,7 +49,7 @@ class Fit(LightningModule):
     def __init__(
         self,
         potential: Potential,
-        terms: Sequence[Term],
+        terms: Sequence[LossTerm],
         config: OptimizerConfig,
         schedule: Schedule,
         length: Length,
@@ -68,7 +68,7 @@ class Fit(LightningModule):
         self.watch = Watch()
         self.errors = PropertyErrors([term.property for term in terms])
         self._names = tuple(term.property.name for term in terms)
-        self._rows = Rows(terms, potential)
+        self._rows = SampledRows(terms, potential)
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
         self._measured = torch.zeros_like(self._trained)
         self._earlier, self._since = 0.0, time.monotonic()

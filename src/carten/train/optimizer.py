@@ -12,7 +12,7 @@ from torch import nn
 
 from carten.train.config import OptimizerConfig, ScheduleConfig
 
-Group = dict[str, Any]
+ParameterGroup = dict[str, Any]
 
 BETAS = {"soap": (0.95, 0.95), "adamw": (0.9, 0.999), "muon": (0.9, 0.999)}
 LARGEST = 512  # the longest axis that SOAP rotates: it decomposes a matrix of this size every ten steps
@@ -28,8 +28,8 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     arXiv 2409.11321).
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    matrices: Group = {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay}
-    vectors: Group = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
+    matrices: ParameterGroup = {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay}
+    vectors: ParameterGroup = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
     groups = [group for group in (matrices, vectors) if group["params"]]
     betas = config.betas or BETAS[config.name]
     if config.name == "muon":
@@ -41,11 +41,13 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, amsgrad=config.amsgrad, fused=True)
 
 
-def _muon(groups: list[Group], matrices: Group, lr: float, betas: tuple[float, float]) -> torch.optim.Optimizer:
+def _muon(
+    groups: list[ParameterGroup], matrices: ParameterGroup, lr: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
     from pytorch_optimizer import Muon
 
     for group in groups:
-        own: Group = {"use_adjusted_lr": True} if group is matrices else {"betas": betas, "eps": 1e-8}
+        own: ParameterGroup = {"use_adjusted_lr": True} if group is matrices else {"betas": betas, "eps": 1e-8}
         group.update(own, use_muon=group is matrices, lr=lr)
     return Muon(groups)
 

@@ -75,10 +75,8 @@ class Display(Callback):
         self._bar.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the terminal in order; say how to go on."""
+        """Leave the terminal in order."""
         self._bar.stop()
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
-            self._print("interrupted; --resume continues from the last checkpoint")
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)

@@ -15,11 +15,11 @@ from carten.properties.pairs import covered, draw
 from carten.properties.planning import Drawn, Source
 from carten.properties.potential import Potential
 from carten.properties.recipes import Recipe, index_symmetry
-from carten.train.loss import Term
+from carten.train.loss import LossTerm
 
 
 @dataclass(frozen=True)
-class _Source:
+class _RowSource:
     """What rows are drawn of.
 
     Args:
@@ -33,7 +33,7 @@ class _Source:
     copies: Sequence[int]
 
 
-class Rows:
+class SampledRows:
     """The rows that terms of a loss ask for.
 
     A property that is a derivative takes one pass over the network for each component of what is differentiated last:
@@ -49,7 +49,7 @@ class Rows:
         ConfigError: a property that one pass gives whole is to have rows.
     """
 
-    def __init__(self, terms: Sequence[Term], model: Potential) -> None:
+    def __init__(self, terms: Sequence[LossTerm], model: Potential) -> None:
         plan = model.planned(tuple(term.property.name for term in terms))
         asked = {term.property.name: term.rows for term in terms}
         wanted: dict[Source, list[int | None]] = {}
@@ -58,7 +58,7 @@ class Rows:
                 last = k == len(how.wrt) - 1
                 wanted.setdefault((how.base, how.wrt[:k]), []).append(asked.get(name) if last else None)
         self._recipes = {name: how for name, how in plan.recipes.items() if name in asked}
-        self._sources: dict[Source, _Source] = {}
+        self._sources: dict[Source, _RowSource] = {}
         for name in (name for name, number in asked.items() if number is not None):
             if name not in self._recipes:
                 raise _no_rows(name, "no derivative")
@@ -67,7 +67,7 @@ class Rows:
         self._counts = {source: max(numbers) for source, numbers in counts.items()}
 
     def draw(self, batch: Batch, step: int) -> Drawn:
-        """Rows for a step, the same for the same step: see :attr:`carten.properties.planning.Drawn`."""
+        """SampledRows for a step, the same for the same step: see :attr:`carten.properties.planning.Drawn`."""
         generator = torch.Generator().manual_seed(step)
         drawn: dict[Source, Tensor] = {}
         for place, count in self._counts.items():
@@ -100,18 +100,18 @@ def _last(how: Recipe) -> Source:
     return how.base, how.wrt[:-1]
 
 
-def _source(name: str, how: Recipe, model: Potential) -> _Source:
+def _source(name: str, how: Recipe, model: Potential) -> _RowSource:
     rows, told = model.properties, model.variables
     symmetry = index_symmetry(rows[how.base], how.wrt[:-1], told)
     pairs = rows[name].scope == "pair"
     of_atoms = rows[how.base].scope == "atom" or any(told[wrt].scope == "atom" for wrt in how.wrt[:-1])
     if pairs:
         n = 3**symmetry.rank
-        return _Source(True, range(n), range(n))
+        return _RowSource(True, range(n), range(n))
     chosen, copies, _ = independent(symmetry)
     if of_atoms or len(chosen) == 1:
         raise _no_rows(name, "others" if of_atoms else "one")
-    return _Source(False, chosen, copies)
+    return _RowSource(False, chosen, copies)
 
 
 def _no_rows(name: str, takes: str) -> ConfigError:

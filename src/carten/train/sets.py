@@ -21,7 +21,7 @@ from carten.properties.spec import Category, Fidelity, Input, Property, property
 from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
 from carten.train.config import Config
-from carten.train.loss import Term
+from carten.train.loss import LossTerm
 from carten.train.terms import untrained
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Wanted:
         return tuple(label.row for label in self.inputs if isinstance(label.row, Input))
 
 
-def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
+def read_sets(config: Config, terms: Sequence[LossTerm]) -> Sets:
     """Read, check and split the data.
 
     Raises:
@@ -111,7 +111,7 @@ def read_sets(config: Config, terms: Sequence[Term]) -> Sets:
     return Sets(sets[0], sets[1], test, references, elements(everything), wanted.rows)
 
 
-def _labels(config: Config, terms: Sequence[Term]) -> list[Label]:
+def _labels(config: Config, terms: Sequence[LossTerm]) -> list[Label]:
     rows = [term.property for term in terms]
     built_in = property_table()
     return [_label(row, config, new=row.name not in built_in) for row in rows]
@@ -130,7 +130,7 @@ def _split(config: Config, frames: list[Frame], reader: _Wanted) -> tuple[list[F
     return [frames[k] for k in train], [frames[k] for k in validation]
 
 
-def _require_labels(frames: Sequence[Frame], terms: Sequence[Term]) -> None:
+def _require_labels(frames: Sequence[Frame], terms: Sequence[LossTerm]) -> None:
     for name in (term.property.name for term in terms):
         if not any(name in frame.labels for frame in frames):
             raise DataError(
@@ -139,7 +139,7 @@ def _require_labels(frames: Sequence[Frame], terms: Sequence[Term]) -> None:
             )
 
 
-def _require_any(frames: Sequence[Frame], terms: Sequence[Term]) -> None:
+def _require_any(frames: Sequence[Frame], terms: Sequence[LossTerm]) -> None:
     names = [term.property.name for term in terms]
     if not any(name in frame.labels for frame in frames for name in names):
         raise DataError(
@@ -159,7 +159,7 @@ def _require_values(frames: Sequence[Frame], inputs: Sequence[Input]) -> None:
                 )
 
 
-def _dataset(config: Config, terms: Sequence[Term], frames: Sequence[Frame]) -> Dataset:
+def _dataset(config: Config, terms: Sequence[LossTerm], frames: Sequence[Frame]) -> Dataset:
     rows = [term.property for term in terms]
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
     return Dataset(frames, rows, config.model.cutoff, dtype, prepared=config.data.workers == 0)

@@ -9,11 +9,20 @@ from torch import Tensor
 
 
 class Soap(SOAP):
-    """SOAP (Vyas et al., arXiv 2409.11321) with eigenbases in row-major order.
+    """SOAP (Vyas et al., arXiv 2409.11321) with a state in row-major order.
 
-    Decompositions return column-major matrices, checkpoints restore row-major ones, and products of the two differ in
-    the last bit: a resumed run would not be the run that was not stopped.
+    Decompositions return column-major matrices and averages are laid out as gradients are; checkpoints restore
+    row-major ones, and products of the two differ in the last bit: a resumed run would not be the run that was not
+    stopped.
     """
+
+    def init_group(self, group: Any, **options: Any) -> None:
+        """Averages of the gradients and of their squares."""
+        super().init_group(group, **options)
+        for parameter in group["params"]:
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name in self.state[parameter]:
+                    self.state[parameter][name] = self.state[parameter][name].contiguous()
 
     @staticmethod
     def get_orthogonal_matrix(mat: Any) -> list[Tensor]:

@@ -11,13 +11,11 @@ from carten.errors import ConfigError
 from carten.math.symmetry import decompose
 from carten.properties.planning import with_sources
 from carten.properties.spec import Balanced, Derivative, Property, Readout, Route, property_table
-from carten.train.config import Config, PropertyConfig
-from carten.train.loss import Term
-
-NEW = ("scope", "indices", "parity", "unit")
+from carten.train.config import DECLARATION, Config, PropertyConfig
+from carten.train.loss import LossTerm
 
 
-def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
+def terms(properties: Mapping[str, PropertyConfig]) -> tuple[LossTerm, ...]:
     """One term for each configured property whose weight is not 0; 1 stands for ``auto`` until the data are known.
 
     Raises:
@@ -26,7 +24,7 @@ def terms(properties: Mapping[str, PropertyConfig]) -> tuple[Term, ...]:
     """
     rows = [(property_row(name, config), config) for name, config in properties.items()]
     found = tuple(
-        Term(row, _number(config.weight), config.loss, config.delta, config.rows)
+        LossTerm(row, _number(config.weight), config.loss, config.delta, config.rows)
         for row, config in rows
         if config.weight
     )
@@ -71,7 +69,7 @@ def property_row(name: str, config: PropertyConfig) -> Property:
 
 
 def _known(row: Property, config: PropertyConfig) -> Property:
-    given = [key for key in (*NEW[:3], "derivative") if getattr(config, key) is not None]
+    given = [key for key in (*DECLARATION[:3], "derivative") if getattr(config, key) is not None]
     if given:
         raise ConfigError(
             f"properties.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
@@ -87,11 +85,12 @@ def _declared(name: str, config: PropertyConfig) -> Property:
         hint = f'did you mean "{near[0]}"? ' if near else ""
         raise ConfigError(
             f"properties.{name}: is not known; {hint}Known are {', '.join(known)}. "
-            f"To declare a property of your own give its {', '.join(NEW)}"
+            f"To declare a property of your own give its {', '.join(DECLARATION)}"
         )
-    missing = [key for key in NEW if getattr(config, key) is None]
+    missing = [key for key in DECLARATION if getattr(config, key) is None]
     if missing:
-        raise ConfigError(f"properties.{name}: to declare it give {', '.join(NEW)}; missing {', '.join(missing)}")
+        keys = ", ".join(DECLARATION)
+        raise ConfigError(f"properties.{name}: to declare it give {keys}; missing {', '.join(missing)}")
     indices = config.indices or ""
     try:
         decompose(indices)

@@ -1,0 +1,48 @@
+"""The model of a run before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carten.data.statistics import statistics
+from carten.properties.potential import Potential
+from carten.train.baseline import set_energy_baseline, set_readout_baselines
+from carten.train.config import Config
+from carten.train.loss import LossTerm
+from carten.train.sets import Sets
+from carten.train.start import begin, known
+from carten.train.terms import untrained
+
+
+def build_model(
+    config: Config, sets: Sets, terms: Sequence[LossTerm], source: Potential | None = None, backend: str = "auto"
+) -> Potential:
+    """The model to train: statistics of the training set give its scales and its average number of neighbours.
+
+    Args:
+        config: of the run.
+        sets: the data.
+        terms: of the loss.
+        source: the trained model that the run starts from, if any; it gives weights, scales and elements.
+        backend: see :func:`carten.ops.library.evaluate`.
+    """
+    numbers = statistics(sets.train, sets.references[0] if sets.references else {})
+    rows = [term.property for term in terms]
+    model = Potential(
+        config.model,
+        sets.elements if source is None else known(source, sets.elements, config.start),
+        [*rows, *untrained(config, rows)],
+        numbers.neighbours if source is None else source.neighbours,
+        config.seed,
+        backend,
+        inputs=sets.inputs,
+        terms=config.terms,
+    )
+    model.to(sets.train.dtype)
+    by_energy = any(row.name == "energy" for row in rows)
+    if by_energy:
+        set_energy_baseline(model, sets.references, sets.train.frames, numbers)
+    set_readout_baselines(model, [row for row in rows if not (by_energy and row.name == "energies")], sets.train.frames)
+    if source is not None:
+        begin(model, source, config, sets)
+    return model

@@ -1,0 +1,56 @@
+"""Files of a run: its names, writes that are whole or not at all, and what tells whether a data file has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from pathlib import Path
+
+BEST, LAST, METRICS, CONFIG = "best.carten", "last.ckpt", "metrics.csv", "config.yaml"
+TENSORBOARD = "tensorboard"
+LOCK = ".lock"
+
+_STRAY = re.compile(rf"\.({'|'.join(re.escape(name) for name in (BEST, LAST, METRICS, CONFIG, LOCK))})\.[0-9a-f]{{16}}")
+
+
+def temporary(path: Path) -> Path:
+    """A new name beside a file, for what is to replace it; :func:`remove_stray` knows it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file: written beside it, flushed to disk, then renamed, so that it is never cut off.
+
+    Raises:
+        OSError: it cannot be written; what was there before is unchanged.
+    """
+    partial = temporary(path)
+    try:
+        with partial.open("x", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_stray(folder: Path) -> None:
+    """Remove files that runs which were killed while they wrote have left."""
+    for path in folder.iterdir():
+        if _STRAY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of the files in a folder; empty where there is none."""
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as content:
+            total.update(hashlib.file_digest(content, "sha256").digest())
+    return total.hexdigest()

@@ -1,0 +1,31 @@
+"""Silences what Lightning says about choices that carten makes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXPECTED = (
+    ".*does not have many workers.*",  # structures are prepared once and kept
+    ".*dataloader is not resumable.*",  # it is: its state travels with the data module
+    ".*smaller than the logging interval.*",  # nothing is logged in steps
+    ".*overridden `transfer_batch_to_device`.*",  # in the module, on purpose
+    ".*LeafSpec.*deprecated.*",  # Lightning's own use of torch
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, warnings that are expected and notes such as "GPU available" are not shown."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in EXPECTED:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,35 @@
+"""What a run says before it trains."""
+
+from __future__ import annotations
+
+from ase.data import chemical_symbols
+
+from carten.properties.fixed import ENERGIES
+from carten.properties.potential import Potential
+from carten.train.config import Config
+from carten.train.sets import Sets
+
+
+def summary(config: Config, sets: Sets, model: Potential) -> list[str]:
+    """Lines on the data and the model."""
+    energies = "; ".join(
+        ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in level) for level in reference_energies(model)
+    )
+    return [
+        f"training on {len(sets.train)} structures, validation on {len(sets.validation)}"
+        + (f", test on {len(sets.test)}" if sets.test is not None else ""),
+        f"elements {' '.join(chemical_symbols[z] for z in model.elements)}"
+        + (f"; reference energies (eV) {energies}" if energies else ""),
+        *([f"starts from {config.start}"] if config.start else []),
+        *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
+        f"preset {config.model.preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",
+    ]
+
+
+def reference_energies(model: Potential) -> list[list[tuple[int, float]]]:
+    """Elements and their E0 in eV for each level of theory that has any."""
+    if ENERGIES not in model.heads:
+        return []
+    levels = model.heads[ENERGIES].get_buffer("reference").view(-1, len(model.elements))
+    return [list(zip(model.elements, level.tolist(), strict=True)) for level in levels if level.any()]
