@@ -141,7 +141,7 @@ def test_more_processes_than_devices(
         train(config, console=QUIET)
     assert not config.output.exists()
     require_world(2)
-    with pytest.raises(ConfigError, match="training.devices is 3"):
+    with pytest.raises(ConfigError, match=r"training\.devices is 3"):
         require_world(3)
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")
     if name == "SLURM_NTASKS":

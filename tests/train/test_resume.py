@@ -161,7 +161,7 @@ def test_a_killed_run_is_resumed_only_if_there_is_something_to_resume(
         train(config, console=QUIET)
     assert (config.output / BEST).read_bytes() == best
     empty = configure(output=str(tmp_path / "empty"))
-    with pytest.raises(ConfigError, match="nothing to resume, .*; train without --resume"):
+    with pytest.raises(ConfigError, match=r"nothing to resume, .*; train without --resume"):
         train(empty, resume=True, console=QUIET)
     assert not empty.output.exists()
 

@@ -96,10 +96,9 @@ def require_free(config: Config) -> None:
     if files == [CONFIG] and (output / CONFIG).read_text(encoding="utf-8") == config.dump():
         return
     if files:
-        advice = "resume (--resume)" if LAST in files else "remove it"
-        raise ConfigError(
-            f"output: {output} has files already ({', '.join(files[:5])}); choose another folder, or {advice}"
-        )
+        shown = ", ".join(files[:5])
+        advice = "or resume (--resume)" if LAST in files else "or remove it: it has no checkpoint to resume from"
+        raise ConfigError(f"output: {output} has files already ({shown}); choose another folder, {advice}")
 
 
 def find_progress(config: Config, facts: Facts) -> Progress:
