@@ -20,7 +20,7 @@ import torch
 from carten.data.neighbours import graph
 from carten.model.config import NetworkConfig
 from carten.physics.charges import LesConfig
-from carten.physics.ewald import Ewald, energies
+from carten.physics.ewald import Ewald, ewald_energies
 from carten.physics.pairs import Multipoles
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
@@ -63,7 +63,7 @@ def of_charges(atoms: ase.Atoms, method: str) -> float:
     def run() -> None:
         positions = one.positions.clone().requires_grad_()
         moved = type(one)(**{**vars(one), "positions": positions})
-        total = energies(Multipoles(charges), moved, one.edge_vectors(), how).sum()
+        total = ewald_energies(Multipoles(charges), moved, one.edge_vectors(), how).sum()
         torch.autograd.grad(total, positions)
 
     return seconds(run, 1, 1.0)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from carten.math.lattice import complete, nearest
+from carten.math.lattice import complete_cell, nearest
 
 CELL = np.array([[4.0, 0.3, 0.0], [0.5, 5.0, 0.2], [0.0, -0.4, 3.0]])
 
@@ -13,7 +13,7 @@ CELL = np.array([[4.0, 0.3, 0.0], [0.5, 5.0, 0.2], [0.0, -0.4, 3.0]])
 @pytest.mark.parametrize("pbc", product((True, False), repeat=3))
 def test_open_directions_get_unit_vectors_normal_to_all_others(pbc):
     pbc = np.array(pbc)
-    found = complete(np.where(pbc[:, None], CELL, np.nan), pbc)
+    found = complete_cell(np.where(pbc[:, None], CELL, np.nan), pbc)
     np.testing.assert_array_equal(found[pbc], CELL[pbc])
     overlaps = found @ found.T
     np.testing.assert_allclose(overlaps[~pbc][:, ~pbc], np.eye((~pbc).sum()), atol=1e-14)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from carten.math import stf
 from carten.math.coupling import levi_civita
-from carten.math.symmetry import Decomposition, decompose, parse
+from carten.math.symmetry import Decomposition, decompose, parse_indices
 
 Array = NDArray[np.float64]
 TOLERANCE = 1e-12
@@ -237,7 +237,7 @@ def test_bad_formulas_are_explained(formula: str, message: str) -> None:
 
 
 def test_spaces_and_repeated_terms_do_not_matter() -> None:
-    assert parse(" ij = - ji ").generators == parse("ij=-ji").generators
+    assert parse_indices(" ij = - ji ").generators == parse_indices("ij=-ji").generators
     assert decompose("ij = ji = ij").parts == decompose("ab=ba").parts
 
 

@@ -16,7 +16,7 @@ from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.model.graph import Graph, batch
 from carten.physics.constants import COULOMB
-from carten.physics.ewald import Ewald, energies
+from carten.physics.ewald import Ewald, ewald_energies
 from carten.physics.pairs import Multipoles, boys, self_interaction
 
 POINTS = Ewald(0.0, accuracy=1e-7, edges=6.0)
@@ -34,7 +34,7 @@ CRYSTALS = {
 
 def energy(m: Multipoles, one: Graph, vectors: torch.Tensor, how: Ewald) -> torch.Tensor:
     """Of each structure."""
-    found = energies(m, one, vectors, how)
+    found = ewald_energies(m, one, vectors, how)
     assert found.shape == (one.n_atoms,)
     return found.new_zeros(one.n_structures).index_add(0, one.structure, found)
 
@@ -361,7 +361,7 @@ def test_atoms_of_a_supercell_have_the_energies_of_those_of_the_cell() -> None:
     for how in (Ewald(0.8, 1e-8), Ewald(0.3, 1e-8, edges=5.0), Ewald(0.8, 1e-5, method="mesh")):
         one, more = (graph(x, 5.0) for x in (atoms, atoms.repeat((1, 2, 1))))
         twice = Multipoles(*(x.repeat(2, *[1] * (x.dim() - 1)) for x in (m.charges, m.dipoles, m.quadrupoles)))
-        small, large = (energies(x, g, g.edge_vectors(), how) for x, g in ((m, one), (twice, more)))
+        small, large = (ewald_energies(x, g, g.edge_vectors(), how) for x, g in ((m, one), (twice, more)))
         assert (large - small.repeat(2)).abs().max() < 2e-4 * small.abs().max()
 
 

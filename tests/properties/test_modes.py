@@ -14,7 +14,7 @@ from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.model.slopes import slopes
-from carten.physics.term import Term, TermConfig
+from carten.physics.term import EnergyTerm, TermConfig
 from carten.properties.fixed import Fixed
 from carten.properties.io import save
 from carten.properties.potential import Potential
@@ -216,7 +216,7 @@ class HiddenConfig(TermConfig):
         return Hidden()
 
 
-class Hidden(Term):
+class Hidden(EnergyTerm):
     """Detaches its energies."""
 
     def forward(self, view):

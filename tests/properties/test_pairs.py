@@ -8,7 +8,7 @@ import contract
 from carten.errors import ModelError
 from carten.physics.charges import LesConfig
 from carten.physics.dispersion import D3Config
-from carten.properties.pairs import Pairs, covered, draw
+from carten.properties.pairs import Pairs, covered, draw_rows
 from carten.properties.products import Products
 from carten.properties.spec import property_table
 from properties.cases import build, ion, other_solid, solid
@@ -44,7 +44,7 @@ def test_hessians_are_symmetric_and_obey_the_sum_rule(model, graph):
 
 
 def test_rows_drawn_are_those_of_the_whole(model, graph):
-    rows = draw(graph, 3, 7, torch.Generator().manual_seed(0))
+    rows = draw_rows(graph, 3, 7, torch.Generator().manual_seed(0))
     assert rows.shape == (3, 7)
     whole, some = matrices(model, graph), matrices(model, graph, drawn={FORCES: rows})
     for k, (hessian, part) in enumerate(zip(whole, some, strict=True)):
@@ -62,14 +62,14 @@ def test_every_row_is_drawn_equally_often(graph):
     counts = torch.zeros(12)
     generator = torch.Generator().manual_seed(1)
     for _ in range(600):
-        counts[draw(graph, 3, 2, generator)[1]] += 1
+        counts[draw_rows(graph, 3, 2, generator)[1]] += 1
     assert (counts - 100).abs().max() < 45, "beyond four standard deviations of the binomial distribution"
 
 
 def test_training_on_rows_has_finite_gradients(model, graph):
     model.train()
     try:
-        rows = draw(graph, 3, 2, torch.Generator().manual_seed(0))
+        rows = draw_rows(graph, 3, 2, torch.Generator().manual_seed(0))
         values = model(graph, ["hessian"], {FORCES: rows})["hessian"]
         gradients = torch.autograd.grad(
             torch.where(values.isnan(), 0.0, values).square().sum(), list(model.parameters()), allow_unused=True

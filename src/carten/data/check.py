@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from carten.data.consistency import Agreement, agreements
 from carten.data.geometry import Contact, Surroundings, closest_contacts, duplicates, surroundings
@@ -18,12 +17,11 @@ from carten.data.response import responses
 from carten.data.statistics import ReferenceEnergies, energies_per_atom, reference_energies
 from carten.data.stress import StressCheck, check_stress
 from carten.errors import DataError
+from carten.math.arrays import Array
 from carten.properties.spec import Category, Input, Property, input_table, property_table
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-Array = npt.NDArray[Any]
 
 OUTLIER = 8.0  # robust standard deviations
 BROAD = 0.05  # with more outliers than this fraction, the distribution is broad and no structure stands out

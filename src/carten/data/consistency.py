@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from carten.data.labels import Frame
 from carten.errors import ConfigError
+from carten.math.arrays import Array
 from carten.math.lattice import nearest
 from carten.properties.recipes import POSITIONS, Variable, variables
 from carten.properties.spec import Derivative, Property, input_table
 from carten.units import conversion
-
-Array = npt.NDArray[Any]
 
 _FAR = 0.5  # Å, largest displacement of an atom along one axis; of inputs, in units of their scale
 _NEAR = 1e-3  # Å, smallest displacement that tells something

@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from ase.data import covalent_radii
 
 from carten.data.labels import Frame
 from carten.data.neighbours import edges
+from carten.math.arrays import Array
 from carten.math.lattice import nearest
-
-Array = npt.NDArray[Any]
 
 _SAME = 1e-3  # Å, largest difference of corresponding positions or distances in duplicates
 _ALIKE = 3e-4  # largest difference of fingerprints of duplicates, relative to their largest entry

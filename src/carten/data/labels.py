@@ -9,18 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from carten.data.read import Paths, read_structures
 from carten.errors import DataError
-from carten.math.symmetry import decompose, parse
+from carten.math.arrays import Array
+from carten.math.symmetry import decompose, parse_indices
 from carten.properties.spec import Category, Input, Property
 from carten.units import conversion
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-Array = npt.NDArray[Any]
 
 ASYMMETRY = 1e-3
 """Relative size of what violates an index symmetry and is more than round-off of a file."""
@@ -256,7 +254,7 @@ def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Arr
 
 def _voigt_shape(row: Property | Input) -> tuple[int, ...]:
     """Shape of one value with an axis of 6 for each pair of neighbouring indices that is symmetric, from the right."""
-    symmetric = parse("ij=ji" if row.name in VOIGT else row.indices).group()
+    symmetric = parse_indices("ij=ji" if row.name in VOIGT else row.indices).group()
     shape: list[int] = []
     axis = row.rank
     while axis > 0:

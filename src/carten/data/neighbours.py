@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from vesin import NeighborList
 
 from carten.errors import DataError
-from carten.math.lattice import complete
+from carten.math.arrays import Array
+from carten.math.lattice import complete_cell
 from carten.model.graph import Graph
-
-Array = npt.NDArray[Any]
 
 SAME_PLACE = 1e-3  # Å
 SMALL = 2000  # atoms; fewer are not worth a second thread
@@ -63,7 +61,7 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
     threads = 1 if len(positions) < SMALL else 0  # 0: as many as there are cores
     search = NeighborList(cutoff=cutoff, full_list=True, sorted=False, n_threads=threads)
     _require_volume(cell, pbc)
-    whole = complete(cell, pbc)
+    whole = complete_cell(cell, pbc)
     points = _without_gaps(positions, whole[~pbc], 2.0 * cutoff)
     pairs, shift, distance = search.compute(points, whole, pbc, "PSd", copy=False)
     index = pairs.T.astype(np.int64)

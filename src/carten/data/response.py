@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from carten.data.consistency import Agreement
 from carten.data.labels import Frame
+from carten.math.arrays import Array
 from carten.physics.constants import FIELD
 from carten.units import conversion
-
-Array = npt.NDArray[Any]
 
 _NEEDED = ("dipole", "polarizability")
 _CORRELATION = 0.5  # what charges that change with the geometry leave of it

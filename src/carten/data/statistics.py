@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from ase.data import chemical_symbols
 
 from carten.data.dataset import Dataset
 from carten.data.labels import MAX_NUMBER, Frame
 from carten.errors import DataError
-
-Array = npt.NDArray[Any]
+from carten.math.arrays import Array
 
 _RANK = 1e-5  # singular values of the composition matrix below this fraction of the largest are not determined
 

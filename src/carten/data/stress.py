@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from carten.data.labels import Frame
+from carten.math.arrays import Array
 
-Array = npt.NDArray[Any]
 Verdict = Literal["as expected", "opposite sign", "other unit", "undecided"]
 
 _NEAREST = 5  # frames of similar volume each frame is compared with

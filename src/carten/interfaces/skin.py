@@ -11,17 +11,16 @@ import torch
 from torch import Tensor
 
 from carten.data.neighbours import graph as build_graph
+from carten.math.arrays import Floats
 from carten.model.graph import Graph
-
-Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class _Reference:
     """The configuration a list was built for and all edges up to cutoff + skin."""
 
-    positions: Array
-    cell: Array
+    positions: Floats
+    cell: Floats
     numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     pbc: tuple[bool, ...]
     graph: Graph
@@ -79,7 +78,7 @@ class SkinList:
             inputs=inputs,
         )
 
-    def _tensor(self, array: Array) -> Tensor:
+    def _tensor(self, array: Floats) -> Tensor:
         return torch.tensor(array, dtype=torch.float64, device=self.device)
 
     def _build(self, atoms: ase.Atoms) -> _Reference:

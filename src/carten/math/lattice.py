@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from carten.math.arrays import Array
 
 
-def complete(cell: Array, pbc: Array) -> Array:
+def complete_cell(cell: Array, pbc: Array) -> Array:
     """The cell, its vectors along open directions replaced by unit vectors normal to all others, (3, 3).
 
     Args:

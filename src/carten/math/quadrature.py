@@ -5,14 +5,14 @@ from functools import cache
 import numpy as np
 from scipy.integrate import lebedev_rule
 
-from carten.math.stf import Array
+from carten.math.arrays import Floats
 
 # Degrees of Lebedev's rules in SciPy, without 13, 25 and 27: these have negative weights, which amplify round-off.
 DEGREES = (*range(3, 12, 2), *range(15, 24, 2), 29, 31, *range(35, 132, 6))
 
 
 @cache
-def sphere(degree: int) -> tuple[Array, Array]:
+def sphere(degree: int) -> tuple[Floats, Floats]:
     """Smallest Lebedev rule with positive weights that is exact for all polynomials of total degree <= ``degree``.
 
     The mean of f over the unit sphere is sum_q w_q f(r_q); the points have the symmetry of the octahedron, inversion

@@ -9,9 +9,9 @@ from functools import cache
 from math import comb, factorial, prod, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from carten.math.arrays import Floats
 
 
 def _solid_harmonic(m: int, n_x: int, n_y: int) -> complex:
@@ -31,7 +31,7 @@ def _solid_harmonic(m: int, n_x: int, n_y: int) -> complex:
 
 
 @cache
-def basis(rank: int) -> Array:
+def basis(rank: int) -> Floats:
     """Orthonormal basis ``B_l`` of the STF tensors of one rank.
 
     Returns a read-only array (2l+1, 3, .., 3) with <B_l[m], B_l[n]> = delta_mn; every B_l[m] is symmetric, trace-free.
@@ -53,7 +53,7 @@ def basis(rank: int) -> Array:
     return tensors
 
 
-def to_cartesian(packed: ArrayLike, rank: int) -> Array:
+def to_cartesian(packed: ArrayLike, rank: int) -> Floats:
     """Cartesian form T = sum_m t_m B_l[m] of packed STF tensors.
 
     packed: (..., 2l+1), any unit. Returns (..., 3, .., 3) with l axes of 3, in the same unit.
@@ -65,7 +65,7 @@ def to_cartesian(packed: ArrayLike, rank: int) -> Array:
     return np.tensordot(values, basis(rank), axes=1)
 
 
-def from_cartesian(cartesian: ArrayLike, rank: int) -> Array:
+def from_cartesian(cartesian: ArrayLike, rank: int) -> Floats:
     """Packed coordinates t_m = <B_l[m], T> of tensors, or of the STF projections of tensors that are not STF.
 
     cartesian: (..., 3, .., 3) with l axes of 3, any unit. Returns (..., 2l+1) in the same unit.
@@ -93,7 +93,7 @@ def is_stf(tensor: ArrayLike, tol: float = 1e-10) -> bool:
     return bool(max(defects) <= tol * np.abs(values).max())
 
 
-def rotation(rank: int, matrix: ArrayLike) -> Array:
+def rotation(rank: int, matrix: ArrayLike) -> Floats:
     """Matrix D of an orthogonal transformation on packed true tensors, D_mn = <B_l[m], (R x .. x R) B_l[n]>.
 
     matrix: (3, 3), any element R of O(3). Returns (2l+1, 2l+1); the inversion gives (-1)^l, a pseudotensor takes a
@@ -118,7 +118,7 @@ def ictp_norm(rank: int) -> float:
     return prod(range(2 * rank - 1, 0, -2)) / factorial(rank)
 
 
-def harmonics(l_max: int, unit_vectors: ArrayLike) -> Array:
+def harmonics(l_max: int, unit_vectors: ArrayLike) -> Floats:
     """Real spherical harmonics of degrees 0..l_max in packed coordinates, reference implementation.
 
     Y_l(r) = sqrt((2l+1) N_l) <B_l, r x .. x r>, N_l = (2l-1)!! / l!: "component" normalisation, |Y_l(r)|^2 = 2l+1, so

@@ -18,8 +18,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike
 
+from carten.math.arrays import Floats
 from carten.math.coupling import ROUND_OFF, coupling
-from carten.math.stf import Array
 
 MAX_RANK = 6
 Permutation = tuple[int, ...]
@@ -61,7 +61,7 @@ class Symmetry:
         return signs
 
 
-def parse(formula: str) -> Symmetry:
+def parse_indices(formula: str) -> Symmetry:
     """Index symmetry written as equal terms, e.g. ``"ij"`` (none), ``"ij=ji"``, ``"ij=-ji"``, ``""`` (a scalar).
 
     Traces that vanish follow after semicolons: ``"ij=ji; ii=0"``, ``"ijk=ikj; ijj=0"``.
@@ -106,7 +106,7 @@ class Decomposition:
     """
 
     symmetry: Symmetry
-    bases: Mapping[int, Array]
+    bases: Mapping[int, Floats]
 
     @property
     def rank(self) -> int:
@@ -123,7 +123,7 @@ class Decomposition:
         """Number of independent components, the sum of multiplicity (2l+1)."""
         return sum(multiplicity * (2 * ell + 1) for ell, multiplicity in self.parts)
 
-    def basis(self, ell: int) -> Array:
+    def basis(self, ell: int) -> Floats:
         """Basis of the parts of rank l: read-only (multiplicity, 2l+1, 3, .., 3), orthonormal over all parts.
 
         Raises ValueError if there is no part of this rank.
@@ -132,7 +132,7 @@ class Decomposition:
             raise self._wrong_parts([ell])
         return self.bases[ell]
 
-    def pack(self, tensor: ArrayLike) -> dict[int, Array]:
+    def pack(self, tensor: ArrayLike) -> dict[int, Floats]:
         """Coordinates <basis(l)[q, m], T> of tensors (..., 3, .., 3), as {l: (..., multiplicity, 2l+1)} in their unit.
 
         What violates the symmetry is projected out. Raises ValueError unless the last ``rank`` axes are of length 3.
@@ -141,7 +141,7 @@ class Decomposition:
         flat = values.reshape(*values.shape[: values.ndim - self.rank], 3**self.rank)
         return {ell: np.tensordot(flat, b.reshape(*b.shape[:2], -1), axes=(-1, -1)) for ell, b in self.bases.items()}
 
-    def unpack(self, parts: Mapping[int, ArrayLike]) -> Array:
+    def unpack(self, parts: Mapping[int, ArrayLike]) -> Floats:
         """Tensors (..., 3, .., 3) from all their parts {l: (..., multiplicity, 2l+1)}: the inverse of ``pack``.
 
         Raises ValueError if the parts or their shapes are not those of this symmetry.
@@ -155,7 +155,7 @@ class Decomposition:
         terms = [np.tensordot(arrays[ell], basis, axes=2) for ell, basis in self.bases.items()]
         return np.asarray(np.add.reduce(terms))
 
-    def project(self, tensor: ArrayLike) -> Array:
+    def project(self, tensor: ArrayLike) -> Floats:
         """Nearest tensors with the symmetry, for tensors (..., 3, .., 3) of any unit; idempotent."""
         return self.unpack(self.pack(tensor))
 
@@ -172,7 +172,7 @@ class Decomposition:
         defects = (*(values - image for image in images), *traces)
         return all(bool(np.abs(defect).max(initial=0.0) <= tol * scale) for defect in defects)
 
-    def _tensors(self, tensor: ArrayLike) -> Array:
+    def _tensors(self, tensor: ArrayLike) -> Floats:
         values = np.asarray(tensor, dtype=np.float64)
         if values.ndim < self.rank or values.shape[values.ndim - self.rank :] != (3,) * self.rank:
             raise ValueError(
@@ -186,7 +186,7 @@ class Decomposition:
         return ValueError(f"tensors with index symmetry {self.symmetry.formula!r} have parts {expected}, found {found}")
 
 
-def _images(tensors: Array, signs: Mapping[Permutation, int]) -> Iterator[Array]:
+def _images(tensors: Floats, signs: Mapping[Permutation, int]) -> Iterator[Floats]:
     """Tensors (..., 3, .., 3) with their last axes permuted and the sign applied, for each of some permutations."""
     for permutation, sign in signs.items():
         lead = tensors.ndim - len(permutation)
@@ -194,18 +194,18 @@ def _images(tensors: Array, signs: Mapping[Permutation, int]) -> Iterator[Array]
 
 
 @cache
-def _embeddings(rank: int) -> dict[int, Array]:
+def _embeddings(rank: int) -> dict[int, Floats]:
     """All orthonormal embeddings of STF tensors in tensors of one rank: {l: (paths, 2l+1, 3, .., 3)}."""
     if rank == 0:
         return {0: np.ones((1, 1))}
-    paths: dict[int, list[Array]] = {}
+    paths: dict[int, list[Floats]] = {}
     for j, shorter in _embeddings(rank - 1).items():
         for ell in range(abs(j - 1), j + 2):
             paths.setdefault(ell, []).append(np.einsum("pa...,abc->pc...b", shorter, coupling(j, 1, ell)))
     return {ell: np.concatenate(paths[ell]) for ell in sorted(paths)}
 
 
-def _orthonormal_range(projector: Array) -> Array:
+def _orthonormal_range(projector: Floats) -> Floats:
     """Pivoted Cholesky factor L, (n, r), of a projector P = L L^T of rank r; P^2 = P makes its columns orthonormal."""
     rest = projector.copy()
     columns = np.zeros((len(rest), round(np.trace(rest))))
@@ -216,7 +216,7 @@ def _orthonormal_range(projector: Array) -> Array:
     return columns
 
 
-def _without_traces(columns: Array, one: Array, traces: tuple[tuple[int, int], ...]) -> Array:
+def _without_traces(columns: Floats, one: Floats, traces: tuple[tuple[int, int], ...]) -> Floats:
     """The combinations of orthonormal columns, (paths, r), without traces; ``one`` is one component of every path."""
     if not traces or not columns.shape[1]:
         return columns
@@ -235,7 +235,7 @@ def decompose(indices: str) -> Decomposition:
     equal parts are deterministic. Raises ValueError for a formula that is malformed or leaves the zero tensor only.
     (Coope, Snider and McCourt 1965: embeddings by successive coupling.)
     """
-    symmetry = parse(indices)
+    symmetry = parse_indices(indices)
     signs = symmetry.group()
     bases = {}
     for ell, embeddings in _embeddings(symmetry.rank).items():

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from carten.physics import equilibration, ewald, polarization
 from carten.physics.constants import ELECTRONEGATIVITIES, FIELD, HARDNESSES
-from carten.physics.equilibration import Interaction
+from carten.physics.equilibration import ChargeInteraction
 from carten.physics.ewald import Ewald
 from carten.physics.pairs import Multipoles
-from carten.physics.term import Host, Source, Term, TermConfig, View
+from carten.physics.term import EnergyTerm, Host, TermConfig, TermSource, View
 
 Width = Annotated[float, Field(gt=0.0)]
 Accuracy = Annotated[float, Field(ge=1e-12, le=0.1)]
@@ -70,9 +70,9 @@ class LesConfig(ElectrostaticsConfig):
         return super().inputs if self.channels == 1 else ()
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[TermSource, ...]:
         """Latent charges, and dipoles and quadrupoles where there are."""
-        return tuple(Source(name, routes, like) for like, routes in self._rows() for name in self._names(like))
+        return tuple(TermSource(name, routes, like) for like, routes in self._rows() for name in self._names(like))
 
     def _rows(self) -> list[tuple[str, tuple[str, ...]]]:
         charges = ("balanced",) if self.neutral else ("readout", "balanced")
@@ -99,9 +99,9 @@ class ChargesConfig(ElectrostaticsConfig):
     kind: Literal["charges"] = "charges"
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[TermSource, ...]:
         """The charges."""
-        return (Source("charges", ("balanced", "equalised", "equilibrated")),)
+        return (TermSource("charges", ("balanced", "equalised", "equilibrated")),)
 
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
@@ -109,7 +109,7 @@ class ChargesConfig(ElectrostaticsConfig):
         return kind(self._how(edges=host.network.cutoff), [("charges",)], self.permittivity, self._coupled(host))
 
 
-class Electrostatics(Term):
+class Electrostatics(EnergyTerm):
     """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`, perhaps in an electric field.
 
     Args:
@@ -130,11 +130,11 @@ class Electrostatics(Term):
         """(N,) eV."""
         parts = [torch.stack([view.value(name) for name in group], dim=1) for group in self.names]
         multipoles = Multipoles(*parts)
-        energies = ewald.energies(multipoles, view.graph, view.vectors, self.how) / self.permittivity
+        energies = ewald.ewald_energies(multipoles, view.graph, view.vectors, self.how) / self.permittivity
         if not self.coupled or not bool(view.graph.inputs[FIELD].any()):
             return energies
         dipoles = None if multipoles.dipoles is None else multipoles.dipoles[:, 0]
-        return energies + polarization.in_field(multipoles.charges[:, 0], dipoles, view)
+        return energies + polarization.field_energies(multipoles.charges[:, 0], dipoles, view)
 
 
 class EquilibratedCharges(Electrostatics):
@@ -143,5 +143,5 @@ class EquilibratedCharges(Electrostatics):
     def forward(self, view: View) -> Tensor:
         """(N,) eV."""
         charges, chi, eta = (view.value(name) for name in ("charges", ELECTRONEGATIVITIES, HARDNESSES))
-        by = Interaction(self.how, self.permittivity)
-        return super().forward(view) + equilibration.costs(charges, chi, eta, by)
+        by = ChargeInteraction(self.how, self.permittivity)
+        return super().forward(view) + equilibration.charging_energies(charges, chi, eta, by)

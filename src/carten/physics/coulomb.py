@@ -20,11 +20,11 @@ from carten.physics import ewald, pairs, reciprocal, sums
 from carten.physics.constants import COULOMB
 from carten.physics.ewald import Ewald
 
-LARGEST = 1e8
+LARGEST_MATRIX = 1e8
 """Numbers that may be kept for one structure, 0.8 GB."""
 
 
-def own(sigma: float) -> float:
+def self_interaction(sigma: float) -> float:
     """Of a Gaussian of width sigma (Å) with itself, twice its energy at a charge of 1 e: eV/e^2."""
     return COULOMB * math.sqrt(2 / math.pi) / sigma
 
@@ -58,7 +58,9 @@ def _periodic(graph: Graph, structures: Tensor, atoms: Tensor, how: Ewald) -> Te
     lattice = ewald.lattice_of(graph, structures, how)
     own = reciprocal.Gaussians(how.sigma, how.accuracy)
     h = reciprocal.whole_numbers(sums.common(sums.boxes_of(lattice, own.largest)), lattice.cell)
-    weights = reciprocal.weights(lattice, own, h).flatten(1) * torch.where(h[..., 2] == 0, 2.0, 4.0).flatten()
+    weights = (
+        reciprocal.reciprocal_weights(lattice, own, h).flatten(1) * torch.where(h[..., 2] == 0, 2.0, 4.0).flatten()
+    )
     there = (weights.detach() != 0.0).any(0).nonzero().squeeze(1)
     _require_size(atoms.shape[1], 2 * len(there))
     fractional = graph.positions.to(torch.float64)[atoms] @ lattice.inverse
@@ -68,8 +70,9 @@ def _periodic(graph: Graph, structures: Tensor, atoms: Tensor, how: Ewald) -> Te
 
 
 def _require_size(n_atoms: int, columns: int) -> None:
-    if n_atoms * columns > LARGEST:
+    if n_atoms * columns > LARGEST_MATRIX:
         raise ModelError(
             f"the interaction of {n_atoms} atoms as a matrix takes {n_atoms} x {columns} numbers, more than "
-            f"{LARGEST:.0e}: charges that equilibrate are for smaller structures; use the route equalised or balanced"
+            f"{LARGEST_MATRIX:.0e}: charges that equilibrate are for smaller structures; use the route equalised or "
+            "balanced"
         )

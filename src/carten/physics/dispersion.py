@@ -13,7 +13,8 @@ from ase.units import Bohr, Hartree
 from pydantic import Field
 
 from carten.errors import ModelError
-from carten.physics.programs import Answer, Array, ProgramTerm, Structure
+from carten.math.arrays import Array
+from carten.physics.programs import ProgramInput, ProgramOutput, ProgramTerm
 from carten.physics.term import Host, TermConfig
 
 LAST = 103
@@ -103,7 +104,7 @@ class Dispersion:
                 f"{kind}: no parameters for the functional {functional!r}; {_near(kind, functional)}"
             ) from error
 
-    def __call__(self, structure: Structure, shares: bool) -> Answer:
+    def __call__(self, structure: ProgramInput, shares: bool) -> ProgramOutput:
         """Energies and gradients of one structure."""
         options: dict[str, Any] = {"charge": structure.charge} if self.charged else {}
         if structure.pbc.any():
@@ -114,9 +115,9 @@ class Dispersion:
         found = model.get_dispersion(self.damping, grad=True)
         pairwise = model.get_pairwise_dispersion(self.damping).values() if shares else ()
         energies = sum((share.sum(axis=0) for share in pairwise), np.zeros(len(structure.numbers)))
-        return Answer(energies * Hartree, found["gradient"] * (Hartree / Bohr), found["virial"] * Hartree)
+        return ProgramOutput(energies * Hartree, found["gradient"] * (Hartree / Bohr), found["virial"] * Hartree)
 
-    def _cell(self, structure: Structure) -> Array:
+    def _cell(self, structure: ProgramInput) -> Array:
         """Lattice vectors, in directions that are not periodic so long that nothing interacts across the vacuum.
 
         The libraries themselves are wrong for slabs and wires: dftd3 1.7 jumps when atoms move, the charges of D4 are

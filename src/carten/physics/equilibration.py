@@ -22,14 +22,14 @@ from carten.model.graph import Graph
 from carten.physics import coulomb
 from carten.physics.constants import FIELD
 from carten.physics.ewald import Ewald
-from carten.physics.fragments import Parts, parts
+from carten.physics.fragments import ChargeGroups, charge_groups
 
-TOGETHER = 2**24
+BATCHED_NUMBERS = 2**24
 """Numbers of matrices that are made at once, 128 MB."""
 
 
 @dataclass(frozen=True)
-class Interaction:
+class ChargeInteraction:
     """How charges interact while they equilibrate.
 
     Args:
@@ -41,7 +41,9 @@ class Interaction:
     permittivity: float = 1.0
 
 
-def charges(electronegativities: Tensor, hardnesses: Tensor, graph: Graph, by: Interaction) -> Tensor:
+def equilibrated_charges(
+    electronegativities: Tensor, hardnesses: Tensor, graph: Graph, interaction: ChargeInteraction
+) -> Tensor:
     """The charges of the minimum, (N,) float64 in e, to round-off; can be differentiated to any order.
 
     They add up to the input ``total_charge`` of each structure, or to the charges of its fragments, see
@@ -51,19 +53,19 @@ def charges(electronegativities: Tensor, hardnesses: Tensor, graph: Graph, by: I
         electronegativities: (N,) eV/e.
         hardnesses: (N,) eV/e^2, positive.
         graph: the structures.
-        by: how charges interact.
+        interaction: between charges.
 
     Raises:
         ModelError: a structure is too large, is periodic in one direction only, or has no proper cell; or see
-            :func:`carten.physics.fragments.parts`.
+            :func:`carten.physics.fragments.charge_groups`.
     """
     chi, eta = (x.to(torch.float64) for x in (electronegativities, hardnesses))
-    adding = parts(graph)
+    adding = charge_groups(graph)
     found = torch.zeros_like(chi)
     for structures, atoms, these in _alike(graph, adding):
-        interaction = coulomb.matrices(graph, structures, atoms, by.how) / by.permittivity
+        coulomb_matrices = coulomb.matrices(graph, structures, atoms, interaction.how) / interaction.permittivity
         sums = (adding.of[atoms].unsqueeze(1) == these.unsqueeze(2)).to(chi)
-        upper = torch.cat([interaction + torch.diag_embed(eta[atoms]), sums.mT], dim=2)
+        upper = torch.cat([coulomb_matrices + torch.diag_embed(eta[atoms]), sums.mT], dim=2)
         lower = torch.cat([sums, sums.new_zeros(*these.shape, these.shape[1])], dim=2)
         right = torch.cat([-chi[atoms], adding.totals[these]], dim=1)
         solved = torch.linalg.solve(torch.cat([upper, lower], dim=1), right)
@@ -71,7 +73,7 @@ def charges(electronegativities: Tensor, hardnesses: Tensor, graph: Graph, by: I
     return found
 
 
-def _alike(graph: Graph, adding: Parts) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _alike(graph: Graph, adding: ChargeGroups) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Structures (S,) of as many atoms and parts that are all periodic or not, their atoms (S, n) and parts (S, p)."""
     device = graph.structure.device
     sizes, counts = (torch.bincount(x, minlength=graph.n_structures) for x in (graph.structure, adding.structure))
@@ -80,14 +82,14 @@ def _alike(graph: Graph, adding: Parts) -> Iterator[tuple[Tensor, Tensor, Tensor
     for structure, kind in enumerate(kinds):
         groups[kind].append(structure)
     for (n, p, _), members in groups.items():
-        size = max(1, TOGETHER // n**2)
+        size = max(1, BATCHED_NUMBERS // n**2)
         for start in range(0, len(members), size):
             structures = torch.tensor(members[start : start + size], device=device)
             starts, firsts = ((x.cumsum(0) - x)[structures, None] for x in (sizes, counts))
             yield structures, starts + torch.arange(n, device=device), firsts + torch.arange(p, device=device)
 
 
-def in_field(electronegativities: Tensor, graph: Graph) -> Tensor:
+def electronegativities_in_field(electronegativities: Tensor, graph: Graph) -> Tensor:
     """``chi_i - r_i . F`` in the electric field of the graph: (N,) eV/e.
 
     Raises:
@@ -102,10 +104,12 @@ def in_field(electronegativities: Tensor, graph: Graph) -> Tensor:
     return electronegativities - (graph.positions.to(field) * field[graph.structure]).sum(1)
 
 
-def costs(charges: Tensor, electronegativities: Tensor, hardnesses: Tensor, by: Interaction) -> Tensor:
+def charging_energies(
+    charges: Tensor, electronegativities: Tensor, hardnesses: Tensor, interaction: ChargeInteraction
+) -> Tensor:
     """What E holds besides the interaction of different atoms and the field, (N,) in eV.
 
     ``chi_i q_i + 1/2 (eta_i + J_ii) q_i^2``, J_ii without the images of the atom.
     """
-    stiff = hardnesses + coulomb.own(by.how.sigma) / by.permittivity
+    stiff = hardnesses + coulomb.self_interaction(interaction.how.sigma) / interaction.permittivity
     return electronegativities * charges + 0.5 * stiff * charges.square()

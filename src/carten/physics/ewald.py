@@ -73,7 +73,7 @@ class Ewald:
         return self.gaussians.width > self.sigma
 
 
-def energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+def ewald_energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
     """Electrostatic energy of every atom, half of what it has with others: (N,) float64 in eV.
 
     They add up to the energy of each structure, and can be differentiated to any order.
@@ -116,7 +116,7 @@ def _pairs(m: Multipoles, ends: tuple[Tensor, Tensor], r: Tensor, widths: tuple[
     b = pairs.radial(square, widths[0], m.order)
     if widths[1] is not None:
         b = [x - y for x, y in zip(b, pairs.radial(square, widths[1], m.order), strict=True)]
-    half = 0.5 * pairs.interaction(b, r, m.select(ends[0]), m.select(ends[1]))
+    half = 0.5 * pairs.multipole_interaction(b, r, m.select(ends[0]), m.select(ends[1]))
     return half.new_zeros(len(m.charges)).index_add(0, ends[0], half).index_add(0, ends[1], half)
 
 
@@ -135,7 +135,7 @@ def _periodic(m: Multipoles, graph: Graph, how: Ewald) -> Tensor:
     values = reciprocal.moments(m, lattice.reciprocal.index_select(0, own))
     counts = torch.bincount(own, minlength=len(structures)).tolist()
     points = sums.Points(values, fractional, counts, m.charges.shape[1])
-    found = sums.energies(points, lattice, how.gaussians, how.method)
+    found = sums.reciprocal_energies(points, lattice, how.gaussians, how.method)
     found = found - pairs.self_interaction(m, how.gaussians.width)
     if how.split:
         found = found + _background(m.charges, own, lattice, how)

@@ -17,14 +17,14 @@ from carten.errors import ModelError
 from carten.model.graph import Graph
 from carten.physics.constants import CHARGE, FRAGMENT, FRAGMENT_CHARGE
 
-NONE = -1
+NO_FRAGMENT = -1
 """Label of atoms in no fragment."""
 SAME = 1e-5
 """e, within which prescribed charges are the same: what is left of them in float32."""
 
 
 @dataclass(frozen=True)
-class Parts:
+class ChargeGroups:
     """Atoms whose charges add up to something together: P parts, those of a structure follow each other.
 
     Args:
@@ -38,7 +38,7 @@ class Parts:
     totals: Tensor
 
 
-def parts(graph: Graph) -> Parts:
+def charge_groups(graph: Graph) -> ChargeGroups:
     """Whole structures, or where the input ``fragment`` says so their fragments and what is in none.
 
     Raises:
@@ -48,30 +48,30 @@ def parts(graph: Graph) -> Parts:
     total = graph.inputs[CHARGE].to(torch.float64)
     structures = torch.arange(graph.n_structures, device=total.device)
     if FRAGMENT not in graph.inputs:
-        return Parts(graph.structure, structures, total)
+        return ChargeGroups(graph.structure, structures, total)
     given = graph.inputs[FRAGMENT_CHARGE].to(torch.float64)
     label = _labels(graph, given)
-    if not bool((label != NONE).any()):
-        return Parts(graph.structure, structures, total)
+    if not bool((label != NO_FRAGMENT).any()):
+        return ChargeGroups(graph.structure, structures, total)
     found, of = torch.unique(torch.stack([graph.structure, label]), dim=1, return_inverse=True)
-    structure, free = found[0], found[1] == NONE
+    structure, free = found[0], found[1] == NO_FRAGMENT
     charge = _charges(graph, found, of, given)
     left = total.index_add(0, structure, -charge)
     _require_sums(left, total, structure, free)
-    return Parts(of, structure, torch.where(free, left[structure], charge))
+    return ChargeGroups(of, structure, torch.where(free, left[structure], charge))
 
 
 def _labels(graph: Graph, given: Tensor) -> Tensor:
     """(N,) int64."""
     found = graph.inputs[FRAGMENT]
     label = found.round().long() if found.is_floating_point() else found
-    if bool((wrong := (label != found) | (label < NONE)).any()):
+    if bool((wrong := (label != found) | (label < NO_FRAGMENT)).any()):
         atom = int(wrong.nonzero()[0])
         raise ModelError(
             f"structure {int(graph.structure[atom])} of the batch: {FRAGMENT} is a label of atoms, a whole number from "
-            f"0, or {NONE} in no fragment; found {float(found[atom]):g}"
+            f"0, or {NO_FRAGMENT} in no fragment; found {float(found[atom]):g}"
         )
-    if bool((stray := (label == NONE) & (given != 0.0)).any()):
+    if bool((stray := (label == NO_FRAGMENT) & (given != 0.0)).any()):
         atom = int(stray.nonzero()[0])
         raise ModelError(
             f"structure {int(graph.structure[atom])} of the batch: an atom in no fragment has a {FRAGMENT_CHARGE}, "
@@ -103,5 +103,5 @@ def _require_sums(left: Tensor, total: Tensor, structure: Tensor, free: Tensor) 
         raise ModelError(
             f"structure {first} of the batch: the charges of its fragments add up to "
             f"{float(total[first] - left[first]):g} e, its {CHARGE} is {float(total[first]):g} e: correct one of them, "
-            f"or label atoms {NONE}, which have what is left"
+            f"or label atoms {NO_FRAGMENT}, which have what is left"
         )

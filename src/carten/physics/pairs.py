@@ -96,7 +96,7 @@ def _erf_over_r(square: Tensor, sigma: float) -> Tensor:
     return torch.erf(square * inverse / (math.sqrt(2) * sigma)) * inverse
 
 
-def interaction(b: Sequence[Tensor], r: Tensor, here: Multipoles, there: Multipoles) -> Tensor:
+def multipole_interaction(b: Sequence[Tensor], r: Tensor, here: Multipoles, there: Multipoles) -> Tensor:
     """Energy of pairs of multipoles over e^2 / (4 pi eps0), summed over their kinds: (P,) in e^2/Å.
 
     Args:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carten.math.lattice import complete
+from carten.math.lattice import complete_cell
 from carten.model.graph import Graph
 from carten.model.slopes import slopes
 from carten.model.sums import balance, centres_of_mass, masses, per_structure
@@ -34,7 +34,7 @@ Slope = Callable[[Tensor], Tensor]
 """Derivative of the sum of (N,) values in the edge vectors, (E, 3) float64."""
 
 
-def polarization(charges: Tensor, dipoles: Tensor | None, graph: Graph) -> Tensor:
+def latent_polarization(charges: Tensor, dipoles: Tensor | None, graph: Graph) -> Tensor:
     """``sum_i q_i r_i + d_i``, (S, 3) in e Å from (N,) and (N, 3).
 
     Molecules about their centre of mass; in cells the branch of the positions as they are given.
@@ -67,7 +67,7 @@ def born_charges(charges: Tensor, dipoles: Tensor | None, graph: Graph, vectors:
     return own.index_add(0, neighbour, edges).index_add(0, centre, -edges)
 
 
-def in_field(charges: Tensor, dipoles: Tensor | None, view: View) -> Tensor:
+def field_energies(charges: Tensor, dipoles: Tensor | None, view: View) -> Tensor:
     """``-P . E`` of every atom in the field E of the graph, (N,) eV; forces are ``Z^T E``, in cells of any images.
 
     Positions are counted in lattice vectors, along which the drop of the potential stays the same when a cell is
@@ -119,7 +119,7 @@ class Places:
         """Of a graph; atoms and middles depend on its positions, cells and edge vectors."""
         given = graph.cell.to(torch.float64)
         both = zip(given.detach().cpu().numpy(), graph.pbc.cpu().numpy(), strict=True)
-        cell = torch.stack([torch.from_numpy(complete(*one)) for one in both]).to(given.device)
+        cell = torch.stack([torch.from_numpy(complete_cell(*one)) for one in both]).to(given.device)
         inverse = torch.linalg.inv(torch.where(graph.pbc.unsqueeze(2), given, cell))
         of_edges = graph.structure[graph.edge_index[0]]
         atoms = torch.einsum("nx,nxa->na", graph.positions.to(given), inverse[graph.structure])

@@ -6,26 +6,24 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from carten.errors import ModelError
-from carten.math.lattice import complete
+from carten.math.arrays import Array
+from carten.math.lattice import complete_cell
 from carten.model.graph import Graph
 from carten.physics.constants import CHARGE
-from carten.physics.term import Term, View
+from carten.physics.term import EnergyTerm, View
 
-Array = npt.NDArray[Any]
-
-STEP = 1e-4
-"""Å, of the central differences of gradients that second derivatives are made of: the error is STEP^2 / 6 times the
-fourth derivative of the energy, and round-off 1e-15 / STEP of the gradient; both below 1e-6 of the result."""
+DIFFERENCE_STEP = 1e-4
+"""Å, of the central differences of gradients that second derivatives are made of: the error is h^2 / 6 times the fourth
+derivative of the energy, and round-off 1e-15 / h of the gradient; both below 1e-6 of the result."""
 
 
 @dataclass(frozen=True)
-class Structure:
+class ProgramInput:
     """One structure as programs take it.
 
     Args:
@@ -44,7 +42,7 @@ class Structure:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProgramOutput:
     """What a program says of one structure.
 
     Args:
@@ -58,13 +56,13 @@ class Answer:
     strain: Array
 
 
-class Program(Protocol):
+class ExternalProgram(Protocol):
     """Something that knows the energy of structures, and if asked how atoms share it."""
 
-    def __call__(self, structure: Structure, shares: bool) -> Answer: ...
+    def __call__(self, structure: ProgramInput, shares: bool) -> ProgramOutput: ...
 
 
-class ProgramTerm(Term):
+class ProgramTerm(EnergyTerm):
     """The energies that a program gives.
 
     They can be differentiated twice: first derivatives are those of the program, second derivatives central differences
@@ -75,7 +73,7 @@ class ProgramTerm(Term):
         program: called for one structure after the other, on the CPU.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: ExternalProgram) -> None:
         super().__init__()
         self.program = program
 
@@ -92,7 +90,7 @@ class ProgramTerm(Term):
 class _Calls:
     """A program applied to the structures of a graph at other positions and cells."""
 
-    def __init__(self, program: Program, graph: Graph) -> None:
+    def __init__(self, program: ExternalProgram, graph: Graph) -> None:
         self.program = program
         self.structure = graph.structure
         self.n_atoms = torch.bincount(graph.structure, minlength=graph.n_structures)
@@ -105,8 +103,8 @@ class _Calls:
         places = np.split(_array(positions), np.cumsum(self.n_atoms.tolist())[:-1])
         energies, gradients, cells = [], [], []
         for (numbers, pbc, charge), place, vectors in zip(self._fixed, places, _array(cell), strict=True):
-            whole = complete(vectors, pbc)
-            answer = self.program(Structure(numbers, place, whole, pbc, charge), shares)
+            whole = complete_cell(vectors, pbc)
+            answer = self.program(ProgramInput(numbers, place, whole, pbc, charge), shares)
             rest = np.linalg.solve(whole.T, answer.strain - place.T @ answer.gradient)
             energies.append(answer.energies)
             gradients.append(answer.gradient)
@@ -159,7 +157,7 @@ class _Gradients(torch.autograd.Function):
         along, cells_along = (grad.to(torch.float64) for grad in grads)
         sums = (cells * cells_along).sum((1, 2)).index_add(0, structure, (gradient * along).sum(1))
         length = cells_along.square().sum((1, 2)).index_add(0, structure, along.square().sum(1)).sqrt()
-        step = torch.where(length > 0, STEP / length, 0.0)
+        step = torch.where(length > 0, DIFFERENCE_STEP / length, 0.0)
         moves = along * step[structure, None], cells_along * step[:, None, None]
         ends = [ctx.calls(positions + sign * moves[0], cell + sign * moves[1], shares=False) for sign in (1, -1)]
         factor = torch.where(length > 0, weight / (2 * step), 0.0)

@@ -86,7 +86,7 @@ class Lattice:
         return Lattice(self.cell.index_select(0, index), self.flat.index_select(0, index))
 
 
-def weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
+def reciprocal_weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Tensor:
     """What ``|S(k)|^2`` is multiplied with in the energy over e^2 / (4 pi eps0), 1/Å: (S, H1, H2, H3).
 
     ``2 pi / V exp(-sigma^2 k^2 / 2) / k^2``, without k = 0 (charges see a uniform background that neutralises them).
@@ -217,7 +217,7 @@ def _phases(along: Tensor, h: Tensor) -> Tensor:
     return torch.complex(torch.cos(angle), torch.sin(angle))
 
 
-class Sum(Protocol):
+class ReciprocalSum(Protocol):
     """A way to sum over the atoms of structures at reciprocal vectors, and back."""
 
     h: Tensor
@@ -226,7 +226,7 @@ class Sum(Protocol):
     def energies(self, potential: Tensor) -> Tensor: ...
 
 
-def energies(sum_: Sum, lattice: Lattice, gaussians: Gaussians, n_kinds: int) -> Tensor:
+def batch_energies(sum_: ReciprocalSum, lattice: Lattice, gaussians: Gaussians, n_kinds: int) -> Tensor:
     """Energies of atoms over e^2 / (4 pi eps0), each with itself included, (S, N) in e^2/Å.
 
     Args:
@@ -237,5 +237,5 @@ def energies(sum_: Sum, lattice: Lattice, gaussians: Gaussians, n_kinds: int) ->
     """
     found = sum_.factors()
     split = found.reshape(len(found), -1, n_kinds, *found.shape[2:])
-    weighted = weights(lattice, gaussians, sum_.h).unsqueeze(1) * combine(split, sum_.h).conj()
+    weighted = reciprocal_weights(lattice, gaussians, sum_.h).unsqueeze(1) * combine(split, sum_.h).conj()
     return sum_.energies(potentials(weighted, sum_.h, split.shape[1]))

@@ -15,11 +15,11 @@ from carten.physics.reciprocal import Gaussians, Lattice
 
 POINT = 30
 """Complex products of an explicit sum that take as long as one point of a mesh, measured."""
-SMALL = 1e6
+SMALL_SUM = 1e6
 """Complex products of an explicit sum that no mesh is faster than."""
-LARGEST = 1e9
+LARGEST_SUM = 1e9
 """Complex numbers an explicit sum may keep."""
-TOGETHER = 4e6
+BATCHED_PRODUCTS = 4e6
 """Complex products that are cheaper than another call."""
 
 
@@ -58,7 +58,7 @@ class Points:
         return torch.where(there.unsqueeze(2), values, 0.0), fractional
 
 
-def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str) -> Tensor:
+def reciprocal_energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str) -> Tensor:
     """Energies of atoms over e^2 / (4 pi eps0), each with itself included: (N,) in e^2/Å.
 
     Args:
@@ -73,10 +73,10 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
     boxes = boxes_of(lattice, gaussians.largest)
     work = [n * box.size for n, box in zip(points.counts, boxes, strict=True)]
     meshed = [method == "mesh"] * len(work)
-    if method == "auto" and max(work) > SMALL:
+    if method == "auto" and max(work) > SMALL_SUM:
         lengths = lattice.cell.detach().norm(dim=2).tolist()
         grids = [POINT * math.prod(mesh.needed(row, gaussians)) for row in lengths]
-        meshed = [explicit > max(SMALL, grid) for explicit, grid in zip(work, grids, strict=True)]
+        meshed = [explicit > max(SMALL_SUM, grid) for explicit, grid in zip(work, grids, strict=True)]
     groups = [[k] for k, use in enumerate(meshed) if use]
     groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
     total = points.values.new_zeros(len(points.values))
@@ -84,14 +84,14 @@ def energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str
         some = lattice.select(group)
         index, there = points.places(group)
         values, fractional = points.select(index, there)
-        sum_: reciprocal.Sum
+        sum_: reciprocal.ReciprocalSum
         if meshed[group[0]]:
             sum_ = mesh.Mesh(values, fractional, mesh.shape(some, gaussians))
         else:
             reach = common(boxes[k] for k in group)
             _require_feasible(reach, values, gaussians)
             sum_ = reciprocal.Explicit(values, fractional, reach)
-        found = reciprocal.energies(sum_, some, gaussians, points.n_kinds)
+        found = reciprocal.batch_energies(sum_, some, gaussians, points.n_kinds)
         total = total.index_add(0, index[there], found[there])
     return total
 
@@ -131,7 +131,7 @@ def _together(structures: Sequence[int], counts: Sequence[int], boxes: Sequence[
         if groups:
             grown = [*groups[-1], k]
             filled = len(grown) * max(counts[j] for j in grown) * Box(common(boxes[j] for j in grown)).size
-            if filled <= 2 * (spent + own) + TOGETHER:
+            if filled <= 2 * (spent + own) + BATCHED_PRODUCTS:
                 groups[-1], spent = grown, spent + own
                 continue
         groups.append([k])
@@ -143,7 +143,7 @@ def _require_feasible(reach: tuple[int, int, int], values: Tensor, gaussians: Ga
     first, second, third = reach
     plane = (2 * first + 1) * (2 * second + 1)
     n_structures, n_atoms, n_moments = values.shape
-    if n_structures * max(n_atoms * (plane + n_moments * third), plane * third * n_moments) > LARGEST:
+    if n_structures * max(n_atoms * (plane + n_moments * third), plane * third * n_moments) > LARGEST_SUM:
         raise ModelError(
             f"electrostatics to an accuracy of {gaussians.accuracy:g} with Gaussians of {gaussians.width:.3g} Å takes "
             f"{plane * third} reciprocal vectors for {n_atoms} atoms: use a mesh, less accuracy or wider Gaussians"

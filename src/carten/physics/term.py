@@ -1,8 +1,8 @@
 """The protocol of energy terms: additive contributions to the energies of atoms. None knows another.
 
 A term is configured by a :class:`TermConfig` (listed under ``terms`` in the configuration of a run and kept in the
-header of model files) and evaluated by the :class:`Term` it builds. Everything that follows from the energy (forces,
-stress, Hessians, ..) follows from the terms as well, because they are differentiated with it.
+header of model files) and evaluated by the :class:`EnergyTerm` it builds. Everything that follows from the energy
+(forces, stress, Hessians, ..) follows from the terms as well, because they are differentiated with it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Source:
+class TermSource:
     """A property of atoms that a term takes from the model.
 
     Args:
@@ -84,7 +84,7 @@ class View:
     again: bool = False
 
 
-class Term(Precise):
+class EnergyTerm(Precise):
     """Evaluates the energies of one term; its float64 buffers stay float64 whatever the dtype of the model."""
 
     def forward(self, view: View) -> Tensor:
@@ -116,12 +116,12 @@ class TermConfig(BaseModel, ABC):
         return ()
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[TermSource, ...]:
         """Properties the term takes from the model."""
         return ()
 
     @abstractmethod
-    def build(self, host: Host) -> Term:
+    def build(self, host: Host) -> EnergyTerm:
         """The term as part of a model.
 
         Raises:

@@ -13,14 +13,14 @@ from carten.errors import ModelError
 from carten.math.radial import polynomial_envelope
 from carten.model.graph import Graph
 from carten.physics.constants import COULOMB
-from carten.physics.term import Host, Term, TermConfig, View
+from carten.physics.term import EnergyTerm, Host, TermConfig, View
 
 SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 """Amplitudes and decay constants of the universal screening function."""
 LENGTH = 0.46850
-"""Å, and
-:data:`POWER` of the nuclear charges: the universal screening length ``0.46850 / (Z_i^0.23 + Z_j^0.23)``."""
+"""Å, numerator of the universal screening length ``LENGTH / (Z_i^POWER + Z_j^POWER)``."""
 POWER = 0.23
+"""Exponent of the nuclear charges in the universal screening length."""
 SMOOTHNESS = 6
 CORE = (0.55, 0.75)
 """Fractions of the size of pairs: the network sees those below the first as if they did not come closer any more, those
@@ -78,7 +78,7 @@ def _reach(cutoff: float | None, elements: tuple[int, ...]) -> tuple[Tensor, Ten
     return known * ends, known * torch.minimum(cores[:, None] + cores, ends)
 
 
-class Zbl(Term):
+class Zbl(EnergyTerm):
     """``V_ij = k Z_i Z_j / r phi(r / a) s(r / r_ij)``, half of it to each atom.
 
     ``phi`` is the universal screening function, ``a = 0.46850 Å / (Z_i^0.23 + Z_j^0.23)``, and s falls from 1 at

@@ -12,7 +12,7 @@ from carten.physics.constants import ELECTRONEGATIVITIES, FIELD, HARDNESSES
 from carten.properties import pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
-from carten.properties.planning import EDGES, Drawn, Plan, Source, responds
+from carten.properties.planning import EDGES, DerivativePlan, Drawn, Partial, responds
 from carten.properties.recipes import Recipe, Variable, index_symmetry
 from carten.properties.routes import AtomicVirial, Equilibrated, Latent, Multipole, Permittivity, Sum
 
@@ -32,7 +32,7 @@ class Evaluation:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: DerivativePlan,
         at: Leaves,
         read: Callable[[str, Callable[[str], Tensor]], Tensor],
         told: Mapping[str, Variable],
@@ -46,7 +46,7 @@ class Evaluation:
         self.drawn = drawn or {}
         self._read = read
         self._values: dict[str, Tensor] = {}
-        self._derivatives: dict[tuple[Source, str], Tensor] = {}
+        self._derivatives: dict[tuple[Partial, str], Tensor] = {}
         ends = [name for name, row in plan.rows.items() if row.scope == "pair"]
         self._left = len(plan.steps) + len(ends) + sum(responds(row) for row in plan.rows.values())
 
@@ -82,13 +82,13 @@ class Evaluation:
     def _equilibrated(self, route: Equilibrated) -> Tensor:
         graph, chi = self.at.graph, self.value(ELECTRONEGATIVITIES)
         if FIELD in graph.inputs and FIELD not in self.told:  # else the network sees to it
-            chi = equilibration.in_field(chi, graph)
-        return equilibration.charges(chi, self.value(HARDNESSES), graph, route.interaction)
+            chi = equilibration.electronegativities_in_field(chi, graph)
+        return equilibration.equilibrated_charges(chi, self.value(HARDNESSES), graph, route.interaction)
 
     def _latent(self, name: str, charges: str, dipoles: str) -> Tensor:
         values = (self.value(charges), self.value(dipoles) if dipoles else None)
         if not responds(self.plan.rows[name]):
-            return polarization.polarization(*values, self.at.graph)
+            return polarization.latent_polarization(*values, self.at.graph)
         self._left -= 1
         return polarization.born_charges(*values, self.at.graph, self.at.vectors, self.keep)
 
@@ -100,17 +100,17 @@ class Evaluation:
             value = value * how.factor
         return per_volume(value, self.at, self.plan.rows[name].scope == "atom") if how.per_volume else value
 
-    def raw(self, source: Source) -> Tensor:
+    def raw(self, source: Partial) -> Tensor:
         """A derivative as it comes: components of the base, then those of the variables."""
         base, wrt = source
         return self._derivative((base, wrt[:-1]), wrt[-1]) if wrt else self.value(base)
 
-    def _derivative(self, source: Source, variable: str) -> Tensor:
+    def _derivative(self, source: Partial, variable: str) -> Tensor:
         if (source, variable) not in self._derivatives:
             self._differentiate(source)
         return self._derivatives[source, variable]
 
-    def _differentiate(self, source: Source) -> None:
+    def _differentiate(self, source: Partial) -> None:
         """Everything that a source is differentiated with respect to, in one pass for each of its components."""
         value = self.raw(source)
         names = self.plan.steps[source]

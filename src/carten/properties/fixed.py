@@ -16,11 +16,11 @@ from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import complete
 from carten.model.slopes import recordable, recording
-from carten.physics.term import Host, Term, TermConfig, View
+from carten.physics.term import EnergyTerm, Host, TermConfig, View
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation
-from carten.properties.planning import needed_inputs, plan, settled, sources
-from carten.properties.recipes import Rows, variables
+from carten.properties.planning import needed_inputs, plan_derivatives, settled, sources
+from carten.properties.recipes import PropertyRows, variables
 from carten.properties.spec import Input, Property, property_table
 
 ENERGIES = "energies"
@@ -53,7 +53,7 @@ class Fixed:
         inputs: Sequence[Input],
     ) -> None:
         host = Host(network, tuple(sorted(set(elements))), (), torch.Generator())
-        self.terms: list[Term] = [term.build(host) for term in terms if term.fixed]
+        self.terms: list[EnergyTerm] = [term.build(host) for term in terms if term.fixed]
         self._inputs = {row.name: row for row in inputs}
         self._told = variables(inputs)
         rows = settled(properties, property_table(), self._told)
@@ -66,7 +66,7 @@ class Fixed:
             graph: structures in float64.
             names: of :attr:`rows`.
         """
-        steps = plan(names, self.rows, self._told)
+        steps = plan_derivatives(names, self.rows, self._told)
         with recording():
             at = leaves(complete(recordable(graph), self._inputs), steps.variables)
             energies = torch.stack([term(View(at.graph, at.vectors)) for term in self.terms]).sum(0)
@@ -74,7 +74,7 @@ class Fixed:
             return {name: evaluation.value(name).detach() for name in names}
 
 
-def follows(name: str, rows: Rows) -> bool:
+def follows(name: str, rows: PropertyRows) -> bool:
     """Whether a property is the energy, or its derivative with respect to positions and strain: terms have a share."""
     if name == ENERGIES:
         return True

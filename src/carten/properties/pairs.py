@@ -57,7 +57,7 @@ class Pairs:
         return torch.where(rows < components * self.counts[:, None], rows, -1)
 
 
-def draw(graph: Graph, components: int, count: int, generator: torch.Generator) -> Tensor:
+def draw_rows(graph: Graph, components: int, count: int, generator: torch.Generator) -> Tensor:
     """``count`` different rows of each structure at random, (S, count); -1 where a structure has fewer."""
     counts = torch.bincount(graph.structure, minlength=graph.n_structures).tolist()
     drawn = torch.full((len(counts), count), -1)

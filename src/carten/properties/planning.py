@@ -9,7 +9,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
-from carten.properties.recipes import POSITIONS, STRAIN, Recipe, Rows, Variable, recipe
+from carten.properties.recipes import POSITIONS, STRAIN, PropertyRows, Recipe, Variable, recipe
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
@@ -61,7 +61,7 @@ def needed_inputs(row: Property) -> tuple[str, ...]:
     return ()
 
 
-def with_sources(names: Sequence[str], table: Rows) -> dict[str, Property]:
+def with_sources(names: Sequence[str], table: PropertyRows) -> dict[str, Property]:
     """The named rows and all that they are obtained from, sources first.
 
     Raises:
@@ -85,7 +85,7 @@ def with_sources(names: Sequence[str], table: Rows) -> dict[str, Property]:
     return ordered
 
 
-def settled(requested: Sequence[Property], table: Rows, told: Mapping[str, Variable]) -> dict[str, Property]:
+def settled(requested: Sequence[Property], table: PropertyRows, told: Mapping[str, Variable]) -> dict[str, Property]:
     """All rows of a model, sources first.
 
     Those requested, by their first route. Those they are obtained from, by the first route that takes no parameters of
@@ -107,7 +107,7 @@ def settled(requested: Sequence[Property], table: Rows, told: Mapping[str, Varia
     return with_sources((*rows, *more), {**table, **more, **rows})
 
 
-def _free(there: Rows, table: Rows, told: Mapping[str, Variable]) -> dict[str, Property]:
+def _free(there: PropertyRows, table: PropertyRows, told: Mapping[str, Variable]) -> dict[str, Property]:
     """The other rows of the table that follow from those there without parameters, by the first such route."""
     free: dict[str, Property] = {}
     for _ in table:  # until nothing new is found
@@ -137,12 +137,12 @@ def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable
     return None
 
 
-Source = tuple[str, tuple[str, ...]]
+Partial = tuple[str, tuple[str, ...]]
 """A property and what it was differentiated with respect to so far."""
 
-Drawn = Mapping[Source, Tensor]
+Drawn = Mapping[Partial, Tensor]
 """Rows wanted of what is differentiated, others are NaN: of values of structures (k,) independent components, the same
-for all structures, of values of atoms (S, k) rows as :func:`carten.properties.pairs.draw` gives them."""
+for all structures, of values of atoms (S, k) rows as :func:`carten.properties.pairs.draw_rows` gives them."""
 
 EDGES = "edges"
 """The variable of atomic virials: vectors of edges."""
@@ -151,7 +151,7 @@ SPATIAL = frozenset({POSITIONS.name, STRAIN.name, EDGES})
 
 
 @dataclass(frozen=True)
-class Plan:
+class DerivativePlan:
     """What it takes to evaluate some properties.
 
     Args:
@@ -162,10 +162,10 @@ class Plan:
         variables: all that is differentiated with respect to.
     """
 
-    rows: Rows
+    rows: PropertyRows
     recipes: Mapping[str, Recipe]
-    steps: Mapping[Source, tuple[str, ...]]
-    sources: frozenset[Source]
+    steps: Mapping[Partial, tuple[str, ...]]
+    sources: frozenset[Partial]
     variables: frozenset[str]
 
     @property
@@ -179,7 +179,7 @@ class Plan:
         return any(SPATIAL.intersection(already) for _, already in self.sources)
 
 
-def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan:
+def plan_derivatives(names: Sequence[str], rows: PropertyRows, told: Mapping[str, Variable]) -> DerivativePlan:
     """Plan the evaluation of some properties of a model.
 
     Args:
@@ -192,8 +192,8 @@ def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan
     """
     chosen = with_sources(names, rows)
     recipes = {name: recipe(row, rows, told) for name, row in chosen.items() if isinstance(row.routes[0], Derivative)}
-    steps: dict[Source, dict[str, None]] = {}
-    ends: set[Source] = set()
+    steps: dict[Partial, dict[str, None]] = {}
+    ends: set[Partial] = set()
     for name, how in recipes.items():
         for k, variable in enumerate(how.wrt):
             if chosen[name].scope == "pair" and k == len(how.wrt) - 1:
@@ -209,4 +209,4 @@ def plan(names: Sequence[str], rows: Rows, told: Mapping[str, Variable]) -> Plan
     if any(responds(row) for row in chosen.values()):
         wrt.add(EDGES)
     groups = {source: tuple(group) for source, group in steps.items()}
-    return Plan(chosen, recipes, groups, frozenset({*groups, *ends}), frozenset(wrt))
+    return DerivativePlan(chosen, recipes, groups, frozenset({*groups, *ends}), frozenset(wrt))

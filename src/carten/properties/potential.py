@@ -23,17 +23,17 @@ from carten.ops.space import SCALAR, Part, Space
 from carten.physics import fragments
 from carten.physics.charges import ChargesConfig
 from carten.physics.constants import CHARGE, FRAGMENT, FRAGMENT_CHARGE
-from carten.physics.term import Host, Term, TermConfig, View, require_distinct
+from carten.physics.term import EnergyTerm, Host, TermConfig, View, require_distinct
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import Evaluation
 from carten.properties.fixed import ENERGIES
 from carten.properties.heads import Head, Kind, parts_of
 from carten.properties.planning import (
+    DerivativePlan,
     Drawn,
-    Plan,
     has_readout,
     needed_inputs,
-    plan,
+    plan_derivatives,
     responds,
     settled,
     sources,
@@ -113,7 +113,7 @@ class Potential(nn.Module):
         self.properties = settled(rows, _table(rows, terms), self.variables)
         self.usual = _usual(self.properties, self.requested)
         self.levels = _levels(self.inputs)
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plans: dict[tuple[str, ...], DerivativePlan] = {}
         self.planned(self.requested)
         generator = torch.Generator().manual_seed(seed)
         heads = {name: row for name, row in self.properties.items() if has_readout(row)}
@@ -205,7 +205,9 @@ class Potential(nn.Module):
             values = {name: evaluation.value(name) for name in wanted}
         return values if keep else {name: value.detach() for name, value in values.items()}
 
-    def evaluation(self, graph: Graph, plan: Plan, drawn: Drawn | None = None, fixed: bool = True) -> Evaluation:
+    def evaluation(
+        self, graph: Graph, plan: DerivativePlan, drawn: Drawn | None = None, fixed: bool = True
+    ) -> Evaluation:
         """The features of a graph, from which the values of a plan follow, with or without fixed terms."""
         if self.network.embedding.is_inference():
             raise ModelError("the weights were set in torch.inference_mode(): load or copy them outside of it")
@@ -217,7 +219,7 @@ class Potential(nn.Module):
         told = None
         if self.network.inputs is not None:
             told = self.network.inputs(at.graph.inputs, graph.structure, element)
-        vectors, terms = at.vectors, [term for term in self.terms if isinstance(term, Term)]
+        vectors, terms = at.vectors, [term for term in self.terms if isinstance(term, EnergyTerm)]
         for term in terms:
             vectors = term.seen(vectors, graph)
         layers = self.network(vectors.to(self.dtype), graph.edge_index, element, told, curved, asked or plan.again)
@@ -229,7 +231,7 @@ class Potential(nn.Module):
         read = partial(self._read, kind, view, added)
         return Evaluation(plan, at, read, self.variables, keep, drawn)
 
-    def planned(self, names: tuple[str, ...]) -> Plan:
+    def planned(self, names: tuple[str, ...]) -> DerivativePlan:
         """What it takes to evaluate some properties, and what terms take for them.
 
         Raises:
@@ -237,10 +239,12 @@ class Potential(nn.Module):
         """
         if names not in self._plans:
             more = self._taken if ENERGIES in with_sources(names, self.properties) else ()
-            self._plans[names] = plan([*names, *more], self.properties, self.variables)
+            self._plans[names] = plan_derivatives([*names, *more], self.properties, self.variables)
         return self._plans[names]
 
-    def _read(self, kind: Tensor, view: View, terms: Sequence[Term], name: str, of: Callable[[str], Tensor]) -> Tensor:
+    def _read(
+        self, kind: Tensor, view: View, terms: Sequence[EnergyTerm], name: str, of: Callable[[str], Tensor]
+    ) -> Tensor:
         """A property that has a readout, (S, 3, ..) or (N, 3, ..); ``of`` are the others."""
         layers = view.features
         row, graph = self.properties[name], view.graph
@@ -283,7 +287,7 @@ class Potential(nn.Module):
         host = Host(self.config, self.elements, self.network.spaces, torch.Generator())
         built = [config.build(host) for config in terms]
         for config, term in zip(terms, built, strict=True):
-            if not config.fixed or type(term).seen is not Term.seen:
+            if not config.fixed or type(term).seen is not EnergyTerm.seen:
                 raise ModelError(f"{config.kind} must be there in training: list it under terms in the configuration")
         self.terms.extend(built)
         self.term_configs = configs
@@ -310,7 +314,7 @@ class Potential(nn.Module):
 def _totals(name: str, graph: Graph, like: Tensor) -> tuple[Tensor, Tensor]:
     """What values add up to, (P, 3, ..), and with which others each does, (N,)."""
     if name == CHARGE:
-        adding = fragments.parts(graph)
+        adding = fragments.charge_groups(graph)
         return adding.totals, adding.of
     zero = like.new_zeros(graph.n_structures, *like.shape[1:])
     return graph.inputs[name].to(like.dtype) if name else zero, graph.structure

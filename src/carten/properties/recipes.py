@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from carten.errors import ConfigError, ModelError
-from carten.math.symmetry import Permutation, Symmetry, parse
+from carten.math.symmetry import Permutation, Symmetry, parse_indices
 from carten.model.conditions import Category, Coupled, Input, Scope, rank_of
 from carten.properties.routes import Derivative, Property
 from carten.units import conversion
 
-Rows = Mapping[str, Property]
+PropertyRows = Mapping[str, Property]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Recipe:
     per_volume: bool
 
 
-def recipe(row: Property, rows: Rows, told: Mapping[str, Variable]) -> Recipe:
+def recipe(row: Property, rows: PropertyRows, told: Mapping[str, Variable]) -> Recipe:
     """How a derivative is obtained.
 
     Raises:
@@ -98,7 +98,7 @@ def _unit(base: str, wrt: Sequence[str], per_volume: bool) -> str:
     return "/".join([base or "1", *parts]) if parts else base
 
 
-def _flat(row: Property, rows: Rows) -> tuple[str, tuple[str, ...], int, bool]:
+def _flat(row: Property, rows: PropertyRows) -> tuple[str, tuple[str, ...], int, bool]:
     """Base, variables, sign and whether per volume, of a derivative of perhaps a derivative."""
     route = row.routes[0]
     if not isinstance(route, Derivative):
@@ -144,7 +144,7 @@ def _require_fitting(row: Property, base: Property, wrt: Sequence[str], told: Ma
             f"property {row.name!r} is a derivative with scope, rank and parity {expected}, its row says {found}"
         )
     group = index_symmetry(base, tuple(wrt), told).group()
-    own = parse(row.indices)
+    own = parse_indices(row.indices)
     if own.traces or any(group.get(permutation) != sign for permutation, sign in own.generators):
         raise ModelError(f"property {row.name!r}: derivatives do not have all of the symmetry {row.indices!r}")
 
@@ -156,7 +156,7 @@ def index_symmetry(base: Property, wrt: Sequence[str], told: Mapping[str, Variab
     total = sum(ranks)
     generators: list[tuple[Permutation, int]] = []
     for start, indices in zip(starts, (base.indices, *(told[name].indices for name in wrt)), strict=True):
-        generators += [(_shifted(p, start, total), sign) for p, sign in parse(indices).generators]
+        generators += [(_shifted(p, start, total), sign) for p, sign in parse_indices(indices).generators]
     for one in range(len(wrt)):
         for other in range(one + 1, len(wrt)):
             if wrt[one] == wrt[other] and told[wrt[one]].scope == "structure":

@@ -7,7 +7,7 @@ from typing import Literal
 
 from carten.errors import ModelError
 from carten.model.conditions import Scope, rank_of
-from carten.physics.equilibration import Interaction
+from carten.physics.equilibration import ChargeInteraction
 from carten.physics.ewald import Ewald
 
 
@@ -77,9 +77,9 @@ class Equilibrated:
     name = "equilibrated"
 
     @property
-    def interaction(self) -> Interaction:
+    def interaction(self) -> ChargeInteraction:
         """How charges interact."""
-        return Interaction(Ewald(self.sigma, self.accuracy), self.permittivity)
+        return ChargeInteraction(Ewald(self.sigma, self.accuracy), self.permittivity)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 
+from carten.math.arrays import Floats
 from carten.report.drawing import INK, MUTED, SERIES, Drawing
 from carten.report.text import number, unit
 from carten.workflows.comparison import Comparison
-
-Floats = npt.NDArray[np.float64]
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 FEW = 1500

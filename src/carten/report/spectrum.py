@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from carten.math.arrays import Floats
 from carten.workflows.spectrum import Spectrum
 from carten.workflows.vibrations import Lines
-
-Floats = npt.NDArray[np.float64]
 
 
 def draw(bands: Spectrum, lines: Lines, path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from carten.data.labels import Frame
 from carten.data.statistics import Statistics, interaction_energies
+from carten.math.arrays import Floats
 from carten.math.symmetry import decompose
 from carten.ops.space import SCALAR
 from carten.physics import coulomb
@@ -18,8 +18,6 @@ from carten.physics.constants import ELECTRONEGATIVITIES, HARDNESSES
 from carten.properties.heads import Head, parts_of
 from carten.properties.potential import Potential
 from carten.properties.spec import Equilibrated, Multipole, Positive, Property
-
-Floats = npt.NDArray[np.float64]
 
 
 def set_energy_baseline(
@@ -99,7 +97,8 @@ def _fill_source(model: Potential, name: str, scale: float) -> None:
         return
     by, route = how.interaction, model.properties[HARDNESSES].routes[0]
     hardness = route.start if isinstance(route, Positive) else 0.0
-    _fill(model.heads[ELECTRONEGATIVITIES], scale * (hardness + coulomb.own(by.how.sigma) / by.permittivity))
+    hardness += coulomb.self_interaction(by.how.sigma) / by.permittivity
+    _fill(model.heads[ELECTRONEGATIVITIES], scale * hardness)
 
 
 def _set_baseline(head: Head, row: Property, frames: Sequence[Frame], elements: Sequence[int]) -> None:

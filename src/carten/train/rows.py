@@ -11,8 +11,8 @@ from torch import Tensor
 from carten.data.dataset import Batch
 from carten.errors import ConfigError
 from carten.properties.derivatives import independent
-from carten.properties.pairs import covered, draw
-from carten.properties.planning import Drawn, Source
+from carten.properties.pairs import covered, draw_rows
+from carten.properties.planning import Drawn, Partial
 from carten.properties.potential import Potential
 from carten.properties.recipes import Recipe, index_symmetry
 from carten.train.loss import LossTerm
@@ -52,13 +52,13 @@ class SampledRows:
     def __init__(self, terms: Sequence[LossTerm], model: Potential) -> None:
         plan = model.planned(tuple(term.property.name for term in terms))
         asked = {term.property.name: term.rows for term in terms}
-        wanted: dict[Source, list[int | None]] = {}
+        wanted: dict[Partial, list[int | None]] = {}
         for name, how in plan.recipes.items():
             for k in range(len(how.wrt)):
                 last = k == len(how.wrt) - 1
                 wanted.setdefault((how.base, how.wrt[:k]), []).append(asked.get(name) if last else None)
         self._recipes = {name: how for name, how in plan.recipes.items() if name in asked}
-        self._sources: dict[Source, _RowSource] = {}
+        self._sources: dict[Partial, _RowSource] = {}
         for name in (name for name, number in asked.items() if number is not None):
             if name not in self._recipes:
                 raise _no_rows(name, "no derivative")
@@ -69,11 +69,11 @@ class SampledRows:
     def draw(self, batch: Batch, step: int) -> Drawn:
         """SampledRows for a step, the same for the same step: see :attr:`carten.properties.planning.Drawn`."""
         generator = torch.Generator().manual_seed(step)
-        drawn: dict[Source, Tensor] = {}
+        drawn: dict[Partial, Tensor] = {}
         for place, count in self._counts.items():
             source = self._sources[place]
             if source.pairs:
-                drawn[place] = draw(batch.graph, len(source.copies), count, generator)
+                drawn[place] = draw_rows(batch.graph, len(source.copies), count, generator)
             else:
                 drawn[place] = torch.randperm(len(source.chosen), generator=generator)[:count]
         return drawn
@@ -95,7 +95,7 @@ class SampledRows:
         return torch.where(entries.permute(0, *(1 + axis for axis in how.axes)), target, torch.nan)
 
 
-def _last(how: Recipe) -> Source:
+def _last(how: Recipe) -> Partial:
     """What is differentiated last."""
     return how.base, how.wrt[:-1]
 

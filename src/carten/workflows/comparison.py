@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
+from carten.math.arrays import Floats
 from carten.math.symmetry import decompose
 from carten.properties.spec import Property
 
-Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 _PARTS = ("isotropic", "antisymmetric", "traceless")

@@ -15,12 +15,13 @@ from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Frame, carried
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import require_known
+from carten.math.arrays import Floats
 from carten.properties.branches import nearest
 from carten.properties.potential import Potential
 from carten.properties.spec import Property
 from carten.train.loss import structure_of_rows
 from carten.units import conversion
-from carten.workflows.comparison import Comparison, Floats
+from carten.workflows.comparison import Comparison
 from carten.workflows.predict import evaluate_graph
 
 

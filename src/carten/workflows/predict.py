@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import ase
-import numpy as np
-import numpy.typing as npt
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import per_atom_properties, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -15,11 +13,10 @@ from carten.data.labels import VOIGT, Label, matrix
 from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.interfaces.ase import read_inputs, require_known
+from carten.math.arrays import Floats
 from carten.model.graph import Graph, batch
 from carten.properties.potential import Potential
 from carten.properties.spec import Property
-
-Floats = npt.NDArray[np.float64]
 
 
 def evaluate_graph(model: Potential, graph: Graph, names: Sequence[str]) -> dict[str, Floats]:

@@ -24,16 +24,14 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
-import numpy.typing as npt
 from ase import units
 from scipy import constants
 from scipy.signal import find_peaks, welch
 
 from carten.errors import DataError, ModelError
+from carten.math.arrays import Floats
 from carten.properties.potential import Potential
 from carten.workflows.predict import predict
-
-Floats = npt.NDArray[np.float64]
 
 INFRARED = constants.N_A * constants.e**2 / (12 * constants.epsilon_0 * constants.c**2 * constants.atomic_mass) / 1e3
 """km/mol of a line with ``|d dipole/dQ|^2`` of 1 e^2/amu."""

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
-import numpy.typing as npt
 from ase.optimize import BFGS
 from ase.units import invcm
 from ase.vibrations import VibrationsData
 
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
+from carten.math.arrays import Floats
 from carten.properties.potential import Potential
 from carten.workflows.predict import predict
 from carten.workflows.spectrum import INFRARED, activity, isotropic_and_rest
 
-Floats = npt.NDArray[np.float64]
 STEP = 0.002  # Å sqrt(amu), along normal coordinates
 
 
