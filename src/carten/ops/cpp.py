@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +14,13 @@ import torch
 from torch import Tensor
 
 from carten.errors import ModelError
-from carten.ops import compiler
-from carten.ops.codegen import source
+from carten.ops import codegen, compiler
 from carten.ops.driver import width
+from carten.ops.fingerprint import fingerprint
 from carten.ops.index import Index
 from carten.ops.plan import Array, Plan, Step
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
-GENERATOR = ("program.py", "schedule.py", "layout.py", "codegen.py", "driver.py", "prelude.h")
 
 
 def supports(operands: Sequence[Tensor]) -> bool:
@@ -133,8 +131,8 @@ class _Pass:
         self.inputs = [a.index for a in plan.inputs]
         self.outputs = [a.index if a.index != followed else "" for a in plan.outputs]
         self.followed = followed
-        key = "\n".join((plan.digest, followed, SCALARS[dtype], str(channels), _generator()))
-        library = compiler.load(key, lambda: source(plan, SCALARS[dtype], channels, followed))
+        key = "\n".join((plan.digest, followed, SCALARS[dtype], str(channels), fingerprint(codegen.__file__)))
+        library = compiler.load(key, lambda: codegen.source(plan, SCALARS[dtype], channels, followed))
         self.function: Callable[..., int] = library.run
         self.function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self.function.restype = ctypes.c_int64
@@ -184,13 +182,6 @@ def _shape(array: Array, channels: int) -> tuple[int, ...]:
 
 
 @cache
-def _generator() -> str:
-    """Digest of the code that generates the source."""
-    files = [Path(__file__).with_name(name).read_bytes() for name in GENERATOR]
-    return hashlib.sha256(b"".join(files)).hexdigest()
-
-
-@cache
 def team() -> int | None:
     """Address of ``GOMP_parallel`` in the OpenMP runtime of torch, whose threads the kernels share.
 
@@ -207,12 +198,12 @@ def team() -> int | None:
 
 
 def check() -> None:
-    """Find the compiler.
+    """Try the compiler.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or it does not work.
     """
-    compiler.compiler()
+    compiler.check()
 
 
 __all__ = ["ModelError", "check", "evaluate", "followed", "supports", "team"]

@@ -45,20 +45,27 @@ def evaluate(
         return _traced(plan, operands, indices, n_sites, backend)
     chosen = choose(operands, backend)
     if (tape := running()) is not None:
-        return _taped(tape, chosen, plan, operands, indices, n_sites)
+        return _taped(tape, backend, plan, operands, indices, n_sites)
     if chosen == "reference" and not _recorded():
         return reference.evaluate(plan, operands, indices, n_sites)
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
-        results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, chosen, *operands)  # type: ignore[no-untyped-call]
+        results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, backend, *operands)  # type: ignore[no-untyped-call]
         return results
-    return _run(chosen, plan, operands, indices, n_sites)
+    return _run(backend, plan, operands, indices, n_sites)
 
 
 def _run(
     backend: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
 ) -> tuple[Tensor, ...]:
-    module = COMPILED[backend][0] if backend in COMPILED else reference
-    return record(lambda: module.evaluate(plan, operands, indices, n_sites), plan, operands, indices, n_sites)
+    """Run a plan; ``"auto"`` turns to the next back end where a compiler fails."""
+    chosen = choose(operands, backend)
+    module = COMPILED[chosen][0] if chosen in COMPILED else reference
+    try:
+        return record(lambda: module.evaluate(plan, operands, indices, n_sites), plan, operands, indices, n_sites)
+    except ModelError:
+        if choose(operands, backend) == chosen:  # it does not know that it can't run
+            raise
+    return _run(backend, plan, operands, indices, n_sites)
 
 
 def _taped(
@@ -179,15 +186,19 @@ def _fastest(operands: Sequence[Tensor]) -> str:
     return name if COMPILED[name][0].supports(operands) and _found(name) else "reference"
 
 
-@cache
 def _found(backend: str) -> bool:
     """Whether a back end can compile here; where it can't, that is said once."""
     try:
         COMPILED[backend][0].check()
     except ModelError as error:
-        warnings.warn(f"plans run in plain torch, which is slow: {error}", stacklevel=2)
+        _warn_once(f"plans run in plain torch, which is slow: {error}")
         return False
     return True
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
 
 
 def _asked(node: Any) -> bool:
