@@ -140,7 +140,7 @@ def test_evaluate_writes_numbers_and_a_report(run, trained, tmp_path):
     forces = found["properties"]["forces"]
     assert forces["rmse"] == pytest.approx(1000 * np.sqrt(np.mean(np.square(errors))), rel=1e-5)
     assert (forces["unit"], forces["count"], found["structures"]) == ("meV/Angstrom", 5 * 9 * 3, 5)
-    assert "Learning curves" in report.read_text()
+    assert "Loss over the epochs" in report.read_text()
     again = run(*arguments)
     assert again.code == 1
     assert "exists already" in again.err

@@ -19,5 +19,5 @@ def test_the_demo_trains_evaluates_runs_and_reports(run, tmp_path, monkeypatch):
     assert 0 < forces["rmse"] < 1e3 * forces["spread"]  # kernels may be compiled for most of three seconds
     assert len(ase.io.read(folder / "md.extxyz", ":")) == 101
     report = (folder / "report.html").read_text()
-    for part in ("best.carten", "Learning curves", "Hardest structures", "test.xyz.gz, frame"):
+    for part in ("best.carten", "Loss over the epochs", "Worst structures", "test.xyz.gz, frame"):
         assert part in report

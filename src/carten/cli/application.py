@@ -33,9 +33,7 @@ class Command(TyperCommand):
             value = ctx.params.get(parameter.name)
             for item in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(item, float) and not math.isfinite(item):
-                    raise typer.BadParameter(
-                        f"expected a finite number, found {item}", param_hint=parameter.opts[0]
-                    )
+                    raise typer.BadParameter(f"expected a finite number, found {item}", param_hint=parameter.opts[0])
                 if "\0" in str(item):
                     raise typer.BadParameter("contains a NUL character", param_hint=parameter.opts[0])
         return rest

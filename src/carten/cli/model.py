@@ -25,11 +25,8 @@ from carten.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from carten.data.labels import Frame
-    from carten.workflows.evaluate import Evaluation
     from carten.workflows.work import Operator
 
-HARDEST = 20
 Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
 
 
@@ -40,9 +37,15 @@ def evaluate_command(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report: one HTML file with figures and structures.")
     ] = None,
+    train_data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--train", metavar="FILE", help="Training data, shown beside DATA in the report. May be repeated."
+        ),
+    ] = None,
     metrics: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Learning curves for the report; metrics.csv beside the model by default."),
+        typer.Option(metavar="FILE", help="CSV of learning curves (default: metrics.csv next to the model)."),
     ] = None,
     json_file: JsonFile = None,
     max_atoms: Batch = 500,
@@ -61,6 +64,8 @@ def evaluate_command(
     from carten.cli.tables import evaluation_table
     from carten.data.labels import read_frames
     from carten.properties.io import header
+    from carten.report.assembly import evaluation_report
+    from carten.report.page import EvaluatedData
     from carten.workflows.evaluate import evaluate as run
 
     for path in (report, json_file):
@@ -68,46 +73,27 @@ def evaluate_command(
     head, potential = header(model), load_model(model, device, dtype, backend)
     labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
     inputs = trained_labels(head, potential.inputs, section="inputs")
-    frames = read_frames(data, list(labels.values()), list(inputs.values()))
     console = Console()
-    with progress(console, f"{len(frames)} structures", len(frames)) as done:
-        evaluation = run(potential, frames, max_atoms=max_atoms, advance=done)
-    console.print(evaluation_table(evaluation))
+
+    def evaluated(paths: Sequence[Path]) -> EvaluatedData:
+        frames = read_frames(paths, list(labels.values()), list(inputs.values()))
+        with progress(console, f"{len(frames)} structures", len(frames)) as done:
+            return EvaluatedData(frames, run(potential, frames, max_atoms=max_atoms, advance=done))
+
     names = ", ".join(path.name for path in data)
+    sets = {names: evaluated(data)}
+    evaluation = sets[names].evaluation
+    console.print(evaluation_table(evaluation))
     if json_file is not None:
         summary = {"model": str(model), "data": [str(path) for path in data], **evaluation.summary()}
         json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if report is not None:
+        if train_data:
+            sets["training data"] = evaluated(train_data)
         beside = model.parent / "metrics.csv"
         curves = metrics or (beside if beside.exists() else None)
-        report.write_text(report_page(model.name, names, head, (evaluation, frames), curves), encoding="utf-8")
+        report.write_text(evaluation_report(model.name, names, head, sets, curves), encoding="utf-8")
         console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
-
-
-def report_page(
-    model: str,
-    data: str,
-    head: Mapping[str, Any],
-    evaluated: tuple[Evaluation, Sequence[Frame]],
-    metrics: Path | None,
-) -> str:
-    """The HTML of a report."""
-    from carten.properties.rows import load_property
-    from carten.report.curves import learning_curves
-    from carten.report.page import Subject, page
-
-    evaluation, frames = evaluated
-    rows = {row["name"]: load_property(row) for row in head["properties"]}
-    speed = 1e6 * evaluation.seconds / max(evaluation.n_atoms, 1)
-    subject = Subject(
-        model=model,
-        data=data,
-        facts={"µs per atom": f"{speed:,.0f}"},
-        header=head,
-        curves="" if metrics is None else learning_curves(metrics, rows),
-        frames={index: frames[index] for index in evaluation.hardest(HARDEST)},
-    )
-    return page(subject, evaluation)
 
 
 def predict_command(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from html import escape
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoMinorLocator, MaxNLocator
+from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from carten.report.text import power_of_ten
 
 FONT = "DejaVu Sans"
 INK = "#010203"
@@ -18,6 +21,9 @@ MUTED = "#010204"
 GRID = "#010205"
 SERIES = ("#010206", "#010207", "#010208", "#010209", "#01020a", "#01020b")
 """Placeholders: the page's style sheet says which colour each one is."""
+
+WIDTH, HEIGHT = 4.7, 3.2
+"""Of a figure, in inches: two stand side by side on a page, and one fills a telephone."""
 
 _VARIABLES = {
     INK: "--ink",
@@ -28,6 +34,7 @@ _VARIABLES = {
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "carten",
+    "text.parse_math": False,  # names from files are text, not formulas
     "font.size": 9.0,
     "font.family": FONT,
     "text.color": INK,
@@ -54,37 +61,42 @@ _STYLE: dict[Any, Any] = {
 
 
 class Drawing:
-    """A matplotlib figure that ends as SVG.
+    """A matplotlib figure with one pair of axes that ends as SVG.
 
     Use as a context manager: what is drawn inside has the style of the report, and nothing outside changes.
     """
 
-    def __init__(self, width: float, height: float, panels: int = 1, columns: int = 2) -> None:
+    def __init__(self, height: float = HEIGHT, width: float = WIDTH) -> None:
         self._context = mpl.rc_context(_STYLE)
         self.size = (width, height)
-        self.panels = panels
-        self.columns = min(columns, panels)
 
     def __enter__(self) -> Drawing:
         self._context.__enter__()
         self.figure = Figure(figsize=self.size, layout="constrained")
-        grid = self.figure.subplots(-(-self.panels // self.columns), self.columns, squeeze=False).ravel()
-        self.axes: list[Axes] = list(grid[: self.panels])
-        for axes in grid[self.panels :]:
-            axes.set_visible(False)
-        for axes in self.axes:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            axes.xaxis.set_minor_locator(AutoMinorLocator(2))
+        self.axes: Axes = self.figure.subplots()
+        self.axes.xaxis.set_major_locator(MaxNLocator(5))
+        self.axes.yaxis.set_major_locator(MaxNLocator(5))
+        self.axes.xaxis.set_minor_locator(AutoMinorLocator(2))
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._context.__exit__(None, None, None)
 
+    def logarithmic(self, axis: str) -> None:
+        """Give the axis ``"x"`` or ``"y"`` a logarithmic scale with plain tick labels, once everything is drawn."""
+        (self.axes.set_xscale if axis == "x" else self.axes.set_yscale)("log")
+        ticks = self.axes.xaxis if axis == "x" else self.axes.yaxis
+        low, high = self.axes.get_xlim() if axis == "x" else self.axes.get_ylim()
+        ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50.0 * low else (1.0,), numticks=6))
+        ticks.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        ticks.set_minor_formatter(NullFormatter())
+
     def svg(self, description: str) -> str:
         """The figure as an SVG element; ``description`` is what a screen reader says."""
         buffer = io.StringIO()
-        self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the browser has others
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         return _adapt(buffer.getvalue(), description)
 
 
@@ -94,7 +106,8 @@ def _adapt(svg: str, description: str) -> str:
     svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', rf'\1 role="img" aria-label="{escape(description)}"', svg, count=1)
+    label = f' role="img" aria-label="{escape(description)}"'
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', lambda match: match[1] + label, svg, count=1)
     svg = svg.replace(f"'{FONT}'", "var(--font)")
     for placeholder, variable in _VARIABLES.items():
         svg = svg.replace(placeholder, f"var({variable})")

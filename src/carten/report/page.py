@@ -1,179 +1,218 @@
-"""One self-contained HTML page about one evaluation."""
+"""One self-contained HTML page about one evaluation: the template ``page.html`` with everything it shows.
+
+The template escapes all text. Its scripts are named by their hashes in the page's content security policy, so that
+no other script could run even if a text came through unescaped.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from carten.data.labels import Frame
-from carten.report.figures import by_element, parity
-from carten.report.text import number, unit
-from carten.report.viewer import viewer
-from carten.workflows.comparison import Comparison, Statistics
-from carten.workflows.evaluate import Evaluation
+import jinja2
 
-_COLUMNS = ("RMSE", "MAE", "Max", "Bias", "Spread", "Values")
+from carten.data.labels import Frame
+from carten.report.figures import Picture, pictures
+from carten.report.sections import (
+    HtmlTable,
+    error_table,
+    group_errors,
+    group_table,
+    headlines,
+    sets_table,
+    structure_name,
+    worst_table,
+)
+from carten.report.tabular import values_table
+from carten.report.text import clean
+from carten.report.viewer import packed, viewer
+from carten.workflows.evaluate import Evaluation
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a report is about, beside the evaluation.
+class EvaluatedData:
+    """Structures and the errors of a model on them.
+
+    Args:
+        frames: the structures.
+        evaluation: of the model on them.
+        groups: name of the group of each structure, e.g. its ``config_type``; by default that of its file.
+    """
+
+    frames: Sequence[Frame]
+    evaluation: Evaluation
+    groups: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            files = [structure_name(frame).rpartition(", ")[0] for frame in self.frames]
+            object.__setattr__(self, "groups", files)
+
+
+@dataclass(frozen=True)
+class ReportInfo:
+    """What a report is about, besides the evaluations.
 
     Args:
         model: name of the model.
-        data: name of the data.
-        facts: further facts by name, for the first lines.
-        header: the model file's header, shown at the end.
-        curves: learning curves as SVG, or empty.
-        frames: the hardest structures by position in the data, worst first.
+        data: name of the evaluated data.
+        version: of carten.
+        date: when the report was written.
+        header: of the model file, shown at the end.
+        curves: learning curves, and the text of the table behind them.
+        n_worst: structures listed and shown in 3D.
     """
 
     model: str
     data: str
-    facts: Mapping[str, str] = field(default_factory=dict)
+    version: str
+    date: str
     header: Mapping[str, Any] = field(default_factory=dict)
-    curves: str = ""
-    frames: Mapping[int, Frame] = field(default_factory=dict)
+    curves: tuple[Sequence[Picture], str] = ((), "")
+    n_worst: int = 20
 
 
-def page(subject: Subject, evaluation: Evaluation) -> str:
-    """The report as HTML: no part of it is asked from the network."""
-    sections = [
-        _head(subject, evaluation),
-        _section("Errors", _table(evaluation)),
-        *(_property(comparison) for comparison in evaluation.comparisons.values()),
-        _section("Training", _figure(subject.curves, "Errors on the training and validation sets over the run."))
-        if subject.curves
-        else "",
-        _hardest(subject, evaluation),
-        _model(subject),
-        _FOOTER,
+@dataclass(frozen=True)
+class Section:
+    """A section of the page."""
+
+    title: str
+    anchor: str
+    text: str = ""
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[HtmlTable] = ()
+    viewer: bool = False
+    preformatted: str = ""
+
+
+def page(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> str:
+    """The report as HTML; no part of it is requested from the network.
+
+    Args:
+        info: names, date and model.
+        sets: evaluated data by name, e.g. ``"test"``; the first is the subject, the others are shown beside it.
+    """
+    subject = next(iter(sets.values()))
+    evaluation = subject.evaluation
+    frames = {index: subject.frames[index] for index in evaluation.hardest(info.n_worst)}
+    sections, tables = [_errors(info, sets)], {}
+    for number, name in enumerate(evaluation.comparisons):
+        section, table = _property(f"property-{number}", name, sets)
+        sections.append(section)
+        if table is not None:
+            tables[section.pictures[0].table] = packed(table)
+    if info.curves[0]:
+        text = "Loss and validation errors over the epochs of training."
+        sections.append(Section("Training", "training", text, pictures=info.curves[0]))
+        tables[info.curves[0][0].table] = packed(info.curves[1])
+    if frames:
+        sections.append(_worst(frames, subject))
+    if info.header:
+        text = json.dumps(info.header, indent=2, ensure_ascii=False)
+        sections.append(Section("Model", "model", preformatted=text))
+    script, viewer_script = _resource("page.js"), _resource("viewer.js")
+    structures = viewer(frames, evaluation.comparisons) if frames else None
+    scripts = [script, viewer_script, structures.library] if structures else [script]
+    return _template().render(
+        info=info,
+        title=f"{info.model} on {info.data}",
+        facts=_facts(info, evaluation),
+        headlines=headlines(evaluation),
+        sections=sections,
+        tables=tables,
+        policy=_policy(scripts),
+        style=_resource("page.css"),
+        script=script,
+        viewer=structures,
+        viewer_script=viewer_script,
+        structure_names=[clean(structure_name(frame)) for frame in frames.values()],
+    )
+
+
+def _facts(info: ReportInfo, evaluation: Evaluation) -> list[str]:
+    return [
+        f"{evaluation.n_structures:,} structures",
+        f"{evaluation.n_atoms:,} atoms",
+        f"{1e6 * evaluation.seconds / max(evaluation.n_atoms, 1):,.0f} µs per atom",
+        f"carten {info.version}",
+        info.date,
     ]
-    style = resources.files("carten.report").joinpath("page.css").read_text(encoding="utf-8")
-    title = f"{escape(subject.model)} on {escape(subject.data)}"
-    return _PAGE.format(title=title, style=style, body="\n".join(filter(None, sections)))
 
 
-def _head(subject: Subject, evaluation: Evaluation) -> str:
-    facts = {"structures": f"{evaluation.n_structures:,}", "atoms": f"{evaluation.n_atoms:,}", **subject.facts}
-    line = " · ".join(f"{escape(value)} {escape(name)}" for name, value in facts.items())
-    figures = "".join(_headline(comparison) for comparison in evaluation.comparisons.values())
-    return (
-        f"<header><h1>{escape(subject.model)} <span class='muted'>on</span> {escape(subject.data)}</h1>"
-        f"<p class='muted'>{line}</p><dl class='figures'>{figures}</dl></header>"
-    )
+def _errors(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> Section:
+    subject = next(iter(sets.values()))
+    tables = [error_table(subject.evaluation)]
+    validation = info.header.get("provenance", {}).get("validation", {})
+    evaluations = {name: data.evaluation for name, data in sets.items()}
+    if len(sets) > 1 or validation:
+        tables.insert(0, sets_table(evaluations, validation))
+    groups = {
+        name: group_errors(subject.groups, comparison) for name, comparison in subject.evaluation.comparisons.items()
+    }
+    if any(len(errors) > 1 for errors in groups.values()):
+        tables.append(group_table(subject.evaluation, groups))
+    return Section("Errors", "errors", tables=tables)
 
 
-def _headline(comparison: Comparison) -> str:
-    """The root mean square error, per atom as well where the property grows with the structure."""
-    values = filter(None, (comparison.total(), comparison.per_atom()))
-    shown = "".join(f"<dd>{number(value.rmse)} <small>{unit(value.unit)}</small></dd>" for value in values)
-    return f"<div><dt>RMSE of {escape(comparison.row.name)}</dt>{shown}</div>"
+def _property(anchor: str, name: str, sets: Mapping[str, EvaluatedData]) -> tuple[Section, str | None]:
+    """The section of a property, and the table of its values."""
+    subject = next(iter(sets.values()))
+    compared = {data: evaluated.evaluation.comparisons for data, evaluated in sets.items()}
+    comparisons = {data: found[name] for data, found in compared.items() if name in found}
+    groups = group_errors(subject.groups, comparisons[next(iter(sets))])
+    shown = pictures(_file_name(name), comparisons, groups)
+    names = {data: [structure_name(frame) for frame in evaluated.frames] for data, evaluated in sets.items()}
+    table = values_table(name, {data: evaluated.evaluation for data, evaluated in sets.items()}, names)
+    title = clean(name.replace("_", " ").capitalize(), 60)
+    row = subject.evaluation.comparisons[name].row
+    point = row.scope if row.rank == 0 else "Cartesian component"
+    text = f"Every point is one {point}; where there are many, a stronger colour means more of them."
+    return Section(title, anchor, text, pictures=shown), table
 
 
-def _table(evaluation: Evaluation) -> str:
-    rows: list[str] = []
-    for name, comparison in evaluation.comparisons.items():
-        rows.append(_row(name, comparison.total()))
-        rows += [_row(what, statistics, part=True) for what, statistics in comparison.details()]
-    head = "".join(f"<th scope='col'>{text}</th>" for text in _COLUMNS)
-    head = f"<th scope='col'>Property</th><th scope='col' class='left'>Unit</th>{head}"
-    return (
-        "<div class='card wide'><table><caption>Errors are predicted minus reference, over all components. Spread is "
-        "the standard deviation of the reference: the RMSE of a model that knows only the mean.</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _row(name: str, statistics: Statistics, part: bool = False) -> str:
-    values = (statistics.rmse, statistics.mae, statistics.max, statistics.bias, statistics.spread)
-    cells = "".join(f"<td>{number(value)}</td>" for value in values)
-    kind = " class='part'" if part else ""
-    return (
-        f"<tr{kind}><th scope='row'>{escape(name)}</th><td class='left'>{unit(statistics.unit)}</td>{cells}"
-        f"<td>{statistics.count:,}</td></tr>"
-    )
-
-
-def _property(comparison: Comparison) -> str:
-    name = comparison.row.name
-    body = _figure(parity(comparison), "Every component is a point; where they are many, stronger colour means more.")
-    if comparison.row.scope == "atom":
-        body += _figure(
-            by_element(comparison),
-            "Dot: median. Thick: middle half. Thin: 5 % to 95 %. Bar at the right: the largest.",
-        )
-    return _section(name.replace("_", " ").capitalize(), body)
-
-
-def _hardest(subject: Subject, evaluation: Evaluation) -> str:
-    if not subject.frames:
-        return ""
+def _worst(frames: Mapping[int, Frame], subject: EvaluatedData) -> Section:
     text = (
-        "<p class='muted'>Worst first, by the error relative to the mean over all structures. Atoms are coloured by "
-        "their error, arrows point along it. Drag to turn, scroll to zoom, use the slider for the next one.</p>"
+        "Worst first, by the error relative to the mean over all structures. Choose one in the table to see it. Atoms "
+        "are coloured by their error, arrows point along it. Drag to rotate, scroll to zoom."
     )
-    shown = viewer(subject.frames, evaluation.comparisons)
-    listed = _list(subject.frames, evaluation)
-    return _section("Hardest structures", f"{text}<div class='card'>{shown}</div>{listed}")
+    table = worst_table(frames, subject.evaluation, subject.groups)
+    return Section("Worst structures", "worst", text, tables=[table], viewer=True)
 
 
-def _list(frames: Mapping[int, Frame], evaluation: Evaluation) -> str:
-    columns = {}
-    for name, comparison in evaluation.comparisons.items():
-        where = comparison.row.report_unit + ("/atom" if comparison.row.extensive else "")
-        columns[f"{escape(name)} ({unit(where)})"] = comparison.by_structure()
-    head = "".join(f"<th scope='col'>{name}</th>" for name in columns)
-    rows = ""
-    for index, frame in frames.items():
-        cells = (number(errors[index]) if index in errors else "no label" for errors in columns.values())
-        where = escape(Path(frame.where).name)
-        rows += f"<tr><td>{where}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+def _file_name(name: str) -> str:
+    """A name as part of the names of files and of elements."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A content security policy that allows these scripts, and no request."""
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return (
-        "<div class='card wide'><table><caption>Root mean square errors of these structures.</caption>"
-        f"<thead><tr><th scope='col'>Structure</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; worker-src blob:; connect-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 
 
-def _model(subject: Subject) -> str:
-    if not subject.header:
-        return ""
-    text = escape(json.dumps(subject.header, indent=2, ensure_ascii=False))
-    body = f"<div class='card'><details><summary>Header of the model file</summary><pre>{text}</pre></details></div>"
-    return _section("Model", body)
+def _resource(name: str) -> str:
+    return resources.files("carten.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
+    )
+    return environment.from_string(_resource("page.html"))
 
 
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure class='card'>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-_FOOTER = (
-    "<footer class='muted'>Written by carten. Everything on this page is inside this file: it can be sent and opened "
-    "anywhere.</footer>"
-)
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'unsafe-inline' 'unsafe-eval' data: blob:">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+def _printable(value: Any) -> Any:
+    """Text without control characters; what is markup already stays as it is."""
+    if type(value) is str and len(value) < 10_000:
+        return "\n".join(clean(line, 10_000) if line.strip() == line else line for line in value.split("\n"))
+    return value

@@ -1,8 +1,9 @@
-"""Numbers and units as people read them."""
+"""Numbers, units and names as people read them."""
 
 from __future__ import annotations
 
-_NICE = (("Angstrom", "Å"), ("^3", "³"), ("^2", "²"), ("*", "·"), ("mu_B", "μB"))
+_SYMBOLS = (("Angstrom", "Å"), ("^3", "³"), ("^2", "²"), ("*", "·"), ("mu_B", "μB"))
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float) -> str:
@@ -15,11 +16,20 @@ def number(value: float) -> str:
     return f"{value:,.{max(0, 2 - magnitude)}f}"
 
 
+def power_of_ten(value: float) -> str:
+    """A tick of a logarithmic axis: 0.01, 1, 100, but 10⁻⁴ and 10⁵."""
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
 def unit(name: str) -> str:
-    """A unit of the tables, nicely: ``meV/Angstrom^3`` is meV/Å³."""
-    for plain, nice in _NICE:
-        name = name.replace(plain, nice)
-    return name
+    """A unit of the tables in symbols: ``meV/Angstrom^3`` is meV/Å³."""
+    for plain, symbol in _SYMBOLS:
+        name = name.replace(plain, symbol)
+    return clean(name, 30)
 
 
 def amount(value: float) -> str:
@@ -28,3 +38,13 @@ def amount(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.3g}"
+
+
+def clean(text: str, width: int = 100) -> str:
+    """A name from a file as one printable line of at most ``width`` characters.
+
+    Control characters, and those that reverse the direction of writing, become �. Escaping markup is left to whoever
+    writes markup.
+    """
+    printable = "".join(character if character.isprintable() else "�" for character in " ".join(text.split()))
+    return printable if len(printable) <= width else f"{printable[: width - 1]}…"

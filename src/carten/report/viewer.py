@@ -1,67 +1,86 @@
-"""The hardest structures in 3D: chemiscope and its data inlined, so that nothing is asked from the network."""
+"""The worst structures in 3D: chemiscope and its data inlined, so that nothing is requested from the network."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
-import json
+import importlib.util
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import ase
-import chemiscope
 import numpy as np
 
 from carten.data.labels import Frame
-from carten.report.text import unit
+from carten.report.text import clean, unit
 from carten.workflows.comparison import Comparison
 
 ARROW = 1.5
 """Å of the longest arrow of a structure."""
 
 
-def viewer(frames: Mapping[int, Frame], comparisons: Mapping[str, Comparison]) -> str:
-    """HTML of a viewer.
+@dataclass(frozen=True)
+class Viewer:
+    """What the page needs to show structures: chemiscope's JavaScript and its data."""
+
+    library: str
+    data: Mapping[str, Any]
+
+    @property
+    def packed(self) -> str:
+        """The library, compressed and in base64."""
+        return packed(self.library)
+
+
+def packed(text: str) -> str:
+    """Text compressed with gzip, in base64: letters, digits, ``+``, ``/`` and ``=`` only."""
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def viewer(frames: Mapping[int, Frame], comparisons: Mapping[str, Comparison]) -> Viewer | None:
+    """The viewer of some structures, or ``None`` where chemiscope is not installed.
 
     Args:
-        frames: structures by position in the data, in the order they are shown.
-        comparisons: errors by property name; structures show them as numbers, atoms as colours and arrows.
+        frames: structures by position in the data, in the order in which they are shown.
+        comparisons: errors by property name; they colour the atoms and become arrows.
     """
-    data = json.dumps(_dataset(frames, comparisons)).replace("</", "<\\/")
-    return _HTML.replace("{data}", data).replace("{library}", _library())
+    if importlib.util.find_spec("chemiscope") is None:
+        return None
+    return Viewer(_library(), _dataset(frames, comparisons))
 
 
+@functools.cache
 def _library() -> str:
-    """Chemiscope's JavaScript as it is shipped in its package, compressed.
+    """Chemiscope's JavaScript as shipped in its package, except for the distance of the camera.
 
-    It comes so close that a larger molecule does not fit into the view: it is told to stay further away.
+    It comes so close that larger molecules do not fit into the view.
     """
-    source = resources.files("chemiscope").joinpath("sphinx", "static", "chemiscope.min.js").read_bytes()
-    source = source.replace(b"this._viewer.zoom(2)", b"this._viewer.zoom(0.9)")
-    return base64.b64encode(gzip.compress(source, compresslevel=9, mtime=0)).decode()
+    source = resources.files("chemiscope").joinpath("sphinx", "static", "chemiscope.min.js")
+    return source.read_text(encoding="utf-8").replace("this._viewer.zoom(2)", "this._viewer.zoom(0.9)")
 
 
 def _dataset(frames: Mapping[int, Frame], comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
-    properties: dict[str, Any] = {"structure": _column("structure", list(frames), "", "position in the data")}
+    import chemiscope
+
+    structures = [_atoms(frame) for frame in frames.values()]
+    properties: dict[str, Any] = {}
+    shapes: dict[str, Any] = {}
     settings: dict[str, Any] = {"unitCell": any(bool(frame.pbc.any()) for frame in frames.values())}
     settings["environments"] = {"activated": False}
-    shapes: dict[str, Any] = {}
     for name, comparison in comparisons.items():
-        where = unit(f"{comparison.row.report_unit}/atom" if comparison.row.extensive else comparison.row.report_unit)
-        errors = comparison.by_structure()
-        values = [errors.get(index, float("nan")) for index in frames]
-        if np.isfinite(values).all():
-            properties[f"{name} error"] = _column("structure", values, where, "root mean square over components")
         vectors = _of_atoms(frames, comparison)
-        if vectors is not None:
-            size = np.linalg.norm(np.concatenate(vectors), axis=1)
-            shown = f"{name} error of the atom ({where})"
-            properties[shown] = _column("atom", size.tolist(), where, "norm of the error")
-            settings["color"] = {"property": shown, "palette": "viridis"}
-        if vectors is not None and comparison.row.rank == 1:
-            shapes[f"{name} error"] = _arrows(vectors)
-    structures = [_atoms(frame) for frame in frames.values()]
+        if vectors is None:
+            continue
+        title = f"error of {_plain(name)} ({_plain(unit(comparison.row.report_unit))})"
+        properties[title] = {"target": "atom", "values": np.linalg.norm(np.concatenate(vectors), axis=1).tolist()}
+        settings["color"] = {"property": title, "palette": "viridis"}
+        if comparison.row.rank == 1:
+            shapes[f"error of {_plain(name)}"] = _arrows(vectors)
+    properties["structure"] = {"target": "structure", "values": list(range(1, len(structures) + 1))}
     data: dict[str, Any] = chemiscope.create_input(
         structures=structures,
         properties=properties,
@@ -72,17 +91,18 @@ def _dataset(frames: Mapping[int, Frame], comparisons: Mapping[str, Comparison])
     return data
 
 
-def _column(target: str, values: Sequence[float], unit: str, description: str) -> dict[str, Any]:
-    return {"target": target, "values": values, "units": unit, "description": description}
+def _plain(name: str) -> str:
+    """A name for chemiscope, which sets some of them as HTML: what could be markup is left out."""
+    return re.sub(r"[^\w .·/³²Å+-]", "_", clean(name, 60))
 
 
 def _of_atoms(frames: Mapping[int, Frame], comparison: Comparison) -> list[Any] | None:
     """Errors of all atoms of each frame, or None when one lacks them."""
     if comparison.row.scope != "atom":
         return None
-    found = [comparison.error[comparison.structure == index] for index in frames]
-    complete = all(len(error) == len(frame) for error, frame in zip(found, frames.values(), strict=True))
-    return found if complete else None
+    errors = [comparison.error[comparison.structure == index] for index in frames]
+    complete = all(len(error) == len(frame) for error, frame in zip(errors, frames.values(), strict=True))
+    return errors if complete else None
 
 
 def _arrows(vectors: Sequence[Any]) -> dict[str, Any]:
@@ -96,27 +116,3 @@ def _arrows(vectors: Sequence[Any]) -> dict[str, Any]:
 
 def _atoms(frame: Frame) -> ase.Atoms:
     return ase.Atoms(frame.numbers, frame.positions, cell=frame.cell if frame.pbc.any() else None, pbc=frame.pbc)
-
-
-_HTML = """<div class="viewer" id="viewer">
-<div id="viewer-meta" hidden></div><div id="viewer-structure"></div><div id="viewer-info"></div>
-</div>
-<script type="application/json" id="viewer-data">{data}</script>
-<script type="text/plain" id="viewer-library">{library}</script>
-<script>
-(async () => {
-  const text = (name) => document.getElementById("viewer-" + name).textContent;
-  const packed = Uint8Array.from(atob(text("library")), (character) => character.charCodeAt(0));
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(unpacked).text();
-  document.head.append(script);
-  const places = { meta: "viewer-meta", structure: "viewer-structure", info: "viewer-info" };
-  await Chemiscope.StructureVisualizer.load(places, JSON.parse(text("data")));
-  document.getElementById("viewer").dataset.state = "ready";
-})().catch((error) => {
-  const viewer = document.getElementById("viewer");
-  viewer.dataset.state = "failed";
-  viewer.textContent = "The structures cannot be shown in this browser: " + error.message;
-});
-</script>"""
