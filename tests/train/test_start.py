@@ -1,6 +1,8 @@
 """Runs that start from a trained model."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
 from carten.data.dataset import Dataset, collate
-from carten.data.labels import Label, read_frames
+from carten.data.labels import Label, frame_from, read_frames
+from carten.data.neighbours import graph
 from carten.errors import ConfigError, ModelFileError
+from carten.model import conditions
+from carten.model.config import NetworkConfig
 from carten.properties.io import load
 from carten.properties.potential import Potential
-from carten.properties.spec import property_table
+from carten.properties.spec import Fidelity, Input, Property, property_table
 from carten.train.build import build_model
 from carten.train.config import Config
 from carten.train.files import BEST
@@ -25,6 +30,7 @@ from carten.train.run import train
 from carten.train.sets import read_sets
 from carten.train.start import read_start
 from carten.train.terms import terms
+from carten.train.transplant import take_over
 
 Configure = Callable[..., Config]
 QUIET = Console(quiet=True)
@@ -157,16 +163,115 @@ def test_elements_and_inputs_are_those_of_the_start(
         started(configure(start=str(trained), data={"train": str(tmp_path / "silver.extxyz")}))
     told = configure(inputs={"total_charge": {"default": 0}}, output=str(tmp_path / "told"), training={"epochs": 1})
     charged = train(told, console=QUIET).model
-    with pytest.raises(ConfigError, match=r"start: .* is told total_charge: add it under inputs"):
+    with pytest.raises(ConfigError, match=r"start: .* requires the input total_charge: add it"):
         started(configure(start=str(charged)))
     with pytest.raises(ConfigError, match=r"inputs.total_charge: expected .* as in .*, found"):
         started(configure(start=str(charged), inputs={"total_charge": {"default": 0, "embed": "category"}}))
-    frames = ase.io.read(alloys, ":")
-    for k, atoms in enumerate(frames):
-        atoms.info["fidelity"] = ("low", "high")[k % 2]
-    ase.io.write(tmp_path / "levels.extxyz", frames)
-    with pytest.raises(ConfigError, match=r"start: heads.energies.reference has another shape .*inputs.fidelity"):
-        started(configure(start=str(trained), data={"train": str(tmp_path / "levels.extxyz")}, inputs={"fidelity": {}}))
     with pytest.raises(ModelFileError, match=r"none\.carten"):
         started(configure(start=str(tmp_path / "none.carten")))
     assert trained.name == BEST
+
+
+ROWS = property_table()
+ROUTES = {"dipole": ROWS["dipole"], "shielding": Property("shielding", "atom", "ij=ji", +1, "ppm")}
+NETWORKS = [
+    {"preset": "tace", "l_max_features": 2},
+    {"preset": "ictp"},
+    {"product": {"kind": "spatial"}},
+    {"product": {"kind": "recursive", "paths": "full"}, "correlation_order": 2, "odd_products": True},
+]
+FIELD = Input("field", "structure", "i", -1, "V/Angstrom", conditions.Tensor())
+MOMENTS = Input("moments", "atom", "i", +1, "mu_B", conditions.Tensor())
+
+
+def small(rows: Sequence[str], network: dict[str, Any], inputs: Sequence[Input] = (), seed: int = 0) -> Potential:
+    config = NetworkConfig.model_validate({"n_channels": 4, "l_max_edges": 2, "cutoff": 4.0, **network})
+    table = {**ROWS, **ROUTES}
+    model = Potential(config, [1, 6, 8], [table[name] for name in rows], 5.0, seed, "reference", inputs)
+    for head in model.heads.values():
+        for name in ("reference", "shift"):
+            head.get_buffer(name).normal_(generator=torch.Generator().manual_seed(seed))
+    return model.eval()
+
+
+def energies_and_dipoles(model: Potential, names: Sequence[str], values: dict[str, torch.Tensor]) -> dict[str, Any]:
+    corners = [[0, 0, 0], [1.4, 0, 0], [0, 1.4, 0], [0, 0, 1.4], [1.4, 1.4, 0], [0, 1.4, 1.4]]
+    atoms = Atoms("CH3OH", positions=corners + 0.1 * np.random.default_rng(1).normal(size=(6, 3)))
+    plain = graph(frame_from(atoms), model.cutoff, {}, torch.float64)
+    return model(replace(plain, inputs=values), names)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["energy"], ["energy", "dipole"]),
+        (["energy", "dipole"], ["energy"]),
+        (["energy", "shielding"], ["energy", "dipole"]),
+    ],
+)
+def test_properties_more_or_less_change_no_other(before: list[str], after: list[str], network: dict[str, Any]) -> None:
+    """Equal to the trained model before the first step, though the last product has other paths."""
+    source, model = small(before, network), small(after, network, seed=1)
+    shared = [*sorted({*before} & {*after}), "forces"]
+    expected = energies_and_dipoles(source, shared, {})
+    assert abs(energies_and_dipoles(model, shared, {})["energy"] - expected["energy"]) > 1e-3
+    assert take_over(model, source) == []
+    found = energies_and_dipoles(model, shared, {})
+    for name in shared:
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("added", [FIELD, MOMENTS])
+def test_inputs_that_are_new_change_nothing_while_they_are_zero(network: dict[str, Any], added: Input) -> None:
+    """Vectors bring paths of their own into messages and products: they vanish with them, the others are as before."""
+    if added is MOMENTS:
+        network = {**network, "product": {**network.get("product", {}), "kind": "recursive"}, "odd_products": True}
+    source, model = small(["energy"], network), small(["energy"], network, [added], seed=1)
+    expected = energies_and_dipoles(source, ["energy", "forces"], {})
+    assert take_over(model, source) == []
+    for size, same in ((0.0, True), (0.3, False)):
+        value = torch.full((6 if added is MOMENTS else 1, 3), size, dtype=torch.float64)
+        found = energies_and_dipoles(model, ["energy", "forces"], {added.name: value})
+        assert torch.allclose(found["forces"], expected["forces"], rtol=0, atol=1e-10) is same
+
+
+def leveled(values: tuple[str, ...], mode: Any, seed: int) -> Potential:
+    return small(["energy"], {}, [Input("fidelity", "structure", "", +1, "", Fidelity(values, mode))], seed)
+
+
+@pytest.mark.parametrize("mode", ["embedding", "heads", "both"])
+def test_levels_are_found_by_their_names(mode: Any) -> None:
+    source, model = leveled(("pbe", "scan"), mode, 0), leveled(("b3lyp", "scan", "pbe"), mode, 1)
+    expected = [
+        energies_and_dipoles(source, ["energy"], {"fidelity": torch.tensor([k])})["energy"] for k in range(2)
+    ]
+    assert take_over(model, source) == []
+    found = [energies_and_dipoles(model, ["energy"], {"fidelity": torch.tensor([k])})["energy"] for k in range(3)]
+    torch.testing.assert_close(found[1:], expected[::-1], rtol=0, atol=1e-10)
+
+
+def test_a_model_without_levels_gives_each_level_its_energies() -> None:
+    source, model = small(["energy"], {}), leveled(("pbe", "scan"), "heads", 1)
+    expected = energies_and_dipoles(source, ["energy"], {})["energy"]
+    assert take_over(model, source) == []
+    for level in range(2):
+        found = energies_and_dipoles(model, ["energy"], {"fidelity": torch.tensor([level])})["energy"]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_what_is_new_and_what_is_dropped_is_said(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    def change(atoms: Atoms) -> dict[str, Any]:
+        return {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "charges": 0.1 * atoms.numbers}
+
+    data = {"train": relabelled(alloys, tmp_path / "charges.extxyz", change)}
+    charges = {"energy": {}, "charges": {}}
+    sections = {"training": {"epochs": 1}, "data": data}
+    first = train(configure(**sections, output=str(tmp_path / "a"), properties=charges), console=QUIET).model
+    for start, properties, said in ((first, {"energy": {}}, "dropped: charges"), (None, charges, "new: charges")):
+        shown, output = io.StringIO(), tmp_path / f"to {said[:3]}"
+        start = start or tmp_path / "to dro" / BEST
+        config = configure(**sections, output=str(output), properties=properties, start=str(start))
+        train(config, console=Console(file=shown, width=1000))
+        assert f"starts from {start}; {said}" in shown.getvalue()

@@ -267,3 +267,27 @@ def tabulated_interaction(features: Space, l_max_edges: int, target: Space) -> P
         Array("high", 2 * n, index="high"),
     ]
     return Plan(tuple(inputs), (*weights, radial, *plan.locals), plan.outputs, (*steps, *plan.steps))
+
+
+@cache
+def weight_paths(
+    space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None
+) -> tuple[tuple[Part, object], ...]:
+    """What the weights of :func:`product` belong to, in their order: a part of the target and a path of factors to it.
+
+    Products over other parts have the same labels for the paths that they share.
+    """
+    products = _Products(space, between or space, symmetric)
+    power: dict[Part, list[object]] = {part: [part] for part in space.parts}
+    labels: list[tuple[Part, object]] = []
+    for q in range(1, max(order, 2)):
+        if q > 1:
+            power = {
+                part: [(path, y, part) for x, y in products.paths(power, q, part) for path in power[x]]
+                for part in products.between.parts
+            }
+            power = {part: paths for part, paths in power.items() if paths}
+        labels += [(part, path) for part in target.parts for path in power.get(part, ())]
+    for part in target.parts if order > 1 else ():
+        labels += [(part, (path, y, part)) for x, y in products.paths(power, order, part) for path in power[x]]
+    return tuple(labels)

@@ -163,7 +163,7 @@ class _Run:
         batches = Batches(config, sets)
         if speaks:
             write_text(config.output / CONFIG, config.dump())
-            for line in [*summary(config, sets, model), *lines(loss_terms, losses)]:
+            for line in [*summary(config, sets, model, source), *lines(loss_terms, losses)]:
                 self.say(line)
         fit = Fit(model, loss_terms, config.optimizer, Schedule(config.schedule), batches.length, config.training.ema)
         return fit, batches

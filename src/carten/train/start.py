@@ -18,10 +18,11 @@ from carten.model.config import NetworkConfig
 from carten.properties.fixed import ENERGIES
 from carten.properties.io import load
 from carten.properties.potential import Potential
-from carten.properties.spec import Coupled
+from carten.properties.spec import Category, Coupled, Input
 from carten.train.baseline import by_level
 from carten.train.config import Config
 from carten.train.sets import Sets
+from carten.train.transplant import take_over
 
 
 def read_start(config: Config) -> tuple[Config, Potential | None]:
@@ -70,6 +71,8 @@ def known(source: Potential, present: Sequence[int], path: Path | None) -> tuple
 def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> None:
     """Take the weights and baselines of a trained model; readouts and embeddings that it lacks stay as they are.
 
+    Readouts that this model lacks are dropped. New levels of theory begin as the first of the trained model.
+
     Energies of isolated atoms that the configuration asks for replace those of the model. By default E0 of each level
     of theory moves instead, by the least-squares fit of what the energies differ from those predicted: the energies of
     another functional or other pseudopotentials are those of this one and something for each atom, and little else.
@@ -81,28 +84,43 @@ def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> No
         sets: the data.
 
     Raises:
-        ConfigError: the trained model is told something else than this one.
+        ConfigError: the trained model requires an input that this one lacks, or one of its weights does not fit.
     """
     for name, row in source.inputs.items():
-        if isinstance(row.embed, Coupled):
-            continue
-        if name not in model.inputs:
-            raise ConfigError(f"start: {config.start} is told {name}: add it under inputs")
-        if (mine := model.inputs[name]).embed != row.embed or mine.scale != row.scale:
-            raise ConfigError(
-                f"inputs.{name}: expected {row.embed} of scale {row.scale:g} as in {config.start}, "
-                f"found {mine.embed} of scale {mine.scale:g}; make it equal"
-            )
-    own = model.state_dict()
-    shared = {name: value for name, value in source.state_dict().items() if name in own}
-    if other := [name for name, value in shared.items() if value.shape != own[name].shape]:
+        if not isinstance(row.embed, Coupled):
+            _require_same_input(name, row, model, config)
+    if misfits := take_over(model, source):
         raise ConfigError(
-            f"start: {other[0]} has another shape in {config.start}: levels of theory (inputs.fidelity) and what "
-            "properties are must be the same"
+            f"start: {misfits[0]} has another shape in {config.start}: the network or the definition of a property or "
+            "input differs; make it equal, or train without start"
         )
-    model.load_state_dict(shared, strict=False)
     if "energy" in {row.name for row in sets.train.properties} and ENERGIES in source.heads:
         _set_energies(model, config, sets)
+
+
+def changes(model: Potential, source: Potential) -> list[str]:
+    """What a model has more or less than the one that it starts from, in words."""
+    ours, theirs = ({*each.heads, *each.inputs, *_levels(each)} for each in (model, source))
+    lines = [("new", sorted(ours - theirs)), ("dropped", sorted(theirs - ours))]
+    return [f"{what}: {', '.join(names)}" for what, names in lines if names]
+
+
+def _levels(model: Potential) -> list[str]:
+    return [] if model.levels is None else [f"{model.levels.name} {value}" for value in model.levels.values]
+
+
+def _require_same_input(name: str, row: Input, model: Potential, config: Config) -> None:
+    if name not in model.inputs:
+        raise ConfigError(f"start: {config.start} requires the input {name}: add it under inputs")
+    ours = model.inputs[name]
+    kinds = [
+        replace(each.embed, values=()) if isinstance(each.embed, Category) else each.embed for each in (ours, row)
+    ]
+    if kinds[0] != kinds[1] or ours.scale != row.scale:
+        raise ConfigError(
+            f"inputs.{name}: expected {row.embed} of scale {row.scale:g} as in {config.start}, "
+            f"found {ours.embed} of scale {ours.scale:g}; make it equal"
+        )
 
 
 def _set_energies(model: Potential, config: Config, sets: Sets) -> None:

@@ -8,10 +8,11 @@ from carten.properties.fixed import ENERGIES
 from carten.properties.potential import Potential
 from carten.train.config import Config
 from carten.train.sets import Sets
+from carten.train.start import changes
 
 
-def summary(config: Config, sets: Sets, model: Potential) -> list[str]:
-    """Lines on the data and the model."""
+def summary(config: Config, sets: Sets, model: Potential, source: Potential | None) -> list[str]:
+    """Lines on the data and the model, and on what differs from the one that it starts from."""
     energies = "; ".join(
         ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in level) for level in reference_energies(model)
     )
@@ -20,7 +21,7 @@ def summary(config: Config, sets: Sets, model: Potential) -> list[str]:
         + (f", test on {len(sets.test)}" if sets.test is not None else ""),
         f"elements {' '.join(chemical_symbols[z] for z in model.elements)}"
         + (f"; reference energies (eV) {energies}" if energies else ""),
-        *([f"starts from {config.start}"] if config.start else []),
+        *(["; ".join([f"starts from {config.start}", *changes(model, source)])] if source is not None else []),
         *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
         f"preset {config.model.preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",

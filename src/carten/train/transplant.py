@@ -1,0 +1,133 @@
+"""Weights of a trained model in a model of the same network with other properties, inputs or levels of theory.
+
+Readouts and embeddings are modules of their own. What else depends on properties and inputs are the tensors that pass
+through the network: the paths of its products and messages. Every weight of a path that both models have is taken over,
+with the factor that keeps what it adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from carten.model.embeddings import CategoryEmbedding
+from carten.model.interaction import Interaction
+from carten.model.product import CoupledProduct, RecursiveProduct, SpatialProduct, between
+from carten.ops import builders
+from carten.ops.space import Space
+from carten.properties.heads import Head
+from carten.properties.potential import Potential
+from carten.properties.spec import Category
+
+Labels = Sequence[Any]
+
+
+def take_over(model: Potential, source: Potential) -> list[str]:
+    """Fill a model with the weights of another wherever they have the same meaning.
+
+    Args:
+        model: untrained, of the same configuration and elements.
+        source: trained.
+
+    Returns:
+        Names of parameters of the source that have a namesake but do not fit; those of the model stay as they are.
+    """
+    weights, trained = model.state_dict(), source.state_dict()
+    modules: dict[str, nn.Module] = dict(source.named_modules())
+    for name, module in model.named_modules():
+        if (other := modules.get(name)) is not None:
+            for key, value in _matched(module, other, model, source).items():
+                trained[f"{name}.{key}"] = value
+    shared = {name: value for name, value in trained.items() if name in weights}
+    misfits = [name for name, value in shared.items() if value.shape != weights[name].shape]
+    model.load_state_dict({name: value for name, value in shared.items() if name not in misfits}, strict=False)
+    return misfits
+
+
+def _matched(module: nn.Module, other: nn.Module, model: Potential, source: Potential) -> dict[str, Tensor]:
+    """Entries of a module's state that are not simply those of its counterpart, by name."""
+    n_channels = model.config.n_channels
+    if isinstance(module, RecursiveProduct) and isinstance(other, RecursiveProduct):
+        return {"weight": _weighted(module, other, _products(module, model), _products(other, model))}
+    if isinstance(module, CoupledProduct) and isinstance(other, CoupledProduct):
+        return _mixed((module.mix, other.mix), _products(module, model), _products(other, model), n_channels)
+    if isinstance(module, SpatialProduct) and isinstance(other, SpatialProduct):
+        return {"weight": _entries(module.weight, other.weight, module.target.parts, other.target.parts, 2)}
+    if isinstance(module, Interaction) and isinstance(other, Interaction):
+        messages, others = _messages(module, model), _messages(other, model)
+        last = len(module.radial.weight) - 1
+        ours, theirs = (each.radial.weight[last].unflatten(1, (-1, n_channels)) for each in (module, other))
+        radial = _entries(ours, theirs, messages, others, 1).flatten(1)
+        return {f"radial.weight.{last}": radial, **_mixed((module.mix, other.mix), messages, others, n_channels)}
+    if isinstance(module, CategoryEmbedding) and isinstance(other, CategoryEmbedding):
+        values = [each.row.embed.values for each in (module, other) if isinstance(each.row.embed, Category)]
+        return {"vectors": _entries(module.vectors, other.vectors, values[0], values[1], 0)}
+    if isinstance(module, Head) and isinstance(other, Head):
+        return _head(module, other, model, source)
+    return {}
+
+
+def _products(product: RecursiveProduct | CoupledProduct, model: Potential) -> Labels:
+    config = model.config
+    symmetric = config.product.paths == "symmetric"
+    return builders.weight_paths(product.space, product.target, config.correlation_order, symmetric, between(config))
+
+
+def _messages(interaction: Interaction, model: Potential) -> Labels:
+    """Paths of messages, each with the part that it leads to, as those of products."""
+    config = model.config
+    target = Space.up_to(config.l_max_edges, config.odd_products)
+    paths = builders.interaction_paths(interaction.features, config.l_max_edges, target)
+    return [(path[2], path[:2]) for path in paths]
+
+
+def _entries(value: Tensor, trained: Tensor, labels: Labels, others: Labels, axis: int) -> Tensor:
+    """``value`` with the entries of ``trained`` that have the same label along an axis."""
+    position = {label: k for k, label in enumerate(others)}
+    pairs = [(k, position[label]) for k, label in enumerate(labels) if label in position]
+    result = value.detach().clone()
+    if pairs:
+        to, of = (torch.tensor(side, device=value.device) for side in zip(*pairs, strict=True))
+        result.index_copy_(axis, to, trained.detach().to(value).index_select(axis, of))
+    return result
+
+
+def _weighted(product: RecursiveProduct, other: RecursiveProduct, labels: Labels, others: Labels) -> Tensor:
+    """Weights of paths, each of which is multiplied by a number that depends on how many paths there are."""
+    joined = _entries(product.weight, other.weight * other.scale, labels, others, 1)
+    scale = product.scale.reshape(-1, len(labels), product.scale.shape[-1])[:1, :, :1].clone()
+    scale[:, [k for k, label in enumerate(labels) if label not in set(others)]] = 1.0
+    return joined / scale.to(joined)
+
+
+def _mixed(mixes: Sequence[nn.Module], labels: Labels, others: Labels, n_channels: int) -> dict[str, Tensor]:
+    """Maps of each part (.., paths * channels, channels), which are divided by the root of the length of that axis."""
+    weights, trained = (mix.get_submodule("weight") for mix in mixes)
+    result = {}
+    for part in {label[0] for label in labels} & {label[0] for label in others}:
+        mine, theirs = ([label for label in each if label[0] == part] for each in (labels, others))
+        value, source = weights.get_parameter(part.name), trained.get_parameter(part.name)
+        axis = value.ndim - 2
+        source = source * (len(mine) / len(theirs)) ** 0.5
+        ours, given = (each.unflatten(axis, (-1, n_channels)) for each in (value, source))
+        result[f"mix.weight.{part.name}"] = _entries(ours, given, mine, theirs, axis).reshape(value.shape)
+    return result
+
+
+def _head(head: Head, other: Head, model: Potential, source: Potential) -> dict[str, Tensor]:
+    """Baselines and readouts of every level of theory; new levels begin as the first of the trained model."""
+    levels = [each.levels.values if each.levels is not None else ("",) for each in (model, source)]
+    origins = [levels[1].index(level) if level in levels[1] else 0 for level in levels[0]]
+    n_elements = head.kind.elements
+    rows = torch.tensor([level * n_elements + k for level in origins for k in range(n_elements)])
+    result = {name: other.get_buffer(name).index_select(0, rows) for name in ("reference", "shift")}
+    n_layers = model.config.n_layers
+    for level in range(len(head.readouts) // n_layers):
+        first = origins[level] * n_layers if other.kind.apart else 0
+        for layer in range(n_layers):
+            readout = other.readouts[first + layer].state_dict()
+            result |= {f"readouts.{level * n_layers + layer}.{name}": value for name, value in readout.items()}
+    return result
