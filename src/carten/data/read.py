@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from carten.data.extra import restore
 from carten.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def read_structures(paths: Paths) -> list[tuple[str, Atoms]]:
             structures = _read_database(file) if file.suffix in _DATABASES else _read_file(file)
             if not structures:
                 raise DataError(f"{file}: no structure in it; check that the file is what you meant")
-            found += [(f"{file}, frame {number}", atoms) for number, atoms in enumerate(structures)]
+            for number, atoms in enumerate(structures):
+                where = f"{file}, frame {number}"
+                found.append((where, restore(atoms, where)))
     if not found:
         raise DataError("no data file given; expected at least one path")
     return found
@@ -72,7 +75,7 @@ def _read_file(path: Path) -> list[Atoms]:
     options: dict[str, Any] = {}
     if kind in _XYZ:
         _require_whole(path)
-        options = {"format": "extxyz", "properties_parser": _comment}
+        options = {"format": "extxyz", "properties_parser": parse_comment}
     try:
         frames = ase.io.read(path, index=":", do_not_split_by_at_sign=True, **options)
     except (UnknownFileTypeError, *_DAMAGED) as error:
@@ -119,12 +122,12 @@ def _require_whole_lmdb(path: Path) -> None:
 
 # --- extended XYZ: ASE ends at a blank line and swallows empty values, both in silence ---
 
-_QUOTED = r"""(?P<kept>"[^"]+"|'[^']+'|\{[^}]+\}|\[[^\]]+\])"""
+_QUOTED = r"""(?P<kept>"(?:[^"\\]|\\.)+"|'[^']+'|\{[^}]+\}|\[[^\]]+\])"""
 _EMPTY = r"""(?P<key>[A-Za-z_][\w-]*)\s*=(?:\s*(?:""|''|\{\}|\[\])(?=\s|$)|(?=\s+[A-Za-z_][\w-]*\s*=|\s*$))"""
 _QUOTED_OR_EMPTY = re.compile(f"{_QUOTED}|{_EMPTY}")
 
 
-def _comment(line: str) -> dict[str, Any]:
+def parse_comment(line: str) -> dict[str, Any]:
     """Parse the comment line; ``group= energy=-1.0`` is an empty group and an energy (ASE: group = "energy=-1.0")."""
     from ase.io import extxyz
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import csv
-import json
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import ase
-import ase.io
 import numpy as np
+import numpy.typing as npt
 from ase import units
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixCom
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.verlet import VelocityVerlet
 
-from carten.errors import DataError, ModelError
+from carten.errors import ConfigError, DataError, ModelError
+from carten.workflows.limits import Limits
+from carten.workflows.records import COLUMNS, Recorder, RunFiles, State, require_same, structure_facts
 
+Floats = npt.NDArray[np.float64]
 Ensemble = Literal["nve", "langevin", "bussi"]
-COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
+TINY = 1e-12  # eV
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Settings:
         damping: in fs, time in which the thermostat acts: the inverse friction of Langevin, tau of Bussi.
         interval: steps between frames and lines of the log.
         seed: of velocities and thermostat.
+        limits: beyond which the run is stopped.
+        model: identifies the model, so that a run is not continued with another one.
+
+    Raises:
+        ConfigError: a number is not finite or out of range.
     """
 
     steps: int
@@ -48,6 +55,24 @@ class Settings:
     damping: float = 100.0
     interval: int = 10
     seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "interval": 1, "seed": 0, "temperature": 0.0}
+        for name in ("steps", "interval", "seed", "temperature", "timestep", "damping"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value < least.get(name, 0.0) or (name not in least and value == 0.0):
+                expected = f"at least {least[name]:g}" if name in least else "above 0"
+                raise ConfigError(f"{name}: expected a number {expected}, found {value}")
+        if self.ensemble not in ("nve", "langevin", "bussi"):
+            raise ConfigError(f"ensemble: expected nve, langevin or bussi, found {self.ensemble!r}")
+        if self.ensemble == "bussi" and self.temperature == 0.0:
+            raise ConfigError("temperature: bussi rescales velocities to a temperature above 0 K; cool with langevin")
+
+    def fixed(self) -> dict[str, Any]:
+        """What a restart may not change."""
+        return {name: value for name, value in asdict(self).items() if name not in ("steps", "limits")}
 
 
 @dataclass(frozen=True)
@@ -55,11 +80,13 @@ class Summary:
     """What came out.
 
     ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
-    mean square about the fit in meV/atom; both None for Langevin, which conserves nothing. Temperatures are means over
-    the log in K. Speeds are of the steps made now, without the first evaluation.
+    mean square about the fit in meV/atom; both None for Langevin, which conserves nothing, and for fewer than three
+    lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means over
+    the log in K. Speeds are of the ``made`` steps made now, without the first evaluation.
     """
 
     steps: int
+    made: int
     temperature: float
     temperature_spread: float
     drift: float | None
@@ -68,144 +95,150 @@ class Summary:
     ns_per_day: float
 
 
-@dataclass(frozen=True)
-class Files:
-    """The three files of a run: frames, log, and the state it can be continued from."""
-
-    trajectory: Path
-
-    @property
-    def log(self) -> Path:
-        return self.trajectory.with_suffix(".csv")
-
-    @property
-    def state(self) -> Path:
-        return self.trajectory.with_suffix(".restart.json")
-
-    def require_new(self) -> None:
-        """Check that nothing is overwritten.
-
-        Raises:
-            FileExistsError: one of the files is there.
-        """
-        for path in (self.trajectory, self.log, self.state):
-            if path.exists():
-                raise FileExistsError(
-                    f"{path} exists already: continue that run with --restart, or choose another --output"
-                )
-
-
 def run(
     atoms: ase.Atoms,
     settings: Settings,
     trajectory: str | Path,
     restart: bool = False,
-    advance: Callable[[int], None] | None = None,
+    advance: Callable[[dict[str, float]], None] | None = None,
 ) -> Summary:
     """Run molecular dynamics; ``atoms`` moves.
 
-    The centre of mass stays where it is, unless the structure has constraints of its own.
+    The centre of mass stays where it is, unless the structure has constraints of its own. Frames carry whatever the
+    structure carries, and energy, forces and stress of the model; the last one continues the run.
 
     Args:
         atoms: the structure, with a calculator.
         settings: what to run.
         trajectory: an ``.extxyz`` file; the log (``.csv``) and the state (``.restart.json``) lie beside it.
         restart: continue the run of these files up to ``settings.steps``.
-        advance: called with the number of the step whenever a frame is written.
+        advance: called with the line of the log, by column, whenever a frame is written.
 
     Raises:
         FileExistsError: a file exists and this is no restart.
-        DataError: the run cannot be continued: no state, or another structure.
-        ModelError: the energy is no longer finite; the last good frame is in the trajectory.
+        DataError: the structure cannot move, or the run cannot be continued: no state, or another structure, time
+            step, thermostat or model.
+        ModelError: the dynamics has exploded (see :class:`Limits`); the last good frame is in the trajectory.
     """
-    files = Files(Path(trajectory))
-    if files.trajectory.suffix not in (".extxyz", ".xyz"):
-        raise DataError(f"trajectories are extended XYZ: expected a name ending in .extxyz, found {files.trajectory}")
-    random = np.random.default_rng(settings.seed)
-    state = _read_state(files, atoms) if restart else None
-    if state is None:
+    files = RunFiles(Path(trajectory))
+    constraints = list(atoms.constraints)
+    if not restart:
         files.require_new()
-    _prepare(atoms, settings, random, state)
+    _require_masses(atoms)
+    constant = {"settings": settings.fixed(), "structure": structure_facts(atoms)}
+    state = files.read_state() if restart else None
+    if state is not None:
+        require_same(state.settings, constant["settings"], "setting", files)
+        require_same(state.structure, constant["structure"], "structure", files)
+    try:
+        if not constraints and len(atoms) > 1:
+            atoms.set_constraint(FixCom())
+        return _run(atoms, settings, files, state, (constant, constraints), advance)
+    finally:
+        atoms.set_constraint(constraints)
+
+
+def _run(
+    atoms: ase.Atoms,
+    settings: Settings,
+    files: RunFiles,
+    state: State | None,
+    facts: tuple[dict[str, Any], list[Any]],
+    advance: Callable[[dict[str, float]], None] | None,
+) -> Summary:
+    random = np.random.default_rng(settings.seed)
+    _set_motion(atoms, settings, random, state)
     dynamics = _dynamics(atoms, settings, random)
     if state is not None:
         _restore(dynamics, random, state, files)
-    with files.trajectory.open("a") as frames, files.log.open("a", newline="") as log:
-        recorder = _Recorder(dynamics, random, files, frames, log, advance)
-        seconds = recorder.run(settings)
-    return _summary(files.log, settings, len(atoms), dynamics.nsteps - recorder.first, seconds)
+    guard = _Guard(dynamics, settings, files)
+    guard.check()
+    with files.trajectory.open("a", newline="") as frames, files.log.open("a", newline="") as log:
+        recorder = Recorder(files, frames, log, *facts)
+        if frames.tell() == 0:
+            recorder.save(dynamics, random)  # so that a run that is stopped from here on can be continued
 
+        def record() -> None:
+            row = recorder.record(dynamics, random)
+            guard.last = dynamics.nsteps
+            if advance is not None:
+                advance(row)
 
-class _Recorder:
-    """Writes a frame, a line of the log and the state, in this order."""
-
-    def __init__(
-        self,
-        dynamics: MolecularDynamics,
-        random: np.random.Generator,
-        files: Files,
-        frames: IO[str],
-        log: IO[str],
-        advance: Callable[[int], None] | None,
-    ) -> None:
-        self.dynamics = dynamics
-        self.random = random
-        self.files = files
-        self.frames = frames
-        self.log = log
-        self.advance = advance
-        self.first = dynamics.nsteps
-        if self.first == 0:
-            csv.writer(log).writerow(COLUMNS)
-
-    def run(self, settings: Settings) -> float:
-        """Make the steps; seconds they took."""
-        self.dynamics.attach(self.record, interval=settings.interval)
-        steps = self.dynamics.irun(max(0, settings.steps - self.first))
-        next(steps)
-        started = time.perf_counter()
-        for _ in steps:
-            pass
+        if frames.tell() == 0:
+            record()
+        first, started = dynamics.nsteps, time.perf_counter()
+        for _ in guard.steps(max(0, settings.steps - first)):
+            if dynamics.nsteps % settings.interval == 0 or dynamics.nsteps == settings.steps:
+                record()
         seconds = time.perf_counter() - started
-        if self.dynamics.nsteps % settings.interval:
-            self.record()
-        return seconds
+    return _summary(files.log, settings, len(atoms), dynamics.nsteps - first, seconds)
 
-    def record(self) -> None:
-        step, atoms = self.dynamics.nsteps, self.dynamics.atoms
-        potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
-        if not np.isfinite(potential + kinetic):
-            raise ModelError(
-                f"the energy at step {step} is not finite: the structure left what the model was trained on; "
-                f"the last good frame is in {self.files.trajectory}; try a smaller --timestep or more training data"
+
+class _Guard:
+    """Makes steps and stops when something is absurd."""
+
+    def __init__(self, dynamics: MolecularDynamics, settings: Settings, files: RunFiles) -> None:
+        self.dynamics = dynamics
+        self.settings = settings
+        self.files = files
+        self.last: int | None = None if dynamics.nsteps == 0 else dynamics.nsteps
+
+    def steps(self, count: int) -> Iterator[None]:
+        """Make steps, one for each item."""
+        for _ in range(count):
+            before = self.dynamics.atoms.positions.copy()
+            try:
+                self.dynamics.step()
+            except (DataError, FloatingPointError) as error:
+                raise self._exploded(self.dynamics.nsteps + 1, str(error)) from error
+            self.dynamics.nsteps += 1
+            self.check(before)
+            yield
+
+    def check(self, before: Floats | None = None) -> None:
+        """Evaluate the model, and compare with the limits.
+
+        Raises:
+            ModelError: one is exceeded.
+        """
+        atoms = self.dynamics.atoms
+        thermostat = self.settings.temperature
+        atoms.get_forces()
+        if (reason := self.settings.limits.exceeded(atoms, before, thermostat)) is not None:
+            raise self._exploded(self.dynamics.nsteps, reason)
+
+    def _exploded(self, step: int, reason: str) -> ModelError:
+        if self.last is None and step == 0:
+            return ModelError(
+                f"dynamics cannot start from this structure: {reason}; relax it first, or look for overlapping atoms"
             )
-        conserved = potential + kinetic - getattr(self.dynamics, "transferred_energy", 0.0)
-        picoseconds = step * self.dynamics.dt / (1000.0 * units.fs)
-        row = (picoseconds, atoms.get_temperature(), potential, kinetic, conserved)
-        csv.writer(self.log).writerow((step, *(f"{value:.10g}" for value in row)))
-        self._write_frame(atoms, step, picoseconds)
-        for file in (self.frames, self.log):
-            file.flush()
-        _write_state(self.files, self.dynamics, self.random, (self.frames.tell(), self.log.tell()))
-        if self.advance is not None:
-            self.advance(step)
-
-    def _write_frame(self, atoms: ase.Atoms, step: int, picoseconds: float) -> None:
-        frame = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        frame.set_momenta(atoms.get_momenta())
-        frame.info.update(step=step, time_ps=round(picoseconds, 9))
-        results = atoms.calc.results
-        kept = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-        frame.calc = SinglePointCalculator(frame, **kept)
-        ase.io.write(self.frames, frame, format="extxyz")
+        kept = f"the last good frame, step {self.last}, is in {self.files.trajectory}"
+        return ModelError(
+            f"dynamics has exploded at step {step}: {reason}; {kept}. Reduce --timestep ({self.settings.timestep:g} "
+            "fs), relax the structure, or train on structures like this one"
+        )
 
 
-def _prepare(atoms: ase.Atoms, settings: Settings, random: np.random.Generator, state: dict[str, Any] | None) -> None:
-    if not atoms.constraints and len(atoms) > 1:
-        atoms.set_constraint(FixCom())
+def _require_masses(atoms: ase.Atoms) -> None:
+    """Check what would make nonsense of motion; positions and elements are checked where neighbours are found."""
+    if len(atoms) == 0:
+        raise DataError("the structure has no atoms: nothing can move")
+    masses = atoms.get_masses()
+    if not (np.isfinite(masses) & (masses > 0.0)).all():
+        bad = int(np.argmin(np.isfinite(masses) & (masses > 0.0)))
+        raise DataError(f"the mass of atom {bad} ({atoms.symbols[bad]}) is {masses[bad]:g} amu, expected above 0")
+    if not np.isfinite(atoms.get_momenta()).all():
+        raise DataError("the structure has velocities that are not finite: remove them, or correct the file")
+    if atoms.get_number_of_degrees_of_freedom() < 1:
+        raise DataError("all atoms are fixed: nothing can move; remove constraints (move_mask)")
+
+
+def _set_motion(
+    atoms: ase.Atoms, settings: Settings, random: np.random.Generator, state: State | None
+) -> None:
     if state is not None:
-        atoms.set_cell(state["cell"])
-        atoms.set_positions(state["positions"], apply_constraint=False)
-        atoms.set_momenta(state["momenta"], apply_constraint=False)
+        atoms.set_positions(state.positions, apply_constraint=False)
+        atoms.set_momenta(state.momenta, apply_constraint=False)
     elif not atoms.get_momenta().any():
         spread = np.sqrt(atoms.get_masses() * units.kB * settings.temperature)[:, None]
         atoms.set_momenta(spread * random.standard_normal((len(atoms), 3)))
@@ -221,55 +254,21 @@ def _dynamics(atoms: ase.Atoms, settings: Settings, random: np.random.Generator)
                 atoms, timestep, temperature_K=settings.temperature, friction=1.0 / damping, fixcm=False, rng=random
             )
         case "bussi":
+            if atoms.get_kinetic_energy() < TINY:
+                raise DataError("bussi rescales velocities, and all are zero; start with langevin")
             return Bussi(atoms, timestep, temperature_K=settings.temperature, taut=damping, rng=random)
 
 
-def _write_state(
-    files: Files, dynamics: MolecularDynamics, random: np.random.Generator, sizes: tuple[int, int]
-) -> None:
-    atoms = dynamics.atoms
-    state = {
-        "step": dynamics.nsteps,
-        "numbers": atoms.numbers.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "positions": atoms.positions.tolist(),
-        "momenta": atoms.get_momenta().tolist(),
-        "transferred_energy": getattr(dynamics, "transferred_energy", 0.0),
-        "random": random.bit_generator.state,
-        "sizes": sizes,
-    }
-    temporary = files.state.with_suffix(".tmp")
-    temporary.write_text(json.dumps(state))
-    temporary.replace(files.state)
-
-
-def _read_state(files: Files, atoms: ase.Atoms) -> dict[str, Any]:
-    if not files.state.exists():
-        raise DataError(f"nothing to continue: there is no {files.state}; start without --restart")
-    try:
-        state: dict[str, Any] = json.loads(files.state.read_text())
-        numbers = state["numbers"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{files.state} is damaged ({error}): start a new run") from error
-    if numbers != atoms.numbers.tolist():
-        raise DataError(f"{files.state} is of another structure: its atoms are not those of {atoms.symbols}")
-    return state
-
-
-def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: dict[str, Any], files: Files) -> None:
+def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: State, files: RunFiles) -> None:
     """Continue where the state was written; frames and lines written after it go."""
-    dynamics.nsteps = state["step"]
+    dynamics.nsteps = state.step
     if isinstance(dynamics, Bussi):
-        dynamics.transferred_energy = state["transferred_energy"]
-    random.bit_generator.state = state["random"]
-    for path, size in zip((files.trajectory, files.log), state["sizes"], strict=True):
-        if not path.exists() or path.stat().st_size < size:
-            raise DataError(f"{path} is missing or shorter than when {files.state} was written: start a new run")
-        with path.open("r+") as file:
-            file.truncate(size)
+        dynamics.transferred_energy = state.transferred_energy
+    random.bit_generator.state = state.random
+    files.truncate(state.sizes)
 
 
-def _summary(log: Path, settings: Settings, n_atoms: int, steps: int, seconds: float) -> Summary:
+def _summary(log: Path, settings: Settings, n_atoms: int, made: int, seconds: float) -> Summary:
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
@@ -278,9 +277,10 @@ def _summary(log: Path, settings: Settings, n_atoms: int, steps: int, seconds: f
         picoseconds, energy = columns["time_ps"], 1000.0 * columns["conserved_eV"] / n_atoms
         slope, start = np.polyfit(picoseconds, energy, 1)
         drift, fluctuation = float(slope), float(np.std(energy - slope * picoseconds - start))
-    rate = steps / seconds if seconds > 0.0 else 0.0
+    rate = made / seconds if seconds > 0.0 else 0.0
     return Summary(
         steps=int(columns["step"][-1]),
+        made=made,
         temperature=float(columns["temperature_K"].mean()),
         temperature_spread=float(columns["temperature_K"].std()),
         drift=drift,

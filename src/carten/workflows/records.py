@@ -1,0 +1,263 @@
+"""The files of a run of molecular dynamics: frames, log, and the state from which it can be continued."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import ase
+import numpy as np
+import numpy.typing as npt
+from ase import units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.md.md import MolecularDynamics
+
+from carten.data.write import as_json, described_constraints, write_structure
+from carten.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
+RESULTS = ("energy", "forces", "stress")
+MOVING = ("numbers", "positions", "momenta", "masses")
+NOTES = ("step", "time_ps", "temperature_K")
+"""What a frame says of itself beside what its structure carries."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is.
+
+    Args:
+        settings: that a restart may not change.
+        structure: what it carries and dynamics does not change, see :func:`structure_facts`.
+        step: number of steps made.
+        positions: (N, 3) Å.
+        momenta: (N, 3) in ASE's unit.
+        transferred_energy: eV, taken by the thermostat.
+        random: of the generator.
+        sizes: of trajectory and log in bytes.
+    """
+
+    settings: dict[str, Any]
+    structure: dict[str, Any]
+    step: int
+    positions: Floats
+    momenta: Floats
+    transferred_energy: float
+    random: dict[str, Any]
+    sizes: tuple[int, int]
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> State:
+        """From JSON; a ``KeyError``, ``TypeError``, .. where it is not a state."""
+        shape = (len(document["structure"]["numbers"]), 3)
+        positions, momenta = (np.array(document[name], dtype=np.float64) for name in ("positions", "momenta"))
+        if positions.shape != shape or momenta.shape != shape or not np.isfinite([positions, momenta]).all():
+            raise ValueError(f"expected finite positions and momenta of shape {shape}")
+        np.random.default_rng().bit_generator.state = document["random"]
+        trajectory, log = map(int, document["sizes"])
+        return cls(
+            settings=dict(document["settings"]),
+            structure=dict(document["structure"]),
+            step=int(document["step"]),
+            positions=positions,
+            momenta=momenta,
+            transferred_energy=float(document["transferred_energy"]),
+            random=document["random"],
+            sizes=(trajectory, log),
+        )
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The three files of a run."""
+
+    trajectory: Path
+
+    @property
+    def log(self) -> Path:
+        return self.trajectory.with_suffix(".csv")
+
+    @property
+    def state(self) -> Path:
+        return self.trajectory.with_suffix(".restart.json")
+
+    def require_new(self) -> None:
+        """Check that nothing is overwritten, and that the files can be written.
+
+        Raises:
+            FileExistsError: one of the files exists.
+            DataError: the name does not end in .extxyz.
+            FileNotFoundError: there is no such folder.
+        """
+        if self.trajectory.suffix not in (".extxyz", ".xyz"):
+            raise DataError(
+                f"trajectories are extended XYZ: expected a name ending in .extxyz, found {self.trajectory}"
+            )
+        for path in (self.trajectory, self.log, self.state):
+            if path.exists():
+                advice = "continue that run with --restart, or choose" if self.state.exists() else "choose"
+                raise FileExistsError(f"{path} exists already: {advice} another --output")
+        if not self.trajectory.parent.is_dir():
+            raise FileNotFoundError(f"{self.trajectory.parent}: there is no such folder; make it first")
+
+    def write_state(self, state: State) -> None:
+        """Replace the state in one piece."""
+        temporary = self.state.with_suffix(".tmp")
+        temporary.write_text(json.dumps(as_json(asdict(state))), encoding="utf-8")
+        temporary.replace(self.state)
+
+    def read_state(self) -> State:
+        """The state that was written last.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+        """
+        if not self.state.is_file():
+            raise DataError(f"nothing to continue: there is no {self.state}; start without --restart")
+        try:
+            return State.parse(json.loads(self.state.read_text(encoding="utf-8")))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise DataError(
+                f"{self.state} is damaged or of another version of carten ({type(error).__name__}: {error}): start a "
+                f"new run from the last frame of {self.trajectory}"
+            ) from error
+
+    def truncate(self, sizes: tuple[int, int]) -> None:
+        """Remove what was written after the state: a frame or a line may be incomplete.
+
+        Raises:
+            DataError: a file is missing or too short.
+        """
+        for path, size in zip((self.trajectory, self.log), sizes, strict=True):
+            if (path.stat().st_size if path.exists() else 0) < size:
+                raise DataError(f"{path} is missing or shorter than when {self.state} was written: start a new run")
+        for path, size in zip((self.trajectory, self.log), sizes, strict=True):
+            if path.exists():
+                with path.open("r+") as file:
+                    file.truncate(size)
+
+
+@dataclass
+class Recorder:
+    """Appends a frame and a line of the log, then replaces the state.
+
+    Args:
+        files: their names.
+        frames: the trajectory, open for appending.
+        log: the log, open for appending.
+        constant: settings and structure, which every state repeats.
+        constraints: of the structure, for the frames.
+    """
+
+    files: RunFiles
+    frames: IO[str]
+    log: IO[str]
+    constant: dict[str, dict[str, Any]]
+    constraints: Sequence[Any]
+
+    def record(self, dynamics: MolecularDynamics, random: np.random.Generator) -> dict[str, float]:
+        """Write down where dynamics is; the line of the log by column."""
+        atoms = dynamics.atoms
+        results = atoms.calc.results
+        potential, kinetic = float(results["energy"]), float(atoms.get_kinetic_energy())
+        constrained = float(atoms.get_potential_energy())  # with the energy of restraints such as springs
+        row = {
+            "step": dynamics.nsteps,
+            "time_ps": dynamics.nsteps * dynamics.dt / (1000.0 * units.fs),
+            "temperature_K": float(atoms.get_temperature()),
+            "potential_eV": potential,
+            "kinetic_eV": kinetic,
+            "conserved_eV": constrained + kinetic - getattr(dynamics, "transferred_energy", 0.0),
+        }
+        if self.log.tell() == 0:
+            csv.writer(self.log).writerow(COLUMNS)
+        csv.writer(self.log).writerow([row["step"], *(f"{row[name]:.10g}" for name in COLUMNS[1:])])
+        write_structure(self.frames, frame(atoms, row, self.constraints))
+        for file in (self.frames, self.log):
+            file.flush()
+        self.save(dynamics, random)
+        return row
+
+    def save(self, dynamics: MolecularDynamics, random: np.random.Generator) -> None:
+        """Replace the state, from which the run can be continued."""
+        state = State(
+            **self.constant,
+            step=dynamics.nsteps,
+            positions=dynamics.atoms.positions,
+            momenta=dynamics.atoms.get_momenta(),
+            transferred_energy=getattr(dynamics, "transferred_energy", 0.0),
+            random=dict(random.bit_generator.state),
+            sizes=(self.frames.tell(), self.log.tell()),
+        )
+        self.files.write_state(state)
+
+
+def frame(atoms: ase.Atoms, row: Mapping[str, float], constraints: Sequence[Any]) -> ase.Atoms:
+    """A copy with energy, forces and stress of the model, step and time; everything else as it is."""
+    copy: ase.Atoms = atoms.copy()
+    copy.set_constraint(constraints)
+    for name in RESULTS:
+        copy.info.pop(name, None)
+        copy.arrays.pop(name, None)
+    copy.info.update(
+        step=int(row["step"]), time_ps=round(row["time_ps"], 9), temperature_K=round(row["temperature_K"], 6)
+    )
+    kept = {name: atoms.calc.results[name] for name in RESULTS if name in atoms.calc.results}
+    copy.calc = SinglePointCalculator(copy, **kept)
+    return copy
+
+
+def structure_facts(atoms: ase.Atoms) -> dict[str, Any]:
+    """What a structure carries and dynamics does not change, ready for JSON."""
+    arrays = {name: value for name, value in atoms.arrays.items() if name not in (*MOVING, *RESULTS)}
+    info = {str(name): value for name, value in atoms.info.items() if name not in (*NOTES, *RESULTS)}
+    facts = {
+        "numbers": atoms.numbers,
+        "masses": atoms.get_masses(),
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "constraints": described_constraints(atoms),
+        **{f"arrays[{name!r}]": value for name, value in arrays.items()},
+        **{f"info[{name!r}]": value for name, value in info.items()},
+    }
+    plain: dict[str, Any] = as_json(facts)
+    return plain
+
+
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str, files: RunFiles) -> None:
+    """Check that a run is continued as it was started.
+
+    Raises:
+        DataError: something differs; the message names it.
+    """
+    changed = [name for name in {**before, **now} if not _alike(before.get(name), now.get(name))]
+    if changed:
+        shown = "; ".join(f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in changed[:4])
+        raise DataError(
+            f"{files.state}: the run had another {what}: {shown}; --restart continues a run as it was. Give the same, "
+            f"or start a new run from its last frame: carten md MODEL {files.trajectory} -o NEW.extxyz"
+        )
+
+
+def _alike(before: Any, now: Any) -> bool:
+    """Equal but for the round-off of a file."""
+    if before == now:
+        return True
+    if before is None or now is None or isinstance(before, str) or isinstance(now, str):
+        return False
+    try:
+        first, second = np.asarray(before, dtype=np.float64), np.asarray(now, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return first.shape == second.shape and bool(np.allclose(first, second, rtol=1e-7, atol=1e-7, equal_nan=True))
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else f"{value}"
+    return text if len(text) <= 40 else text[:37] + "..."
