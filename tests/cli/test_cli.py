@@ -161,19 +161,25 @@ def test_evaluate_takes_other_names_and_units(run, trained, tmp_path):
 
 
 def test_predict_writes_what_the_calculator_says(run, trained, tmp_path):
-    output = tmp_path / "out.extxyz"
+    """Beside labels, unless there are none, or the user insists."""
+    output, bare = tmp_path / "out.extxyz", tmp_path / "bare.extxyz"
     assert run("predict", trained.model, trained.test, "-o", output).code == 0
     read = ase.io.read(output, ":")
     atoms = read[2].copy()
     atoms.calc = carten.Calculator(trained.model)
-    assert read[2].get_potential_energy() == pytest.approx(atoms.get_potential_energy(), rel=1e-7)
-    np.testing.assert_allclose(read[2].get_forces(), atoms.get_forces(), atol=1e-5)
+    assert read[2].info["carten_energy"] == pytest.approx(atoms.get_potential_energy(), rel=1e-7)
+    np.testing.assert_allclose(read[2].arrays["carten_forces"], atoms.get_forces(), atol=1e-5)
+    label = labelled(5, seed=1)[2]
+    assert read[2].get_potential_energy() == pytest.approx(label.get_potential_energy(), rel=1e-7)
+    np.testing.assert_allclose(read[2].get_forces(), label.get_forces(), atol=1e-7)
     assert run("predict", trained.model, trained.test, "-o", output).code == 1
-    beside = ("--overwrite", "--prefix", "carten_", "--properties", "energy")
-    assert run("predict", trained.model, trained.test, "-o", output, *beside).code == 0
-    last = ase.io.read(output)
-    assert last.info["carten_energy"] == pytest.approx(read[-1].get_potential_energy(), rel=1e-7)
-    assert last.get_potential_energy() == pytest.approx(labelled(5, seed=1)[-1].get_potential_energy(), rel=1e-7)
+    ase.io.write(bare, label.copy())
+    without = (("predict", trained.model, bare), ("predict", trained.model, trained.test, "--prefix", ""))
+    for arguments in without:
+        assert run(*arguments, "-o", output, "--overwrite").code == 0
+        last = ase.io.read(output, 0 if arguments[2] == bare else 2)
+        assert last.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), rel=1e-7)
+        np.testing.assert_allclose(last.get_forces(), atoms.get_forces(), atol=1e-5)
 
 
 def test_md_runs_and_goes_on(run, trained, tmp_path):

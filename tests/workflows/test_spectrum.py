@@ -6,12 +6,13 @@ import pytest
 from ase import units
 from ase.build import molecule
 
+from carten.data.labels import Label
 from carten.data.neighbours import graph
 from carten.errors import DataError, ModelError
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import Derivative, Property, property_table
-from carten.workflows.spectrum import INFRARED, LIGHT, infrared, nearest_peaks, raman, spectrum
+from carten.properties.spec import Derivative, Property, input_table, property_table
+from carten.workflows.spectrum import INFRARED, LIGHT, infrared, nearest_peaks, raman, rotation_onto, spectrum
 from carten.workflows.vibrations import intensities, normal_modes
 
 TIMESTEP, TEMPERATURE, RESOLUTION = 1.0, 300.0, 10.0
@@ -59,6 +60,68 @@ def test_normal_modes_of_a_diatomic():
     assert np.sum(atoms.get_masses()[:, None] * modes[0] ** 2) == pytest.approx(1.0)
 
 
+def external(atoms):
+    """Orthonormal mass-weighted translations and rotations, (3N, 6), by hand."""
+    roots = np.sqrt(atoms.get_masses())
+    arms = atoms.positions - atoms.get_center_of_mass()
+    moves = [np.tile(axis, (len(atoms), 1)) for axis in np.eye(3)] + [np.cross(axis, arms) for axis in np.eye(3)]
+    return np.linalg.qr(np.array([(roots[:, None] * move).ravel() for move in moves]).T)[0]
+
+
+def hessian_of(atoms, squares, directions):
+    """eV/Å^2 from squares of wavenumbers in cm^-2 of mass-weighted directions (3N, k)."""
+    roots = np.repeat(np.sqrt(atoms.get_masses()), 3)
+    weighted = (2 * np.pi * LIGHT) ** 2 * directions @ np.diag(squares) @ directions.T
+    return weighted * np.outer(roots, roots)
+
+
+def test_soft_vibrations_are_not_mistaken_for_rotations():
+    """Forces that are not quite zero leave rotations at 16 cm^-1; a vibration is softer, another one imaginary."""
+    atoms = molecule("C2H6")
+    moves = external(atoms)
+    inner = np.linalg.svd(moves.T)[2][6:].T
+    lines = np.r_[-20.0, 12.0, np.linspace(300, 3000, 16)]
+    hessian = hessian_of(atoms, np.sign(lines) * lines**2, inner) + hessian_of(atoms, np.full(3, 16.0**2), moves[:, 3:])
+    wavenumbers, modes = normal_modes(atoms, hessian)
+    assert wavenumbers == pytest.approx(lines, rel=1e-6)
+    weighted = np.sqrt(atoms.get_masses())[:, None] * modes
+    assert np.allclose(np.einsum("aij,bij->ab", weighted, weighted), np.eye(18), atol=1e-10)
+    assert np.abs(weighted.reshape(18, -1) @ moves).max() < 1e-10
+
+
+def springs(atoms, bonds):
+    """The Hessian of springs at their natural length, (first, second, eV/Å^2)."""
+    hessian = np.zeros((3 * len(atoms), 3 * len(atoms)))
+    for i, j, constant in bonds:
+        along = np.zeros((len(atoms), 3))
+        unit = (atoms.positions[i] - atoms.positions[j]) / atoms.get_distance(i, j)
+        along[i], along[j] = unit, -unit
+        hessian += constant * np.outer(along.ravel(), along.ravel())
+    return hessian
+
+
+def test_a_linear_molecule_keeps_its_bends():
+    """Carbon dioxide with two springs k: k / m_O and k / m_O (1 + 2 m_O / m_C); 3N - 5 modes, also slightly bent."""
+    atoms = ase.Atoms("OCO", [[-1.16, 0, 0], [0, 0, 0], [1.16, 0, 0]])
+    oxygen, carbon, _ = atoms.get_masses()
+    symmetric, asymmetric = 100.0 / oxygen, 100.0 / oxygen * (1 + 2 * oxygen / carbon)
+    for bend in (0.0, 1e-3):
+        atoms.positions[1, 1] = bend
+        wavenumbers, _ = normal_modes(atoms, springs(atoms, [(0, 1, 100.0), (1, 2, 100.0)]))
+        expected = np.sqrt([0.0, 0.0, symmetric, asymmetric]) / (2 * np.pi * LIGHT)
+        assert wavenumbers == pytest.approx(expected, rel=1e-3, abs=2.0)
+
+
+def test_a_periodic_structure_keeps_its_rotations():
+    """Two atoms of a crystal at the zone centre: three optical modes of springs along the axes, k / mu."""
+    atoms = ase.Atoms("NaCl", [[0, 0, 0], [2.8, 0, 0]], cell=[5.6, 5.6, 5.6], pbc=True)
+    block = np.diag([1.0, 2.0, 4.0])
+    wavenumbers, _ = normal_modes(atoms, np.block([[block, -block], [-block, block]]))
+    mass = 1 / np.sum(1 / atoms.get_masses())
+    assert wavenumbers == pytest.approx(np.sqrt(np.array([1.0, 2.0, 4.0]) / mass) / (2 * np.pi * LIGHT))
+    assert len(normal_modes(ase.Atoms("Ar"), np.zeros((3, 3)))[0]) == 0
+
+
 @pytest.fixture(scope="module")
 def model():
     """Random weights; dipoles and polarizabilities with their exact derivatives."""
@@ -103,6 +166,24 @@ def test_rotation_is_removed(model):
     assert found.raman.max() < 1e-12
 
 
+def test_inputs_turn_with_the_molecule():
+    """A field that turns with the molecule, as seen from it, does not change: the dipole does not fluctuate."""
+    table = property_table()
+    rows = [table["energy"], table["dipole"]]
+    inputs = [input_table()["electric_field"]]
+    told = Potential(NetworkConfig(n_channels=4, cutoff=3.0, n_layers=1), [1, 8], rows, inputs=inputs).double().freeze()
+    frames = turning(40)
+    for atoms in frames:
+        rotation = rotation_onto(atoms, frames[0])
+        atoms.info["E"] = rotation @ np.array([0.0, 0.5, 1.0]) / 51.422067  # in atomic units
+    labels = {"electric_field": Label(inputs[0], "E", "Hartree/e/Bohr")}
+    found = spectrum(told, frames, temperature=300.0, resolution=2000.0, inputs=labels)
+    assert found.infrared.max() < 1e-12
+    for atoms in frames:
+        atoms.info["E"] = np.array([0.0, 0.5, 1.0]) / 51.422067
+    assert spectrum(told, frames, temperature=300.0, resolution=2000.0, inputs=labels).infrared.max() > 1e-9
+
+
 def test_time_and_temperature_come_from_the_frames(model):
     frames = turning(40)
     found = spectrum(model, frames, resolution=2000.0)
@@ -121,6 +202,10 @@ def test_what_is_missing_is_said(model):
         spectrum(model, frames)
     with pytest.raises(DataError, match="--temperature"):
         spectrum(model, [molecule("H2O")] * 40, timestep=1.0)
+    with pytest.raises(DataError, match="frame 1 has other atoms"):
+        spectrum(model, [molecule("H2O"), molecule("H2")], timestep=1.0)
+    with pytest.raises(DataError, match="frame 0 is periodic"):
+        spectrum(model, [ase.Atoms("HO", [[0, 0, 0], [0, 0, 1]], cell=[9, 9, 9], pbc=True)] * 40, timestep=1.0)
     energies = Potential(NetworkConfig(n_channels=4), [1, 8], [property_table()["energy"]])
     with pytest.raises(ModelError, match="predicts dipole"):
         spectrum(energies, frames)

@@ -2,70 +2,161 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import Backend, Device, Dtype, ModelFile, load_model
+from carten.cli.options import Backend, Device, Dtype, ModelFile, load_model, trained_labels
 
 if TYPE_CHECKING:
-    from carten.workflows.md import Summary
+    import ase
+    from rich.console import Console
+
+    from carten.properties.potential import Potential
+    from carten.workflows.md import Settings, Summary
+
+QUIET = 60.0  # seconds without a line, at most
 
 
 def md_command(
     model: ModelFile,
     structure: Annotated[
-        Path, typer.Argument(metavar="STRUCTURE", help="Where to start; the last frame of a file.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="STRUCTURE", help="Initial structure (last frame of the file).", show_default=False
+        ),
     ],
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all, those before a restart included.")] = 1000,
-    timestep: Annotated[float, typer.Option(min=1e-6, help="fs.")] = 0.5,
+    steps: Annotated[int, typer.Option(min=1, help="Total number of steps, including those before a restart.")] = 1000,
+    timestep: Annotated[float, typer.Option(min=1e-6, help="Time step in fs.")] = 0.5,
     ensemble: Annotated[
         Literal["nve", "langevin", "bussi"],
         typer.Option(help="Constant energy, or a thermostat: Langevin, or Bussi's stochastic velocity rescaling."),
     ] = "nve",
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="K, of the thermostat and of velocities where the structure has none.")
+        float,
+        typer.Option(
+            min=0.0,
+            help="Temperature in K of the thermostat, and of the initial velocities if the structure has none.",
+        ),
     ] = 300.0,
-    damping: Annotated[float, typer.Option(min=1e-6, help="fs, the time in which a thermostat acts.")] = 100.0,
+    damping: Annotated[float, typer.Option(min=1e-6, help="Time constant of the thermostat in fs.")] = 100.0,
     interval: Annotated[int, typer.Option(min=1, help="Steps between frames, and between lines of the log.")] = 10,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Trajectory; .csv and .restart.json lie beside it.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Trajectory; .csv and .restart.json lie beside it."),
     ] = Path("md.extxyz"),
     restart: Annotated[bool, typer.Option("--restart", help="Continue the run of the output up to --steps.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of velocities and thermostat.")] = 0,
-    skin: Annotated[float, typer.Option(min=0.0, help="Å, of the neighbour list.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for velocities and thermostat.")] = 0,
+    skin: Annotated[float, typer.Option(min=0.0, help="Skin of the neighbour list in Å.")] = 0.5,
+    max_temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6, help="Stop above this, in K (default: 10000, or 30 times --temperature).", show_default=False
+        ),
+    ] = None,
+    max_force: Annotated[float, typer.Option(min=1e-6, help="Stop above this force on an atom, in eV/Å.")] = 500.0,
+    max_step: Annotated[
+        float, typer.Option(min=1e-6, help="Stop if an atom moves farther than this in one step, in Å.")
+    ] = 0.5,
     device: Device = None,
     dtype: Dtype = None,
     backend: Backend = "auto",
 ) -> None:
     """Molecular dynamics: writes frames and a log, reports temperature, energy drift and speed.
 
-    A run that was interrupted goes on when the same command is given with --restart.
+    An interrupted run continues when the same command is given with --restart. A run that explodes is stopped; its last
+    good frame is in the trajectory.
     """
     from rich.console import Console
 
-    from carten.cli.progress import progress
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
+    from carten.properties.io import header
+    from carten.workflows.limits import Limits
     from carten.workflows.md import Settings, run
 
-    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed)
-    atoms = read_structures(structure)[-1][1]
-    atoms.calc = Calculator(load_model(model, device, dtype, backend), skin=skin)
-    with progress(Console(), f"{ensemble}, {len(atoms)} atoms", steps) as done:
-        summary = run(atoms, settings, output, restart, advance=done)
-    for line in summary_lines(summary, settings.timestep):
+    limits = Limits(max_temperature, max_force, max_step)
+    where, atoms = read_structures(structure)[-1]
+    potential, head = load_model(model, device, dtype, backend), header(model)
+    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, digest(model))
+    atoms = _start(atoms, where, potential, head)
+    atoms.calc = Calculator(potential, skin=skin)
+    with _progress(Console(), f"{ensemble}, {len(atoms)} atoms", settings) as advance:
+        summary = run(atoms, settings, output, restart, advance)
+    for line in summary_lines(summary, settings):
         typer.echo(line)
     typer.echo(f"trajectory    {output}")
 
 
-def summary_lines(summary: Summary, timestep: float) -> list[str]:
-    """What a run did, in words."""
+def digest(model: Path) -> str:
+    """What tells one model file from another: the beginning of its SHA-256."""
+    import hashlib
+
+    return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+
+
+def _start(atoms: ase.Atoms, where: str, model: Potential, head: dict[str, object]) -> ase.Atoms:
+    """The structure with the inputs of the model where a calculator finds them, without labels; warns of contacts."""
+    from carten.errors import DataError, ModelError
+    from carten.interfaces.ase import require_known
+    from carten.workflows.inputs import with_inputs, without_labels
+    from carten.workflows.limits import close_contacts, trained_contacts
+
+    if missing := [name for name in ("energy", "forces") if name not in model.properties]:
+        raise ModelError(
+            f"dynamics needs a model that predicts energy and forces; this one has no {missing[0]}, it predicts "
+            f"{', '.join(model.requested)}"
+        )
+    require_known(atoms.numbers, model.elements, where)
+    inputs = trained_labels(head, model.inputs, section="inputs")
+    atoms = with_inputs(model, atoms, inputs)
+    atoms, left_out = without_labels(atoms, trained_labels(head, model.properties).values(), inputs.values())
+    if left_out:
+        typer.echo(f"not carried along: {', '.join(left_out)}, which belong to the first structure alone", err=True)
+    try:
+        contacts = close_contacts(atoms, trained_contacts(head), model.cutoff)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    for sentence in contacts:
+        typer.echo(f"Warning: {where}: {sentence}", err=True)
+    return atoms
+
+
+@contextmanager
+def _progress(console: Console, title: str, settings: Settings) -> Iterator[Callable[[int], None]]:
+    """A bar in a terminal; elsewhere a line at each tenth of the steps, and at least once a minute."""
+    from carten.cli.progress import progress
+
+    tenth, shown = 0, time.monotonic()
+
+    def line(step: int) -> None:
+        nonlocal tenth, shown
+        if 10 * step // settings.steps > tenth or time.monotonic() - shown > QUIET:
+            tenth, shown = 10 * step // settings.steps, time.monotonic()
+            typer.echo(f"step {step} of {settings.steps}, {step * settings.timestep / 1000:g} ps")
+
+    if console.is_terminal:
+        with progress(console, title, settings.steps) as done:
+            yield done
+    else:
+        yield line
+
+
+def summary_lines(summary: Summary, settings: Settings) -> list[str]:
+    """The results of a run, as text."""
+    timestep = settings.timestep
     lines = [
         f"steps         {summary.steps} of {timestep:g} fs, {summary.steps * timestep / 1000:g} ps",
         f"temperature   {summary.temperature:.1f} K, standard deviation {summary.temperature_spread:.1f} K",
     ]
     if summary.drift is not None:
-        lines.append(f"energy drift  {summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom")
+        drift = f"{summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom"
+        heat = "" if settings.ensemble == "nve" else ", the heat of the thermostat included"
+        lines.append(f"energy drift  {drift}{heat}")
+    if summary.made == 0:
+        return [*lines, "all these steps had been made already: ask for more with --steps"]
     return [*lines, f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day"]

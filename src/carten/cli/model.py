@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,9 +102,17 @@ def predict_command(
     data: DataFiles,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Extended XYZ.", show_default=False)],
     properties: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="What to predict; all the model was made for by default.")
+        str | None,
+        typer.Option(metavar="A,B,...", help="What to predict (default: all that the model was trained on)."),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Put before every name: predictions stand beside labels.")] = "",
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Prefix for predicted keys (default: none, or carten_ if the files have labels of these names, which "
+            "are kept).",
+            show_default=False,
+        ),
+    ] = None,
     max_atoms: Batch = 500,
     device: Device = None,
     dtype: Dtype = None,
@@ -112,32 +121,53 @@ def predict_command(
 ) -> None:
     """Write structures with predicted properties to an extended XYZ file.
 
-    Energy, forces, stress, dipole and charges are what ASE takes them for; other tensors are flattened row-major.
+    Everything in the input files is kept; labels are replaced only with an explicit --prefix "". Energy, forces,
+    stress, dipole and charges are written where ASE expects them, other tensors flattened row-major; carten_units says
+    in which units.
     """
-    import ase.io
+    from collections import Counter
+
     from rich.console import Console
 
     from carten.cli.progress import progress
     from carten.data.read import read_structures
-    from carten.errors import DataError
+    from carten.data.write import replacing, write_structure
+    from carten.errors import ConfigError
     from carten.properties.io import header
-    from carten.workflows.predict import predict as run
-    from carten.workflows.predict import with_values
+    from carten.workflows.predict import PREFIX, predict, replaced, with_values
 
     if output.suffix not in (".extxyz", ".xyz"):
-        raise DataError(f"predictions are written as extended XYZ: expected a name ending in .extxyz, found {output}")
+        raise ConfigError(f"predictions are written as extended XYZ: expected a name ending in .extxyz, found {output}")
+    if prefix and not re.fullmatch(r"[A-Za-z_][\w-]*", prefix):
+        raise ConfigError(f"--prefix: expected letters, digits and underscores, found {prefix!r}")
     require_new(output, overwrite)
+    names = None if properties is None else [name.strip() for name in properties.split(",") if name.strip()]
+    if names is not None and not names:
+        raise ConfigError(f"--properties: expected names with commas between them, found {properties!r}")
     potential = load_model(model, device, dtype, backend)
     inputs = trained_labels(header(model), potential.inputs, section="inputs")
-    structures = [atoms for _, atoms in read_structures(data)]
-    names = properties.split(",") if properties else None
-    predicted: list[ase.Atoms] = []
-    with progress(Console(), f"{len(structures)} structures", len(structures)) as done:
-        for atoms, values in zip(structures, run(potential, structures, names, max_atoms, inputs), strict=True):
-            predicted.append(with_values(atoms, values, potential.properties, prefix))
-            done(len(predicted))
-    ase.io.write(output, predicted, format="extxyz")
-    typer.echo(f"{len(predicted)} structures: {output}")
+    structures = read_structures(data)
+    where, frames = [name for name, _ in structures], [atoms for _, atoms in structures]
+    if prefix is None:
+        names_written = names or potential.requested
+        prefix = PREFIX if any(replaced(atoms, names_written, "") for atoms in frames) else ""
+    written, lost = Counter[str](), Counter[str]()
+    with progress(Console(), f"{len(frames)} structures", len(frames)) as done, replacing(output) as file:
+        predictions = predict(potential, frames, names, max_atoms, inputs, where)
+        for number, (atoms, values) in enumerate(zip(frames, predictions, strict=True), start=1):
+            lost.update(replaced(atoms, values, prefix))
+            written.update(list(values))
+            write_structure(file, with_values(atoms, values, potential.properties, prefix))
+            done(number)
+        if not written:
+            raise ConfigError(f"--properties: {properties} has no meaning for any of these structures")
+    typer.echo(f"{len(frames)} structures: {output}, with {', '.join(f'{prefix}{name}' for name in written)}")
+    for name in names or potential.requested:
+        if written[name] < len(frames):
+            absent = len(frames) - written[name]
+            typer.echo(f"{name} is per volume: left out for {absent} structures that are not periodic", err=True)
+    for key, count in lost.items():
+        typer.echo(f"{key} of {count} structures was there already: replaced by the prediction", err=True)
 
 
 def info_command(

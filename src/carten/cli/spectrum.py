@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carten.cli.options import Backend, Device, ModelFile, Overwrite, load_model, require_new
+from carten.cli.options import Backend, Device, ModelFile, Overwrite, load_model, require_new, trained_labels
 
 if TYPE_CHECKING:
     from carten.workflows.spectrum import Spectrum
     from carten.workflows.vibrations import Lines
+
+FIGURES = (".svg", ".png", ".pdf")
 
 
 def spectrum_command(
@@ -19,16 +21,16 @@ def spectrum_command(
     trajectory: Annotated[
         Path, typer.Argument(metavar="TRAJECTORY", help="Dynamics of one molecule, by carten md.", show_default=False)
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Columns, CSV.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The spectrum as CSV columns.")] = Path(
         "spectrum.csv"
     ),
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="A figure: .svg, .png, .pdf.")] = None,
-    resolution: Annotated[float, typer.Option(min=0.1, help="cm⁻¹.")] = 10.0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a figure: .svg, .png, .pdf.")] = None,
+    resolution: Annotated[float, typer.Option(min=0.1, help="Resolution in cm⁻¹.")] = 10.0,
     timestep: Annotated[
-        float | None, typer.Option(min=1e-6, help="fs between frames, where they carry no time.", show_default=False)
+        float | None, typer.Option(min=1e-6, help="fs between frames, if they do not carry it.", show_default=False)
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=1e-6, help="K, where frames carry no momenta.", show_default=False)
+        float | None, typer.Option(min=1e-6, help="Temperature in K, if frames carry no momenta.", show_default=False)
     ] = None,
     device: Device = None,
     backend: Backend = "auto",
@@ -39,19 +41,29 @@ def spectrum_command(
     The classical autocorrelation of the dipole, with the harmonic quantum correction: areas of bands are intensities.
     """
     from carten.data.read import read_structures
+    from carten.errors import ConfigError, ModelError
+    from carten.properties.io import header
     from carten.report.spectrum import draw
+    from carten.workflows.inputs import with_inputs
     from carten.workflows.spectrum import spectrum as run
-    from carten.workflows.vibrations import lines
+    from carten.workflows.vibrations import lines, no_lines
 
     for path in (output, plot):
         require_new(path, overwrite)
+    if plot is not None and plot.suffix not in FIGURES:
+        raise ConfigError(f"--plot: expected a name ending in {', '.join(FIGURES)}, found {plot}")
     potential = load_model(model, device, "float64", backend)
+    inputs = trained_labels(header(model), potential.inputs, section="inputs")
     frames = [atoms for _, atoms in read_structures(trajectory)]
-    bands = run(potential, frames, timestep, temperature, resolution)
-    _write(bands, output)
-    harmonic = lines(potential, frames[0])
+    bands = run(potential, frames, timestep, temperature, resolution, inputs)
+    try:
+        harmonic = lines(potential, with_inputs(potential, frames[0], inputs))
+    except ModelError as error:
+        typer.echo(f"Warning: no harmonic lines: {error}", err=True)
+        harmonic = no_lines(frames[0])
     for line in table(bands, harmonic):
         typer.echo(line)
+    _write(bands, output)
     typer.echo(f"spectrum      {output}")
     if plot is not None:
         draw(bands, harmonic, plot)
@@ -75,12 +87,14 @@ def table(bands: Spectrum, harmonic: Lines) -> list[str]:
 def _write(bands: Spectrum, path: Path) -> None:
     import csv
 
+    from carten.data.write import replacing
+
     names = ["wavenumber_cm-1", "infrared_km/mol/cm-1"]
     columns = [bands.wavenumbers, bands.infrared]
     if bands.raman is not None:
         names.append("raman_A^4/amu/cm-1")
         columns.append(bands.raman)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows([f"{value:.6g}" for value in row] for row in zip(*columns, strict=True))

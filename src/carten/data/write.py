@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
-_RESERVED = ("Lattice", "Properties", "pbc", "species", "pos", "Z", "charge", "symbols", "move_mask", EXTRA)
+_COLUMNS = ("species", "pos", "Z", "charge", "symbols", "move_mask")  # of the format itself
+_ENTRIES = ("Lattice", "Properties", "pbc", EXTRA)
 _SPECIAL = ("virial", "stress")  # ASE insists on nine numbers
 _INT32 = 2**31
 
@@ -104,7 +105,7 @@ def _is_column(name: str, array: np.ndarray[Any, Any]) -> bool:
     """Whether ASE writes an array as columns that it reads back as they were."""
     if name in ("numbers", "positions"):
         return True
-    if name in _RESERVED or not _NAME.fullmatch(name) or array.ndim > 2 or (array.ndim == 2 and array.shape[1] < 2):
+    if name in _COLUMNS or not _NAME.fullmatch(name) or array.ndim > 2 or (array.ndim == 2 and array.shape[1] < 2):
         return False
     if array.dtype.kind == "i":
         return bool((np.abs(array.astype(np.float64)) < _INT32).all())
@@ -117,13 +118,15 @@ def _comment_value(key: Any, value: Any) -> Any:
     """An entry of the comment line that is read back as this value; None where there is no such entry."""
     from ase.io.extxyz import key_val_dict_to_str
 
-    if not isinstance(key, str) or key in _RESERVED or not _NAME.fullmatch(key):
+    if not isinstance(key, str) or key in _ENTRIES or not _NAME.fullmatch(key):
         return None
     vector = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim == 1 and value.size > 1
     if vector and key not in _SPECIAL:
         return value  # as most large ones: parsing them would take long
-    empty = isinstance(value, str) and not value
-    for entry in (_json_or_none(value),) if empty else (value, _json_or_none(value)):
+    as_text = _json_or_none(value)
+    if as_text is None:
+        return None
+    for entry in (as_text,) if isinstance(value, str) and not value else (value, as_text):
         try:
             line = key_val_dict_to_str({key: entry})
             if len(line.splitlines()) == 1 and _same(parse_comment(line).get(key), value):

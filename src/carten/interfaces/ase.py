@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from carten.data.labels import VOIGT, Label, frame_from, matrix
+from carten.data.labels import VOIGT, Label, carries, frame_from, matrix
 from carten.errors import ModelError
 from carten.interfaces.skin import SkinList
 from carten.physics.constants import FRAGMENT_CHARGE
@@ -165,16 +165,16 @@ def read_inputs(
     if given:
         atoms = atoms.copy()
         atoms.info.update(given)
-    found = [_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
+    found = [find_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
     return frame_from(atoms, (), found, str(atoms.symbols)).inputs
 
 
-def _label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
-    """Where a structure keeps an input."""
-    there = {*atoms.info, *atoms.arrays}
-    if label is not None and label.file_key in there:
+def find_label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
+    """Where a structure keeps an input: as the label says, else under ASE's name, else under the name of the row."""
+    if label is not None and carries(atoms, label):
         return label
-    return Label(row, key=row.ase if row.ase in there and row.name not in there else row.name)
+    keys = {*atoms.info, *atoms.arrays}
+    return Label(row, key=row.ase if row.ase in keys and row.name not in keys else row.name)
 
 
 def require_known(numbers: npt.NDArray[Any], elements: Sequence[int], where: str) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import ase
 import numpy as np
-import numpy.typing as npt
 from ase.data import chemical_symbols, covalent_radii
+from ase.md.md import MolecularDynamics
 
 from carten.data.neighbours import edges
 from carten.errors import ConfigError
-
-Floats = npt.NDArray[np.float64]
+from carten.math.arrays import Floats
 
 HOT, TIMES = 10_000.0, 30.0  # K, and times the temperature of the thermostat
 TOUCHING = 0.5  # of the sum of covalent radii
@@ -43,26 +43,29 @@ class Limits:
             if value is not None and not value > 0.0:
                 raise ConfigError(f"the limit on the {name} must be a positive number, found {value}")
 
-    def exceeded(self, atoms: ase.Atoms, before: Floats | None, thermostat: float) -> str | None:
+    def exceeded(self, dynamics: MolecularDynamics, before: Floats | None, thermostat: float) -> str | None:
         """What is absurd about a structure in motion, in words; None if nothing is.
 
         Args:
-            atoms: with a calculator that has just evaluated them.
+            dynamics: at a step for which the model has been evaluated.
             before: (N, 3) positions one step ago; None at the start.
             thermostat: its temperature in K.
         """
-        energy, forces = atoms.calc.results["energy"], atoms.calc.results["forces"]
-        if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(atoms.get_momenta()).all()):
-            return "energy, forces, or velocities are not finite"
+        atoms = dynamics.atoms
+        forces = atoms.calc.results["forces"]
+        if not np.isfinite(atoms.calc.results["energy"]):
+            return f"the energy at step {dynamics.nsteps} is not finite"
+        if not (np.isfinite(forces).all() and np.isfinite(atoms.get_momenta()).all()):
+            return f"forces or velocities at step {dynamics.nsteps} are not finite"
         limit = max(HOT, TIMES * thermostat) if self.temperature is None else self.temperature
         if (kelvin := atoms.get_temperature()) > limit:
             return f"the temperature is {kelvin:.3g} K, the limit {limit:g} K (--max-temperature)"
         norms = np.linalg.norm(forces, axis=1)
-        if norms.max() > self.force:
-            return f"the force on {_atom(atoms, norms)} is {norms.max():.3g} eV/Å, the limit {self.force:g} (--max-force)"
+        if (largest := norms.max()) > self.force:
+            return f"the force on {_atom(atoms, norms)} is {largest:.3g} eV/Å, the limit {self.force:g} (--max-force)"
         moved = np.zeros(1) if before is None else np.linalg.norm(atoms.positions - before, axis=1)
-        if moved.max() > self.step:
-            return f"{_atom(atoms, moved)} moved {moved.max():.3g} Å in one step, the limit is {self.step:g} (--max-step)"
+        if (largest := moved.max()) > self.step:
+            return f"{_atom(atoms, moved)} moved {largest:.3g} Å in one step, the limit is {self.step:g} (--max-step)"
         return None
 
 
@@ -95,6 +98,12 @@ def close_contacts(atoms: ase.Atoms, trained: Mapping[str, float], cutoff: float
             f"atoms {i} and {j} ({name}) are {distance:.2f} Å apart, {reason}: forces between them are extrapolated"
         )
     return sentences
+
+
+def trained_contacts(header: Mapping[str, Any]) -> dict[str, float]:
+    """The shortest distance in Å by pair of elements in a model's training data; empty if its file does not say."""
+    contacts = header.get("provenance", {}).get("shortest_contacts", {})
+    return {str(pair): float(distance) for pair, distance in contacts.items()}
 
 
 def pair_name(first: int, second: int) -> str:

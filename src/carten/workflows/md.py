@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import ase
 import numpy as np
-import numpy.typing as npt
 from ase import units
 from ase.constraints import FixCom
 from ase.md.bussi import Bussi
@@ -21,10 +20,10 @@ from ase.md.md import MolecularDynamics
 from ase.md.verlet import VelocityVerlet
 
 from carten.errors import ConfigError, DataError, ModelError
+from carten.math.arrays import Floats
 from carten.workflows.limits import Limits
 from carten.workflows.records import COLUMNS, Recorder, RunFiles, State, require_same, structure_facts
 
-Floats = npt.NDArray[np.float64]
 Ensemble = Literal["nve", "langevin", "bussi"]
 TINY = 1e-12  # eV
 
@@ -100,7 +99,7 @@ def run(
     settings: Settings,
     trajectory: str | Path,
     restart: bool = False,
-    advance: Callable[[dict[str, float]], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Summary:
     """Run molecular dynamics; ``atoms`` moves.
 
@@ -112,7 +111,7 @@ def run(
         settings: what to run.
         trajectory: an ``.extxyz`` file; the log (``.csv``) and the state (``.restart.json``) lie beside it.
         restart: continue the run of these files up to ``settings.steps``.
-        advance: called with the line of the log, by column, whenever a frame is written.
+        advance: called with the number of the step whenever a frame is written.
 
     Raises:
         FileExistsError: a file exists and this is no restart.
@@ -144,7 +143,7 @@ def _run(
     files: RunFiles,
     state: State | None,
     facts: tuple[dict[str, Any], list[Any]],
-    advance: Callable[[dict[str, float]], None] | None,
+    advance: Callable[[int], None] | None,
 ) -> Summary:
     random = np.random.default_rng(settings.seed)
     _set_motion(atoms, settings, random, state)
@@ -159,10 +158,10 @@ def _run(
             recorder.save(dynamics, random)  # so that a run that is stopped from here on can be continued
 
         def record() -> None:
-            row = recorder.record(dynamics, random)
+            recorder.record(dynamics, random)
             guard.last = dynamics.nsteps
             if advance is not None:
-                advance(row)
+                advance(dynamics.nsteps)
 
         if frames.tell() == 0:
             record()
@@ -188,7 +187,7 @@ class _Guard:
         for _ in range(count):
             before = self.dynamics.atoms.positions.copy()
             try:
-                self.dynamics.step()
+                self.dynamics.step()  # type: ignore[attr-defined]  # of every subclass
             except (DataError, FloatingPointError) as error:
                 raise self._exploded(self.dynamics.nsteps + 1, str(error)) from error
             self.dynamics.nsteps += 1
@@ -201,10 +200,9 @@ class _Guard:
         Raises:
             ModelError: one is exceeded.
         """
-        atoms = self.dynamics.atoms
         thermostat = self.settings.temperature
-        atoms.get_forces()
-        if (reason := self.settings.limits.exceeded(atoms, before, thermostat)) is not None:
+        self.dynamics.atoms.get_forces()
+        if (reason := self.settings.limits.exceeded(self.dynamics, before, thermostat)) is not None:
             raise self._exploded(self.dynamics.nsteps, reason)
 
     def _exploded(self, step: int, reason: str) -> ModelError:

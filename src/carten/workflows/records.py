@@ -11,15 +11,13 @@ from typing import IO, Any
 
 import ase
 import numpy as np
-import numpy.typing as npt
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 
 from carten.data.write import as_json, described_constraints, write_structure
 from carten.errors import DataError
-
-Floats = npt.NDArray[np.float64]
+from carten.math.arrays import Floats
 
 COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
 RESULTS = ("energy", "forces", "stress")
@@ -161,8 +159,8 @@ class Recorder:
     constant: dict[str, dict[str, Any]]
     constraints: Sequence[Any]
 
-    def record(self, dynamics: MolecularDynamics, random: np.random.Generator) -> dict[str, float]:
-        """Write down where dynamics is; the line of the log by column."""
+    def record(self, dynamics: MolecularDynamics, random: np.random.Generator) -> None:
+        """Write down where dynamics is; the model has been evaluated there."""
         atoms = dynamics.atoms
         results = atoms.calc.results
         potential, kinetic = float(results["energy"]), float(atoms.get_kinetic_energy())
@@ -182,7 +180,6 @@ class Recorder:
         for file in (self.frames, self.log):
             file.flush()
         self.save(dynamics, random)
-        return row
 
     def save(self, dynamics: MolecularDynamics, random: np.random.Generator) -> None:
         """Replace the state, from which the run can be continued."""
@@ -236,6 +233,8 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str, f
     Raises:
         DataError: something differs; the message names it.
     """
+    if before.get("numbers") != now.get("numbers"):
+        raise DataError(f"{files.state} is of another structure: it has other atoms; give the structure of that run")
     changed = [name for name in {**before, **now} if not _alike(before.get(name), now.get(name))]
     if changed:
         shown = "; ".join(f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in changed[:4])

@@ -19,7 +19,7 @@ López-Ciudad, P. Kumar and D. Marx, J. Chem. Phys. 121, 3973 (2004); activities
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ase
@@ -28,6 +28,7 @@ from ase import units
 from scipy import constants
 from scipy.signal import find_peaks, welch
 
+from carten.data.labels import Label
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.properties.potential import Potential
@@ -63,8 +64,9 @@ def spectrum(
     timestep: float | None = None,
     temperature: float | None = None,
     resolution: float = 10.0,
+    inputs: Mapping[str, Label] | None = None,
 ) -> Spectrum:
-    """The spectra of a trajectory, rotation removed: every frame is turned onto the first.
+    """The spectra of a trajectory, rotation removed: dipoles and polarizabilities are turned as onto the first frame.
 
     Args:
         model: predicts ``dipole``, and perhaps ``polarizability``.
@@ -72,22 +74,28 @@ def spectrum(
         timestep: between frames in fs; from their ``time_ps`` by default.
         temperature: in K; from their momenta by default.
         resolution: cm^-1.
+        inputs: where else to look for inputs of the model: names and units of the files.
 
     Raises:
         ModelError: the model has no dipole.
-        DataError: time or temperature are unknown, or the frames are too few for the resolution.
+        DataError: the frames are of several molecules or of a crystal, time or temperature are unknown, or the frames
+            are too few for the resolution.
     """
     names = [name for name in ("dipole", "polarizability") if name in model.properties]
     if "dipole" not in names:
-        raise ModelError("an infrared spectrum needs a model that predicts dipole: train it, or an electric_field")
+        raise ModelError("an infrared spectrum needs a model that predicts dipole: train on dipoles")
+    _require_one_molecule(frames)
     interval = _interval(frames) if timestep is None else timestep
     kelvin = _temperature(frames) if temperature is None else temperature
-    found = list(predict(model, [_turned(atoms, frames[0]) for atoms in frames], names))
-    dipoles = np.array([values["dipole"] for values in found])
+    predictions = list(predict(model, frames, names, inputs=inputs))
+    rotations = [rotation_onto(atoms, frames[0]) for atoms in frames]
+    dipoles = np.array([values["dipole"] @ turn for values, turn in zip(predictions, rotations, strict=True)])
     wavenumbers, absorbed = infrared(dipoles, interval, kelvin, resolution)
     if "polarizability" not in names:
         return Spectrum(wavenumbers, absorbed, None, kelvin)
-    polarizabilities = np.array([values["polarizability"] for values in found])
+    polarizabilities = np.array(
+        [turn.T @ values["polarizability"] @ turn for values, turn in zip(predictions, rotations, strict=True)]
+    )
     return Spectrum(wavenumbers, absorbed, raman(polarizabilities, interval, kelvin, resolution)[1], kelvin)
 
 
@@ -143,28 +151,47 @@ def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, 
     return frequencies / LIGHT, derivative * LIGHT
 
 
-def _turned(atoms: ase.Atoms, reference: ase.Atoms) -> ase.Atoms:
-    """A copy turned so that its distance from the reference, weighted with the masses, is smallest (Kabsch, 1976)."""
-    there = reference.positions - reference.get_center_of_mass()
-    here = atoms.positions - atoms.get_center_of_mass()
-    left, _, right = np.linalg.svd(here.T @ (atoms.get_masses()[:, None] * there))
+def rotation_onto(atoms: ase.Atoms, reference: ase.Atoms) -> Floats:
+    """The rotation R that brings ``r @ R`` nearest to the reference, weighted with the masses (Kabsch, 1976)."""
+    target = reference.positions - reference.get_center_of_mass()
+    positions = atoms.positions - atoms.get_center_of_mass()
+    left, _, right = np.linalg.svd(positions.T @ (atoms.get_masses()[:, None] * target))
     left[:, 2] *= np.linalg.det(left) * np.linalg.det(right)  # a rotation, no reflection
-    turned: ase.Atoms = atoms.copy()
-    turned.positions = here @ left @ right
-    return turned
+    rotation: Floats = left @ right
+    return rotation
+
+
+def _require_one_molecule(frames: Sequence[ase.Atoms]) -> None:
+    for number, atoms in enumerate(frames):
+        if len(atoms) != len(frames[0]) or (atoms.numbers != frames[0].numbers).any():
+            raise DataError(
+                f"frame {number} has other atoms ({atoms.symbols}) than the first ({frames[0].symbols}): a spectrum is "
+                "that of one molecule, from one run of carten md"
+            )
+        if atoms.pbc.any():
+            raise DataError(
+                f"frame {number} is periodic: this spectrum is that of one molecule, without periodic directions"
+            )
 
 
 def _interval(frames: Sequence[ase.Atoms]) -> float:
-    times = np.array([atoms.info.get("time_ps", np.nan) for atoms in frames], dtype=np.float64)
+    times = np.array([_number(atoms.info.get("time_ps")) for atoms in frames], dtype=np.float64)
     steps = 1000.0 * np.diff(times)
-    if not len(steps) or not np.isfinite(steps).all() or np.ptp(steps) > 1e-3 * steps.mean():
+    if not len(steps) or not np.isfinite(steps).all() or np.ptp(steps) > 1e-3 * abs(steps.mean()) or steps.mean() <= 0:
         raise DataError("frames carry no time_ps at equal intervals: give the time between frames (--timestep)")
     return float(steps.mean())
 
 
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float | np.number) else float("nan")
+
+
 def _temperature(frames: Sequence[ase.Atoms]) -> float:
-    """Mean kinetic temperature; three degrees of freedom are those of the centre of mass."""
+    """Mean kinetic temperature; without constraints, three degrees of freedom are those of the centre of mass."""
     kinetic = float(np.mean([atoms.get_kinetic_energy() for atoms in frames]))
-    if kinetic <= 0.0:
+    if not (math.isfinite(kinetic) and kinetic > 0.0):
         raise DataError("frames carry no momenta: give the temperature (--temperature)")
-    return 2.0 * kinetic / ((3 * len(frames[0]) - 3) * units.kB)
+    freedom = frames[0].get_number_of_degrees_of_freedom() if frames[0].constraints else 3 * len(frames[0]) - 3
+    if freedom < 1:
+        raise DataError("a single atom does not vibrate: a spectrum needs a molecule")
+    return 2.0 * kinetic / (freedom * units.kB)

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 from ase.optimize import BFGS
-from ase.units import invcm
-from ase.vibrations import VibrationsData
 
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.properties.potential import Potential
 from carten.workflows.predict import predict
-from carten.workflows.spectrum import INFRARED, activity, isotropic_and_rest
+from carten.workflows.spectrum import INFRARED, LIGHT, activity, isotropic_and_rest
 
 STEP = 0.002  # Å sqrt(amu), along normal coordinates
+EXTERNAL = 1e-2  # of the largest: below it, the turn of a linear molecule about its axis
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Lines:
 
 
 def lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1000) -> Lines:
-    """Relax a molecule; its harmonic lines without translations and rotations.
+    """Relax a molecule, without its constraints; its harmonic lines without translations and rotations.
 
     Args:
         model: predicts energies, best in float64; lines have intensities if it predicts dipole, activities if
@@ -51,6 +50,7 @@ def lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1
         ModelError: the molecule does not relax.
     """
     relaxed = atoms.copy()
+    relaxed.set_constraint()
     relaxed.calc = Calculator(model)
     if not BFGS(relaxed, logfile=None).run(fmax=fmax, steps=steps):
         raise ModelError(f"forces stay above {fmax:g} eV/Å after {steps} steps: start nearer to a minimum")
@@ -58,19 +58,47 @@ def lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1
     return Lines(wavenumbers, *intensities(model, relaxed, modes), relaxed)
 
 
+def no_lines(atoms: ase.Atoms) -> Lines:
+    """Of a molecule whose modes are not known."""
+    return Lines(np.empty(0), np.empty(0), np.empty(0), atoms)
+
+
 def normal_modes(atoms: ase.Atoms, hessian: Floats) -> tuple[Floats, Floats]:
     """Wavenumbers (modes,) in cm^-1 and displacements dr/dQ (modes, N, 3) in amu^-1/2, Q mass-weighted.
 
-    The 6 modes (5 of a linear molecule) nearest to zero are left out: translations and rotations.
+    Translations and, of a molecule, rotations are projected out of the mass-weighted Hessian (Eckart's conditions), so
+    that they do not mix with soft vibrations where forces are not quite zero: 3N - 6 modes remain, 3N - 5 of a linear
+    molecule, 3N - 3 of a periodic structure.
 
     Args:
-        atoms: a molecule at a stationary point.
+        atoms: near a stationary point.
         hessian: (3N, 3N) eV/Å^2.
+
+    Source: W. H. Miller, N. C. Handy and J. E. Adams, J. Chem. Phys. 72, 99 (1980), section II.
     """
-    energies, modes = VibrationsData.from_2d(atoms, 0.5 * (hessian + hessian.T)).get_energies_and_modes()
-    signed = np.where(energies.imag > 0.0, -energies.imag, energies.real) / invcm
-    kept = np.sort(np.argsort(np.abs(signed))[5 if _is_linear(atoms) else 6 :])
-    return signed[kept], modes[kept]
+    roots = np.repeat(np.sqrt(atoms.get_masses()), 3)
+    weighted = 0.5 * (hessian + hessian.T) / np.outer(roots, roots)
+    _, singular, space = np.linalg.svd(_external_motions(atoms))
+    internal = space[int(np.sum(singular > EXTERNAL * singular[0])) :]
+    squares, vectors = np.linalg.eigh(internal @ weighted @ internal.T)
+    wavenumbers = np.sign(squares) * np.sqrt(np.abs(squares)) / (2.0 * np.pi * LIGHT)
+    return wavenumbers, (vectors.T @ internal / roots).reshape(-1, len(atoms), 3)
+
+
+def _external_motions(atoms: ase.Atoms) -> Floats:
+    """Mass-weighted translations and, where no direction is periodic, rotations: (3 or 6, 3N), of unit length or less.
+
+    Rotations are about the principal axes, so that the one about the axis of a linear molecule is zero.
+    """
+    roots = np.sqrt(atoms.get_masses())[:, None]
+    motions = [np.tile(axis, (len(atoms), 1)) for axis in np.eye(3)]
+    if not atoms.pbc.any():
+        arms = atoms.positions - atoms.get_center_of_mass()
+        _, axes = atoms.get_moments_of_inertia(vectors=True)
+        size = float(np.linalg.norm(roots * arms)) or 1.0
+        motions += [np.cross(axis, arms) * np.linalg.norm(roots) / size for axis in axes]
+    weighted: Floats = np.array([(roots * motion).ravel() for motion in motions]) / np.linalg.norm(roots)
+    return weighted
 
 
 def intensities(model: Potential, atoms: ase.Atoms, modes: Floats) -> tuple[Floats, Floats]:
@@ -84,8 +112,8 @@ def intensities(model: Potential, atoms: ase.Atoms, modes: Floats) -> tuple[Floa
         for sign in (-1.0, 1.0):
             moved.append(atoms.copy())
             moved[-1].positions += sign * STEP * mode
-    found = list(predict(model, moved, names))
-    results = {name: np.array([values[name] for values in found]) for name in names}
+    predictions = list(predict(model, moved, names))
+    results = {name: np.array([values[name] for values in predictions]) for name in names}
     change = {name: (value[1::2] - value[::2]) / (2.0 * STEP) for name, value in results.items()}
     if "dipole" in change:
         slopes["dipole"] = INFRARED * np.sum(change["dipole"] ** 2, axis=1)
@@ -93,8 +121,3 @@ def intensities(model: Potential, atoms: ase.Atoms, modes: Floats) -> tuple[Floa
         mean, rest = isotropic_and_rest(change["polarizability"])
         slopes["polarizability"] = activity(mean**2, np.sum(rest**2, axis=1))
     return slopes["dipole"], slopes["polarizability"]
-
-
-def _is_linear(atoms: ase.Atoms) -> bool:
-    moments = atoms.get_moments_of_inertia()
-    return bool(moments.min() < 1e-6 * moments.max())
