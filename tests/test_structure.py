@@ -21,6 +21,10 @@ HEAVY = ("torch", "numpy", "scipy", "ase", "matplotlib", "lightning", "pydantic"
 STATE = """
 import random, sys, warnings
 import numpy, rich.text, torch  # rich draws random numbers when it is imported
+try:
+    import ipi.utils.units  # i-PI sets the print options of numpy when it is imported
+except ImportError:
+    pass
 def state():
     return {
         "default dtype of torch": torch.get_default_dtype(),
