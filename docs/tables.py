@@ -5,15 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 import carten
-from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
-from carten.properties.spec import (
-    INPUTS,
-    PROPERTIES,
+from carten.model.conditions import Input
+from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
+from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
     Equilibrated,
-    Input,
     Latent,
     Multipole,
     Permittivity,
@@ -23,6 +21,7 @@ from carten.properties.spec import (
     Route,
     Sum,
 )
+from carten.properties.spec import INPUTS, PROPERTIES
 from carten.train.config import Config
 from configuration_tables import tables_of
 from markdown_table import markdown_table

@@ -30,10 +30,11 @@ from scipy.spatial.transform import Rotation
 
 from carten.data.neighbours import graph
 from carten.math import stf
+from carten.model.conditions import Input
 from carten.model.graph import Graph, batch
 from carten.ops.space import Part
 from carten.properties.potential import Potential
-from carten.properties.spec import AtomicVirial, Derivative, Input, Property, Sum
+from carten.properties.routes import AtomicVirial, Derivative, Property, Sum
 from carten.units import conversion
 
 Array = NDArray[np.float64]

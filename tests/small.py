@@ -6,10 +6,12 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from carten.interfaces.ase import Calculator
+from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.physics.term import TermConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import Input, Property, property_table
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 
 NETWORK = {"n_layers": 1, "n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "cutoff": 4.0}
 

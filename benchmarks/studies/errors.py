@@ -15,7 +15,7 @@ from carten.data.neighbours import graph
 from carten.data.statistics import energies_per_atom, reference_energies
 from carten.model.graph import batch
 from carten.properties.branches import nearest
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from carten.units import conversion
 from carten.workflows.comparison import Comparison, Statistics
 

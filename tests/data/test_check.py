@@ -21,7 +21,8 @@ from carten.data.neighbours import edges
 from carten.data.stress import check_stress
 from carten.data.summary import lines
 from carten.errors import ConfigError
-from carten.properties.spec import Property, input_table, property_table
+from carten.properties.routes import Property
+from carten.properties.spec import input_table, property_table
 
 TABLE = property_table()
 LABELS = [Label(TABLE[name], required=False) for name in ("energy", "forces", "stress")]

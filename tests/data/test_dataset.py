@@ -13,7 +13,8 @@ from carten.data.dataset import Dataset, collate, split
 from carten.data.labels import Label, frames_from
 from carten.data.neighbours import graph
 from carten.errors import ConfigError, DataError
-from carten.properties.spec import Input, Scalar, property_table
+from carten.model.conditions import Input, Scalar
+from carten.properties.spec import property_table
 
 TABLE = property_table()
 ROWS = [TABLE["energy"], TABLE["forces"], TABLE["stress"]]

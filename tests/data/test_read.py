@@ -25,7 +25,9 @@ from carten.data.labels import (
 )
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
-from carten.properties.spec import Category, Input, Property, Scalar, Tensor, property_table
+from carten.model.conditions import Category, Input, Scalar, Tensor
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 
 TABLE = property_table()
 ENERGY, FORCES, STRESS = (Label(TABLE[name]) for name in ("energy", "forces", "stress"))

@@ -6,7 +6,8 @@ from ase import Atoms
 
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import Property, Readout, property_table
+from carten.properties.routes import Property, Readout
+from carten.properties.spec import property_table
 
 ELEMENTS = (1, 6, 7, 8)
 CUTOFF = 3.0

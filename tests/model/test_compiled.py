@@ -12,7 +12,8 @@ from carten.model.graph import batch
 from carten.ops import sequence
 from carten.ops.record import recorded
 from carten.properties.potential import Potential
-from carten.properties.spec import Derivative, Property, property_table
+from carten.properties.routes import Derivative, Property
+from carten.properties.spec import property_table
 
 pytestmark = pytest.mark.needs("cpp")
 SMALL = {"n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2, "n_readout_channels": 4}

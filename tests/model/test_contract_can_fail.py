@@ -11,7 +11,7 @@ from torch import Tensor
 import contract
 from carten.model.graph import Graph
 from carten.ops.plan import Plan
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from model import models
 from model.models import CUTOFF, crystal, molecule, stretched
 

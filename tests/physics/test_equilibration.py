@@ -25,7 +25,8 @@ from carten.physics.pairs import Multipoles
 from carten.physics.term import EnergyTerm, View
 from carten.properties.io import load, save
 from carten.properties.potential import Potential
-from carten.properties.spec import Property, property_table
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 from model.models import crystal, molecule, slab, wire
 from physics.test_charges import ELEMENTS, ROWS, charged, model
 from small import small_model

@@ -10,9 +10,10 @@ from ase import Atoms
 import contract
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
+from carten.model.conditions import Coupled
 from carten.physics.charges import ChargesConfig, LesConfig
 from carten.properties.io import load, save
-from carten.properties.spec import Coupled, input_table, property_table
+from carten.properties.spec import input_table, property_table
 from carten.train.conditions import input_row
 from carten.train.config import InputConfig
 from model.models import crystal, molecule, slab
@@ -231,7 +232,7 @@ def test_charges_can_be_trained_in_fields_that_the_network_is_not_told():
         parameters = list(one.heads["latent_charges"].parameters())
         gradients = torch.autograd.grad((found - without).square().sum(), parameters)
         assert any(bool(gradient.abs().max() > 1e-8) for gradient in gradients)
-    with pytest.raises(ModelError, match="nothing couples to the input 'electric_field': list terms: les or charges"):
+    with pytest.raises(ModelError, match=r"'electric_field' has embed: coupled .*list terms: les or charges"):
         small_model((1, 6, 7, 8), ("energy",), inputs=(row,))
 
 

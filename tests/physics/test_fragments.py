@@ -211,7 +211,7 @@ def test_models_whose_charges_are_free():
         atoms.get_charges()
     with pytest.raises(ModelError, match="the input 'fragment', which the model does not know"):
         free(torch_graph(atoms))
-    with pytest.raises(ModelError, match=r"nothing couples to the input 'fragment'.*route balanced, equalised or"):
+    with pytest.raises(ModelError, match=r"input 'fragment' has embed: coupled .*route to balanced, equalised"):
         small_model((1, 6, 7, 8), (*ROWS[:2], "charges"), inputs=(input_table()["fragment"],))
 
 
@@ -229,5 +229,5 @@ def test_a_total_charge_that_the_network_is_not_told():
         assert of.network.inputs is None
         found = charges_of(of, *charged(molecule(), crystal()))
         assert [x.sum() for x in found] == pytest.approx([-1.0, 2.0], abs=1e-14)
-    with pytest.raises(ModelError, match=r"nothing couples to the input 'total_charge'.*balanced, equalised or equil"):
+    with pytest.raises(ModelError, match=r"input 'total_charge' has embed: coupled .*route to balanced, equalised"):
         small_model((1, 6, 7, 8), ROWS[:2], inputs=(row,))

@@ -139,9 +139,10 @@ def test_values_that_nothing_connects_are_an_error():
 def test_an_evaluation_without_recording_is_an_error():
     model = build()
     with torch.no_grad():
-        evaluation = model.evaluation(solid(), model.planned(("forces",)))
+        planned = model.planned(("forces",))
+        evaluation = model.evaluation(solid(), planned)
         with pytest.raises(ModelError, match="there is no derivative of energy by positions"):
-            evaluation.value("forces")
+            evaluation.follow(planned.steps)
 
 
 # --- structures that require grad -------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import Derivative, Property, Sum, property_table
+from carten.properties.routes import Derivative, Property, Sum
+from carten.properties.spec import property_table
 from contract import graphs, results
 from model import models
 from model.models import crystal, molecule, slab, wire

@@ -1,6 +1,8 @@
 """Every row of the tables: it is consistent, it survives a file, and a network can read it from its features."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,18 +10,9 @@ import pytest
 import contract
 from carten.errors import ModelFileError
 from carten.math.symmetry import decompose
+from carten.properties.routes import AtomicVirial, Derivative, Property, Readout, Sum
 from carten.properties.rows import dump, load_input, load_property
-from carten.properties.spec import (
-    INPUTS,
-    PROPERTIES,
-    AtomicVirial,
-    Derivative,
-    Property,
-    Readout,
-    Sum,
-    input_table,
-    property_table,
-)
+from carten.properties.spec import INPUTS, PROPERTIES, input_table, property_table
 from carten.units import conversion
 from model import models
 from model.models import molecule
@@ -120,3 +113,13 @@ def test_a_mean_does_not_grow():
 def test_reports_use_their_own_unit_or_the_same():
     assert Property("a", "atom", "", +1, "eV", report="meV").report_unit == "meV"
     assert Property("a", "atom", "", +1, "eV").report_unit == "eV"
+
+
+def test_tables_are_read_without_heavy_libraries():
+    """Names of properties, for the command line and editors."""
+    code = (
+        "import sys; from carten.properties.spec import property_table; assert property_table()['forces'].rank == 1; "
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "scipy", "ase", "torchpme", "numpy"}.isdisjoint(found)

@@ -9,10 +9,12 @@ import torch
 from carten.data.labels import Label, read_frames
 from carten.data.neighbours import graph
 from carten.datasets import path
+from carten.model.conditions import Category, Coupled, Input, Scalar
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
 from carten.properties.potential import Potential
-from carten.properties.spec import Category, Coupled, Input, Multipole, Scalar, input_table, property_table
+from carten.properties.routes import Multipole
+from carten.properties.spec import input_table, property_table
 from carten.train.baseline import set_readout_baselines
 
 

@@ -17,8 +17,9 @@ import carten
 from carten.data.dataset import Dataset, collate
 from carten.data.labels import Label, frames_from
 from carten.errors import ConfigError, DataError, ModelError
+from carten.model.conditions import Category, Exchange, Fidelity, Scalar, Tensor
 from carten.properties.io import header, load
-from carten.properties.spec import Category, Exchange, Fidelity, Scalar, Tensor, property_table
+from carten.properties.spec import property_table
 from carten.train.conditions import input_labels, input_row
 from carten.train.config import Config, InputConfig, PropertyConfig
 from carten.train.loss import LossTerm, combine, errors, loss_terms

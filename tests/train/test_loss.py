@@ -7,7 +7,8 @@ from torch import Tensor
 
 from carten.data.dataset import Batch
 from carten.model.graph import Graph
-from carten.properties.spec import Property, property_table
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 from carten.train.loss import LossTerm, combine, loss_terms
 from carten.train.metrics import PropertyErrors
 

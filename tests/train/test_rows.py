@@ -10,7 +10,8 @@ from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Label, frames_from
 from carten.errors import ConfigError
 from carten.properties.potential import Potential
-from carten.properties.spec import Derivative, Property, input_table, property_table
+from carten.properties.routes import Derivative, Property
+from carten.properties.spec import input_table, property_table
 from carten.train.config import PropertyConfig
 from carten.train.loss import LossTerm, combine, loss_terms
 from carten.train.rows import SampledRows

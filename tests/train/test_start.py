@@ -19,10 +19,12 @@ from carten.data.labels import Label, frame_from, read_frames
 from carten.data.neighbours import graph
 from carten.errors import ConfigError, ModelFileError
 from carten.model import conditions
+from carten.model.conditions import Fidelity, Input
 from carten.model.config import NetworkConfig
 from carten.properties.io import load
 from carten.properties.potential import Potential
-from carten.properties.spec import Fidelity, Input, Property, property_table
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 from carten.train.build import build_model
 from carten.train.config import Config
 from carten.train.files import BEST

@@ -11,7 +11,8 @@ from carten.data.neighbours import graph
 from carten.errors import DataError, ModelError
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
-from carten.properties.spec import Derivative, Property, input_table, property_table
+from carten.properties.routes import Derivative, Property
+from carten.properties.spec import input_table, property_table
 from carten.workflows.spectrum import INFRARED, LIGHT, infrared, nearest_peaks, raman, rotation_onto, spectrum
 from carten.workflows.vibrations import intensities, normal_modes
 

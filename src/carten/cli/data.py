@@ -13,7 +13,7 @@ import typer
 from carten.cli.options import DataFiles, Labels, parse_labels
 
 if TYPE_CHECKING:
-    from carten.properties.spec import Property
+    from carten.properties.routes import Property
 
 WEIGHTS = {"energy": 1.0, "forces": 10.0}
 
@@ -131,7 +131,8 @@ def check_command(
     """
     from carten.data.check import check as check_data
     from carten.data.summary import lines
-    from carten.properties.spec import Property, input_table, property_table
+    from carten.properties.routes import Property
+    from carten.properties.spec import input_table, property_table
 
     chosen = list(parse_labels(label, {**property_table(), **input_table()}).values())
     labels = [choice for choice in chosen if isinstance(choice.row, Property)]

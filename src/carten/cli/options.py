@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     from carten.data.labels import Label
+    from carten.model.conditions import Input
     from carten.properties.potential import Potential
-    from carten.properties.spec import Input, Property
+    from carten.properties.routes import Property
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model, e.g. run/best.carten.", show_default=False)]
 DataFiles = Annotated[

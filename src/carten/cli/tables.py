@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from carten.report.text import number, unit
 from carten.workflows.comparison import Statistics
 from carten.workflows.evaluate import Evaluation

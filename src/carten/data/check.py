@@ -18,7 +18,9 @@ from carten.data.statistics import ReferenceEnergies, energies_per_atom, referen
 from carten.data.stress import StressCheck, check_stress
 from carten.errors import DataError
 from carten.math.arrays import Array
-from carten.properties.spec import Category, Input, Property, input_table, property_table
+from carten.model.conditions import Category, Input
+from carten.properties.routes import Property
+from carten.properties.spec import input_table, property_table
 
 if TYPE_CHECKING:
     from ase import Atoms

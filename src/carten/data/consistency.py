@@ -18,7 +18,8 @@ from carten.errors import ConfigError
 from carten.math.arrays import Array
 from carten.math.lattice import nearest
 from carten.properties.recipes import POSITIONS, Variable, variables
-from carten.properties.spec import Derivative, Property, input_table
+from carten.properties.routes import Derivative, Property
+from carten.properties.spec import input_table
 from carten.units import conversion
 
 _FAR = 0.5  # Å, largest displacement of an atom along one axis; of inputs, in units of their scale

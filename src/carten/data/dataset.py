@@ -15,7 +15,7 @@ from carten.data.labels import Frame
 from carten.data.neighbours import edges, graph
 from carten.errors import ConfigError, DataError
 from carten.model.graph import Graph, batch
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 
 
 @dataclass(frozen=True)

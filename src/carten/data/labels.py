@@ -14,7 +14,8 @@ from carten.data.read import Paths, read_structures
 from carten.errors import DataError
 from carten.math.arrays import Array
 from carten.math.symmetry import decompose, parse_indices
-from carten.properties.spec import Category, Input, Property
+from carten.model.conditions import Category, Input
+from carten.properties.routes import Property
 from carten.units import conversion
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from carten.data.consistency import Agreement
 from carten.data.labels import Frame
 from carten.math.arrays import Array
-from carten.physics.constants import FIELD
+from carten.physics.names import FIELD
 from carten.units import conversion
 
 _NEEDED = ("dipole", "polarizability")

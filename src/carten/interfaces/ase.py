@@ -18,10 +18,10 @@ from torch import Tensor
 from carten.data.labels import VOIGT, Label, carries, frame_from, matrix
 from carten.errors import ModelError
 from carten.interfaces.skin import SkinList
-from carten.physics.constants import FRAGMENT_CHARGE
+from carten.model.conditions import Input
+from carten.physics.names import FRAGMENT_CHARGE
 from carten.properties.io import load
 from carten.properties.potential import Potential
-from carten.properties.spec import Input
 
 ALWAYS = ("energies", "energy", "forces")
 """Evaluated together, whichever of them is asked for: they cost one pass."""

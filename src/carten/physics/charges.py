@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from carten.physics import equilibration, ewald, polarization
-from carten.physics.constants import ELECTRONEGATIVITIES, FIELD, HARDNESSES
 from carten.physics.equilibration import ChargeInteraction
 from carten.physics.ewald import Ewald
+from carten.physics.names import ELECTRONEGATIVITIES, FIELD, HARDNESSES
 from carten.physics.pairs import Multipoles
 from carten.physics.term import EnergyTerm, Host, TermConfig, TermSource, View
 
@@ -100,8 +100,9 @@ class ChargesConfig(ElectrostaticsConfig):
 
     @property
     def sources(self) -> tuple[TermSource, ...]:
-        """The charges."""
-        return (TermSource("charges", ("balanced", "equalised", "equilibrated")),)
+        """The charges, which equilibrate in the interaction that they have in the energy."""
+        options = {"sigma": self.sigma, "permittivity": self.permittivity, "accuracy": self.accuracy}
+        return (TermSource("charges", ("balanced", "equalised", "equilibrated"), options=options),)
 
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""

@@ -20,9 +20,9 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.model.graph import Graph
 from carten.physics import coulomb
-from carten.physics.constants import FIELD
 from carten.physics.ewald import Ewald
 from carten.physics.fragments import ChargeGroups, charge_groups
+from carten.physics.names import FIELD
 
 BATCHED_NUMBERS = 2**24
 """Numbers of matrices that are made at once, 128 MB."""
@@ -39,6 +39,11 @@ class ChargeInteraction:
 
     how: Ewald
     permittivity: float = 1.0
+
+    @classmethod
+    def of(cls, sigma: float, permittivity: float, accuracy: float) -> ChargeInteraction:
+        """Of Gaussians of this width in Å, in cells to this accuracy."""
+        return cls(Ewald(sigma, accuracy), permittivity)
 
 
 def equilibrated_charges(

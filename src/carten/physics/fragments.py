@@ -15,7 +15,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.graph import Graph
-from carten.physics.constants import CHARGE, FRAGMENT, FRAGMENT_CHARGE
+from carten.physics.names import CHARGE, FRAGMENT, FRAGMENT_CHARGE
 
 NO_FRAGMENT = -1
 """Label of atoms in no fragment."""
@@ -59,6 +59,21 @@ def charge_groups(graph: Graph) -> ChargeGroups:
     left = total.index_add(0, structure, -charge)
     _require_sums(left, total, structure, free)
     return ChargeGroups(of, structure, torch.where(free, left[structure], charge))
+
+
+def totals(name: str, graph: Graph, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What values add up to, (P, 3, ..), and with which others each does, (N,).
+
+    Args:
+        name: an input, the total charge if charges of fragments are to be looked at; ``""`` for zero.
+        graph: the structures.
+        like: (N, 3, ..) the values.
+    """
+    if name == CHARGE:
+        groups = charge_groups(graph)
+        return groups.totals, groups.of
+    zeros = like.new_zeros(graph.n_structures, *like.shape[1:])
+    return graph.inputs[name].to(like.dtype) if name else zeros, graph.structure
 
 
 def _labels(graph: Graph, given: Tensor) -> Tensor:

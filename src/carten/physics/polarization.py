@@ -27,7 +27,7 @@ from carten.math.lattice import complete_cell
 from carten.model.graph import Graph
 from carten.model.slopes import slopes
 from carten.model.sums import balance, centres_of_mass, masses, per_structure
-from carten.physics.constants import CHARGE, FIELD
+from carten.physics.names import CHARGE, FIELD
 from carten.physics.term import View
 
 Slope = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from carten.errors import ModelError
 from carten.math.arrays import Array
 from carten.math.lattice import complete_cell
 from carten.model.graph import Graph
-from carten.physics.constants import CHARGE
+from carten.physics.names import CHARGE
 from carten.physics.term import EnergyTerm, View
 
 DIFFERENCE_STEP = 1e-4

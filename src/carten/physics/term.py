@@ -8,7 +8,7 @@ header of model files) and evaluated by the :class:`EnergyTerm` it builds. Every
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -52,15 +52,13 @@ class TermSource:
         name: of the property.
         routes: names of the routes by which it may be obtained; by the first if the model does not predict it anyway.
         like: the row of the property table that it is a copy of, itself by default.
+        options: of routes that have options of these names, which are then those of the term.
     """
 
     name: str
     routes: tuple[str, ...]
     like: str = ""
-
-
-def _no_property(name: str) -> Tensor:
-    raise ModelError(f"a term takes the property {name!r}, which it does not list among its sources")
+    options: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,25 @@ class View:
         graph: positions, cells, inputs.
         vectors: (E, 3) edge vectors of the graph, Å.
         features: of atoms, after each layer; fixed terms do without.
-        value: of a property that the term takes, by name.
+        values: of properties that terms take, by name.
         again: whether derivatives of the energies are differentiated again.
     """
 
     graph: Graph
     vectors: Tensor
     features: Sequence[Features] = ()
-    value: Callable[[str], Tensor] = _no_property
+    values: Mapping[str, Tensor] = field(default_factory=dict)
     again: bool = False
+
+    def value(self, name: str) -> Tensor:
+        """Of a property that the term takes.
+
+        Raises:
+            ModelError: the term does not list it among its sources.
+        """
+        if name not in self.values:
+            raise ModelError(f"a term takes the property {name!r}, which it does not list among its sources")
+        return self.values[name]
 
 
 class EnergyTerm(Precise):

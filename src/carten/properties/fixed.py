@@ -12,19 +12,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import complete
 from carten.model.slopes import recordable, recording
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
 from carten.properties.derivatives import leaves
-from carten.properties.evaluation import Evaluation
-from carten.properties.planning import needed_inputs, plan_derivatives, settled, sources
+from carten.properties.evaluation import PlannedValues
+from carten.properties.planning import ENERGIES, needed_inputs, plan_derivatives, settled, sources
 from carten.properties.recipes import PropertyRows, variables
-from carten.properties.spec import Input, Property, property_table
-
-ENERGIES = "energies"
-"""The property that terms add to."""
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 
 
 class Fixed:
@@ -55,8 +54,8 @@ class Fixed:
         host = Host(network, tuple(sorted(set(elements))), (), torch.Generator())
         self.terms: list[EnergyTerm] = [term.build(host) for term in terms if term.fixed]
         self._inputs = {row.name: row for row in inputs}
-        self._told = variables(inputs)
-        rows = settled(properties, property_table(), self._told)
+        self._variables = variables(inputs)
+        rows = settled(properties, property_table(), self._variables)
         self.rows = {name: row for name, row in rows.items() if follows(name, rows)}
 
     def values(self, graph: Graph, names: Sequence[str]) -> dict[str, Tensor]:
@@ -66,12 +65,13 @@ class Fixed:
             graph: structures in float64.
             names: of :attr:`rows`.
         """
-        steps = plan_derivatives(names, self.rows, self._told)
+        plan = plan_derivatives(names, self.rows, self._variables)
         with recording():
-            at = leaves(complete(recordable(graph), self._inputs), steps.variables)
+            at = leaves(complete(recordable(graph), self._inputs), plan.variables)
             energies = torch.stack([term(View(at.graph, at.vectors)) for term in self.terms]).sum(0)
-            evaluation = Evaluation(steps, at, lambda *_: energies, self._told, keep=False)
-            return {name: evaluation.value(name).detach() for name in names}
+            planned = PlannedValues(plan, at, {ENERGIES: energies}, self._variables, keep=False)
+            planned.follow(plan.steps)
+            return {name: planned.values[name].detach() for name in names}
 
 
 def follows(name: str, rows: PropertyRows) -> bool:

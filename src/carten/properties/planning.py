@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from carten.errors import ModelError
-from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
+from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
 from carten.properties.recipes import POSITIONS, STRAIN, PropertyRows, Recipe, Variable, recipe
 from carten.properties.routes import (
     AtomicVirial,
@@ -85,7 +85,9 @@ def with_sources(names: Sequence[str], table: PropertyRows) -> dict[str, Propert
     return ordered
 
 
-def settled(requested: Sequence[Property], table: PropertyRows, told: Mapping[str, Variable]) -> dict[str, Property]:
+def settled(
+    requested: Sequence[Property], table: PropertyRows, variables: Mapping[str, Variable]
+) -> dict[str, Property]:
     """All rows of a model, sources first.
 
     Those requested, by their first route. Those they are obtained from, by the first route that takes no parameters of
@@ -95,26 +97,26 @@ def settled(requested: Sequence[Property], table: PropertyRows, told: Mapping[st
     Args:
         requested: rows to predict.
         table: all rows there are.
-        told: variables of the inputs, besides positions and strain.
+        variables: positions, strain and the inputs that the network is told.
 
     Raises:
         ModelError: see :func:`with_sources`.
     """
     wanted = {row.name: row for row in requested}
     table = {**table, **wanted}
-    rows = with_sources(tuple(wanted), {**table, **_free(wanted, table, told)})
-    more = _free(rows, table, told)
+    rows = with_sources(tuple(wanted), {**table, **_free(wanted, table, variables)})
+    more = _free(rows, table, variables)
     return with_sources((*rows, *more), {**table, **more, **rows})
 
 
-def _free(there: PropertyRows, table: PropertyRows, told: Mapping[str, Variable]) -> dict[str, Property]:
+def _free(there: PropertyRows, table: PropertyRows, variables: Mapping[str, Variable]) -> dict[str, Property]:
     """The other rows of the table that follow from those there without parameters, by the first such route."""
     free: dict[str, Property] = {}
     for _ in table:  # until nothing new is found
         found = {
             name: replace(row, routes=(route, *(other for other in row.routes if other != route)))
             for name, row in table.items()
-            if name not in there and (route := _free_route(row, {*there, *free}, told)) is not None
+            if name not in there and (route := _free_route(row, {*there, *free}, variables)) is not None
         }
         if found.keys() == free.keys():
             break
@@ -122,7 +124,7 @@ def _free(there: PropertyRows, table: PropertyRows, told: Mapping[str, Variable]
     return free
 
 
-def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable]) -> Route | None:
+def _free_route(row: Property, there: Iterable[str], variables: Mapping[str, Variable]) -> Route | None:
     """The first route without parameters, among properties that are there and the variables."""
     for route in row.routes:
         tried = replace(row, routes=(route,))
@@ -132,10 +134,13 @@ def _free_route(row: Property, there: Iterable[str], told: Mapping[str, Variable
             continue
         if isinstance(route, Latent) and row.scope == "structure":  # depends on the images given: only if asked for
             continue
-        if all(name in told for name in needed_inputs(tried)):
+        if all(name in variables for name in needed_inputs(tried)):
             return route
     return None
 
+
+ENERGIES = "energies"
+"""The property that energy terms add to."""
 
 Partial = tuple[str, tuple[str, ...]]
 """A property and what it was differentiated with respect to so far."""
@@ -151,22 +156,58 @@ SPATIAL = frozenset({POSITIONS.name, STRAIN.name, EDGES})
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One property or derivative, differentiated with respect to some variables at once.
+
+    Args:
+        source: what is differentiated.
+        variables: with respect to these, in one pass over the network for each component of the source.
+        into_pairs: whether values of atoms are differentiated into values of pairs of atoms.
+    """
+
+    source: Partial
+    variables: tuple[str, ...]
+    into_pairs: bool = False
+
+
+@dataclass(frozen=True)
 class DerivativePlan:
     """What it takes to evaluate some properties.
 
     Args:
         rows: they and their sources, sources first.
         recipes: of the derivatives among them.
-        steps: what each source is differentiated with respect to, all in one pass for each component of the source.
-        sources: all that is differentiated, also into properties of pairs.
-        variables: all that is differentiated with respect to.
+        early: steps up to what energy terms take, after which these are added to the energies.
+        steps: the other passes, and names of rows once all that they follow from is there, in the order of evaluation.
     """
 
     rows: PropertyRows
     recipes: Mapping[str, Recipe]
-    steps: Mapping[Partial, tuple[str, ...]]
-    sources: frozenset[Partial]
-    variables: frozenset[str]
+    early: tuple[str | Pass, ...]
+    steps: tuple[str | Pass, ...]
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """All that is differentiated."""
+        return tuple(step for step in (*self.early, *self.steps) if isinstance(step, Pass))
+
+    @property
+    def sources(self) -> frozenset[Partial]:
+        """What is differentiated."""
+        return frozenset(step.source for step in self.passes)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """All that is differentiated with respect to."""
+        edges = {EDGES} if any(responds(row) for row in self.rows.values()) else set()
+        return frozenset(name for step in self.passes for name in step.variables).union(edges)
+
+    @property
+    def last(self) -> str | Pass | None:
+        """The last step that goes back through the network, after which nothing leads there any more."""
+        steps = (*self.early, *self.steps)
+        backward = [step for step in steps if isinstance(step, Pass) or responds(self.rows[step])]
+        return backward[-1] if backward else None
 
     @property
     def again(self) -> bool:
@@ -179,34 +220,46 @@ class DerivativePlan:
         return any(SPATIAL.intersection(already) for _, already in self.sources)
 
 
-def plan_derivatives(names: Sequence[str], rows: PropertyRows, told: Mapping[str, Variable]) -> DerivativePlan:
+def plan_derivatives(
+    names: Sequence[str], rows: PropertyRows, variables: Mapping[str, Variable], taken: Sequence[str] = ()
+) -> DerivativePlan:
     """Plan the evaluation of some properties of a model.
 
     Args:
         names: the properties.
         rows: all of the model.
-        told: positions, strain and the variables of the inputs.
+        variables: positions, strain and the inputs that the network is told.
+        taken: properties that terms of the energy take, if the energy is evaluated.
 
     Raises:
         ModelError: see :func:`with_sources` and :func:`recipe`.
     """
-    chosen = with_sources(names, rows)
-    recipes = {name: recipe(row, rows, told) for name, row in chosen.items() if isinstance(row.routes[0], Derivative)}
-    steps: dict[Partial, dict[str, None]] = {}
-    ends: set[Partial] = set()
-    for name, how in recipes.items():
-        for k, variable in enumerate(how.wrt):
-            if chosen[name].scope == "pair" and k == len(how.wrt) - 1:
-                ends.add((how.base, how.wrt[:k]))
-            else:
-                steps.setdefault((how.base, how.wrt[:k]), {})[variable] = None
-    for row in chosen.values():
-        if isinstance(route := row.routes[0], AtomicVirial):
-            if rows[route.of].rank or rows[route.of].scope != "structure" or route.of in recipes:
-                raise ModelError(f"property {row.name!r}: {route.of!r} is no energy of structures")
-            steps.setdefault((route.of, ()), {})[EDGES] = None
-    wrt = {variable for group in steps.values() for variable in group} | {how.wrt[-1] for how in recipes.values()}
-    if any(responds(row) for row in chosen.values()):
-        wrt.add(EDGES)
-    groups = {source: tuple(group) for source, group in steps.items()}
-    return DerivativePlan(chosen, recipes, groups, frozenset({*groups, *ends}), frozenset(wrt))
+    taken = taken if ENERGIES in with_sources(names, rows) else ()
+    chosen = with_sources((*taken, *names), rows)
+    recipes = {
+        name: recipe(row, rows, variables) for name, row in chosen.items() if isinstance(row.routes[0], Derivative)
+    }
+    needed = {name: _passes(row, rows, recipes.get(name)) for name, row in chosen.items()}
+    together: dict[Partial, dict[str, None]] = {}
+    for step in (step for steps in needed.values() for step in steps if not step.into_pairs):
+        together.setdefault(step.source, {}).update(dict.fromkeys(step.variables))
+    steps: dict[str | Pass, None] = {}
+    for name, passes in needed.items():
+        joined = [step if step.into_pairs else Pass(step.source, tuple(together[step.source])) for step in passes]
+        steps.update(dict.fromkeys([*joined, name]))
+    order = tuple(steps)
+    n_early = 1 + max((order.index(name) for name in taken), default=-1)
+    return DerivativePlan(chosen, recipes, order[:n_early], order[n_early:])
+
+
+def _passes(row: Property, rows: PropertyRows, how: Recipe | None) -> list[Pass]:
+    """The passes that a row takes, each with respect to one variable."""
+    if how is not None:
+        ends = [row.scope == "pair" and k == len(how.wrt) - 1 for k in range(len(how.wrt))]
+        return [Pass((how.base, how.wrt[:k]), (name,), ends[k]) for k, name in enumerate(how.wrt)]
+    if not isinstance(route := row.routes[0], AtomicVirial):
+        return []
+    base = rows[route.of]
+    if base.rank or base.scope != "structure" or isinstance(base.routes[0], Derivative):
+        raise ModelError(f"property {row.name!r}: {route.of!r} is no energy of structures")
+    return [Pass((route.of, ()), (EDGES,))]

@@ -7,6 +7,7 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.model.graph import Graph
 from carten.model.slopes import recording, slopes
+from carten.properties.planning import Pass
 from carten.properties.potential import Potential
 
 
@@ -28,14 +29,15 @@ class Products:
         row = model.properties.get(name)
         if row is None or row.scope != "pair":
             raise ModelError(f"the model has no property {name!r} of pairs of atoms")
-        steps = model.planned((name,))
-        how = steps.recipes[name]
+        plan = model.planned((name,))
+        how = plan.recipes[name]
         if list(how.axes) != sorted(how.axes):
             raise ModelError(f"property {name!r} is evaluated with its indices in another order: there are no products")
         with recording():
-            evaluation = model.evaluation(graph, steps)
-            self._value = evaluation.raw((how.base, how.wrt[:-1]))
-        self._wrt = evaluation.at.wrt[how.wrt[-1]]
+            planned = model.evaluation(graph, plan)
+            planned.follow(plan.steps[: plan.steps.index(Pass((how.base, how.wrt[:-1]), how.wrt[-1:], True))])
+            self._value = planned.partial((how.base, how.wrt[:-1]))
+        self._wrt = planned.at.wrt[how.wrt[-1]]
         self._factor = how.factor
         self._what = f"derivative of {' by '.join((how.base, *how.wrt))}"
 

@@ -7,8 +7,6 @@ from typing import Literal
 
 from carten.errors import ModelError
 from carten.model.conditions import Scope, rank_of
-from carten.physics.equilibration import ChargeInteraction
-from carten.physics.ewald import Ewald
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,6 @@ class Equilibrated:
     permittivity: float = 1.0
     accuracy: float = 1e-4
     name = "equilibrated"
-
-    @property
-    def interaction(self) -> ChargeInteraction:
-        """How charges interact."""
-        return ChargeInteraction(Ewald(self.sigma, self.accuracy), self.permittivity)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from carten.errors import ModelFileError
-from carten.properties import spec
-from carten.properties.spec import Input, Property
+from carten.model import conditions
+from carten.model.conditions import Input
+from carten.properties.routes import Property, Route
 
-_ROUTES = get_args(spec.Route)
-_EMBEDDINGS = (spec.Scalar, spec.Category, spec.Fidelity, spec.Tensor, spec.Exchange, spec.Coupled)
-_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (*_ROUTES, *_EMBEDDINGS)}
+_EMBEDDINGS = (*get_args(conditions.Embedding), conditions.Fidelity)
+_KINDS: Mapping[str, type] = {kind.__name__: kind for kind in (*get_args(Route), *_EMBEDDINGS)}
 
 
 def dump(row: Property | Input) -> dict[str, Any]:

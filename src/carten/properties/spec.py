@@ -5,8 +5,10 @@ Routes are ways to obtain a property, the default first. Users declare more rows
 
 from __future__ import annotations
 
-from carten.model.conditions import Category, Coupled, Embedding, Exchange, Fidelity, Input, Scalar, Scope, Tensor
-from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, FIELD, FRAGMENT, FRAGMENT_CHARGE, HARDNESSES
+from collections.abc import Mapping
+
+from carten.model.conditions import Category, Coupled, Exchange, Fidelity, Input, Scalar, Tensor
+from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, FIELD, FRAGMENT, FRAGMENT_CHARGE, HARDNESSES
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
@@ -18,15 +20,8 @@ from carten.properties.routes import (
     Positive,
     Property,
     Readout,
-    Route,
     Sum,
 )
-
-__all__ = [
-    "INPUTS", "PROPERTIES", "AtomicVirial", "Balanced", "Category", "Coupled", "Derivative", "Embedding",
-    "Equilibrated", "Exchange", "Fidelity", "Input", "Latent", "Multipole", "Permittivity", "Positive", "Property",
-    "Readout", "Route", "Scalar", "Scope", "Sum", "Tensor", "input_table", "property_table",
-]  # fmt: skip
 
 # fmt: off
 PROPERTIES: tuple[Property, ...] = (
@@ -135,6 +130,9 @@ INPUTS: tuple[Input, ...] = (
           note="energies do not change when all are reversed"),
 )
 # fmt: on
+
+TOTALS: Mapping[str, tuple[str, ...]] = {CHARGE: (FRAGMENT, FRAGMENT_CHARGE)}
+"""Inputs that values of atoms add up to, and inputs that say how parts of a structure share them."""
 
 
 def property_table() -> dict[str, Property]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from carten.errors import DataError
 from carten.math.arrays import Floats
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from carten.report.drawing import SERIES, Drawing
 from carten.report.figures import Picture
 from carten.report.text import clean, unit

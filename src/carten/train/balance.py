@@ -12,7 +12,7 @@ import torch
 from carten.data.consistency import folded
 from carten.data.labels import Frame
 from carten.properties.planning import sources
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from carten.train.baseline import baseline, energies_by_level
 from carten.train.config import PropertyConfig
 from carten.train.loss import PENALTIES, LossTerm

@@ -14,10 +14,10 @@ from carten.math.arrays import Floats
 from carten.math.symmetry import decompose
 from carten.ops.space import SCALAR
 from carten.physics import coulomb
-from carten.physics.constants import ELECTRONEGATIVITIES, HARDNESSES
+from carten.physics.names import ELECTRONEGATIVITIES, HARDNESSES
 from carten.properties.heads import Head, parts_of
 from carten.properties.potential import Potential
-from carten.properties.spec import Equilibrated, Multipole, Positive, Property
+from carten.properties.routes import Equilibrated, Multipole, Positive, Property
 
 
 def set_energy_baseline(
@@ -95,9 +95,9 @@ def _fill_source(model: Potential, name: str, scale: float) -> None:
     if not isinstance(how := model.properties[name].routes[0], Equilibrated):
         _fill(model.heads[name], scale)
         return
-    by, route = how.interaction, model.properties[HARDNESSES].routes[0]
+    route = model.properties[HARDNESSES].routes[0]
     hardness = route.start if isinstance(route, Positive) else 0.0
-    hardness += coulomb.self_interaction(by.how.sigma) / by.permittivity
+    hardness += coulomb.self_interaction(how.sigma) / how.permittivity
     _fill(model.heads[ELECTRONEGATIVITIES], scale * hardness)
 
 

@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING
 from carten.data.labels import Label, categories
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
+from carten.model.conditions import Category, Coupled, Embedding, Exchange, Fidelity, Input, Scalar, Tensor
 from carten.properties.planning import needed_inputs
-from carten.properties.spec import (
-    Category,
-    Coupled,
-    Embedding,
-    Exchange,
-    Fidelity,
-    Input,
-    Property,
-    Scalar,
-    Tensor,
-    input_table,
-)
+from carten.properties.routes import Property
+from carten.properties.spec import input_table
 from carten.train.config import DECLARATION, InputConfig
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from carten.data.dataset import Batch
 from carten.properties.branches import nearest
 from carten.properties.pairs import Pairs
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 
 Predictions = Mapping[str, Tensor]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from carten.data.dataset import Batch
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from carten.train.loss import Predictions, atoms_per_structure, errors
 from carten.units import conversion
 

@@ -16,8 +16,10 @@ from carten.data.read import read_structures
 from carten.data.remainder import without
 from carten.data.statistics import elements, reference_energies
 from carten.errors import ConfigError, DataError
+from carten.model.conditions import Category, Fidelity, Input
 from carten.properties.fixed import Fixed
-from carten.properties.spec import Category, Fidelity, Input, Property, property_table
+from carten.properties.routes import Property
+from carten.properties.spec import property_table
 from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
 from carten.train.config import Config

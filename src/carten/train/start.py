@@ -14,11 +14,11 @@ from carten.data.dataset import Dataset, collate
 from carten.data.labels import Frame
 from carten.data.statistics import reference_energies
 from carten.errors import ConfigError
+from carten.model.conditions import Category, Coupled, Input
 from carten.model.config import NetworkConfig
-from carten.properties.fixed import ENERGIES
 from carten.properties.io import load
+from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
-from carten.properties.spec import Category, Coupled, Input
 from carten.train.baseline import by_level
 from carten.train.config import Config
 from carten.train.sets import Sets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ase.data import chemical_symbols
 
-from carten.properties.fixed import ENERGIES
+from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
 from carten.train.config import Config
 from carten.train.sets import Sets

@@ -10,7 +10,8 @@ from typing import Literal
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
 from carten.properties.planning import with_sources
-from carten.properties.spec import Balanced, Derivative, Property, Readout, Route, property_table
+from carten.properties.routes import Balanced, Derivative, Property, Readout, Route
+from carten.properties.spec import property_table
 from carten.train.config import DECLARATION, Config, PropertyConfig
 from carten.train.loss import LossTerm
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carten.model.conditions import Category
 from carten.model.embeddings import CategoryEmbedding
 from carten.model.interaction import Interaction
 from carten.model.product import CoupledProduct, RecursiveProduct, SpatialProduct, between
@@ -20,7 +21,6 @@ from carten.ops import builders
 from carten.ops.space import Space
 from carten.properties.heads import Head
 from carten.properties.potential import Potential
-from carten.properties.spec import Category
 
 Labels = Sequence[Any]
 

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from carten.math.arrays import Floats
 from carten.math.symmetry import decompose
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 
 Integers = npt.NDArray[np.int64]
 

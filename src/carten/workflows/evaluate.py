@@ -18,7 +18,7 @@ from carten.interfaces.ase import require_known
 from carten.math.arrays import Floats
 from carten.properties.branches import nearest
 from carten.properties.potential import Potential
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 from carten.train.loss import structure_of_rows
 from carten.units import conversion
 from carten.workflows.comparison import Comparison

@@ -9,8 +9,8 @@ import numpy as np
 
 from carten.data.labels import Label, carries
 from carten.interfaces.ase import find_label, read_inputs
+from carten.model.conditions import Category
 from carten.properties.potential import Potential
-from carten.properties.spec import Category
 from carten.workflows.predict import PREFIX, UNITS
 
 

@@ -18,7 +18,7 @@ from carten.interfaces.ase import read_inputs, require_known
 from carten.math.arrays import Floats
 from carten.model.graph import Graph, batch
 from carten.properties.potential import Potential
-from carten.properties.spec import Property
+from carten.properties.routes import Property
 
 PREFIX = "carten_"
 """Of predictions in files that have labels of the same names."""

@@ -1,0 +1,10 @@
+"""Names of inputs and properties that charges look at."""
+
+CHARGE = "total_charge"
+FIELD = "electric_field"
+FRAGMENT = "fragment"
+FRAGMENT_CHARGE = "fragment_charge"
+
+ELECTRONEGATIVITIES = "electronegativities"
+HARDNESSES = "hardnesses"
+"""Properties that charges which equilibrate follow from."""
