@@ -11,9 +11,10 @@ from carten.math.quadrature import sphere
 from carten.model import product
 from carten.model.config import NetworkConfig
 from carten.model.interaction import SILU_GAIN
-from carten.model.kinds import Kinds
 from carten.model.parameters import ElementLinear, Linear
+from carten.ops.draft import Draft
 from carten.ops.index import Index
+from carten.ops.interpreter import run, weights
 from carten.ops.space import SCALAR, Part, Space
 
 VECTOR = Part(1, -1)
@@ -30,8 +31,16 @@ def features(space, rows=6):
     return {p: torch.randn(rows, p.size, CHANNELS, generator=g, dtype=torch.float64) for p in space.parts}
 
 
-def kinds(values=KINDS, n=4):
-    return Kinds(Index(values, n))
+def evaluate(part, values, kinds=None, n_kinds=4):
+    """What a part of a layer makes of features, by the circuit that it describes."""
+    draft = Draft()
+    inputs = {p: draft.input(f"in/{p.name}", "own", *x.shape[1:]) for p, x in values.items()}
+    index = () if kinds is None else (draft.index("element", "own", n_kinds),)
+    circuit = draft.finish({p.name: x for p, x in part.describe(draft, inputs, *index).items()})
+    tensors = {f"in/{p.name}": x for p, x in values.items()} | weights(part, circuit)
+    indices = {} if kinds is None else {"element": Index(kinds, n_kinds)}
+    found = run(circuit, tensors, indices, {"own": len(next(iter(values.values())))}, "reference")
+    return {Part.named(name): x for name, x in found.items()}
 
 
 # --- linear maps ------------------------------------------------------------------------------------------------------
@@ -40,7 +49,7 @@ def kinds(values=KINDS, n=4):
 def test_linear_mixes_channels_within_each_part():
     space = Space((SCALAR, VECTOR))
     linear, values = Linear({SCALAR: CHANNELS, VECTOR: CHANNELS}, 3, generator()), features(space)
-    found = linear(values)
+    found = evaluate(linear, values)
     for part in space.parts:
         weight = linear.weight[part.name].detach() / CHANNELS**0.5
         torch.testing.assert_close(found[part].detach(), torch.einsum("nmc,cd->nmd", values[part], weight))
@@ -49,7 +58,7 @@ def test_linear_mixes_channels_within_each_part():
 def test_element_linear_is_the_map_of_each_atom():
     """Atoms in any order of kinds, one kind without atoms."""
     linear, values = ElementLinear({VECTOR: CHANNELS}, 3, 4, generator()), features(Space((VECTOR,)))
-    found = linear(values, kinds())[VECTOR].detach()
+    found = evaluate(linear, values, KINDS)[VECTOR].detach()
     weight = linear.weight["1-"].detach() / CHANNELS**0.5
     for n, kind in enumerate(KINDS.tolist()):
         torch.testing.assert_close(found[n], values[VECTOR][n] @ weight[kind])
@@ -57,13 +66,8 @@ def test_element_linear_is_the_map_of_each_atom():
 
 def test_element_linear_of_no_atoms():
     linear = ElementLinear({VECTOR: CHANNELS}, 3, 4, generator())
-    none = kinds(torch.zeros(0, dtype=torch.int64))
-    assert linear(features(Space((VECTOR,)), rows=0), none)[VECTOR].shape == (0, 3, 3)
-
-
-def test_one_kind_for_all():
-    assert kinds().one.index.values.tolist() == [0] * len(KINDS)
-    assert kinds().one.index.rows == 1
+    none = torch.zeros(0, dtype=torch.int64)
+    assert evaluate(linear, features(Space((VECTOR,)), rows=0), none)[VECTOR].shape == (0, 3, 3)
 
 
 def test_gain_of_the_nonlinearity():
@@ -80,7 +84,7 @@ def test_gain_of_the_nonlinearity():
 
 def build(space, target, **options):
     config = NetworkConfig.model_validate({"n_channels": CHANNELS, "l_max_edges": space.l_max, **options})
-    return product.build(config, space, target, 4, generator(1))
+    return product.build_product(config, space, target, 4, generator(1))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -96,7 +100,7 @@ def test_coupled_products_contain_the_channelwise_ones(order):
     for part, n in zip(target.parts, counts, strict=True):
         diagonal = torch.diag_embed(weight[:, rows[f"m{part.name}"]]).reshape(4, n * CHANNELS, CHANNELS)
         wide.mix.weight[part.name].data = diagonal / wide.mix.scale[part]
-    expected, found = (p(values, kinds(), "reference") for p in (narrow, wide))
+    expected, found = (evaluate(p, values, KINDS) for p in (narrow, wide))
     for part in target.parts:
         torch.testing.assert_close(found[part], expected[part], rtol=1e-10, atol=1e-12)
 
@@ -121,7 +125,7 @@ def test_spatial_product_is_a_polynomial_of_the_function_on_the_sphere(order):
     harmonics = torch.from_numpy(stf.harmonics(3, points))
     values = features(space)
     function = sum(harmonics[:, p.l**2 : (p.l + 1) ** 2] @ values[p] for p in space.parts) / len(space.parts) ** 0.5
-    found = layer(values, kinds(), "reference")
+    found = evaluate(layer, values, KINDS)
     for k, part in enumerate(target.parts):
         back = harmonics[:, part.l**2 : (part.l + 1) ** 2].T * torch.from_numpy(weights.copy())
         powers = torch.stack([back @ function ** (q + 1) for q in range(order)], dim=1)
@@ -139,8 +143,8 @@ def test_a_spatial_product_on_too_few_points_would_not_be_equivariant(monkeypatc
         matrix = Rotation.random(random_state=np.random.default_rng(0)).as_matrix()
         turn = {p: torch.from_numpy(stf.rotation(p.l, matrix)) for p in Space.up_to(2).parts}
         values = features(Space.up_to(2))
-        first = layer({p: turn[p] @ x for p, x in values.items()}, kinds(), "reference")
-        second = layer(values, kinds(), "reference")
+        first = evaluate(layer, {p: turn[p] @ x for p, x in values.items()}, KINDS)
+        second = evaluate(layer, values, KINDS)
         return max(float((first[p] - turn[p] @ second[p]).detach().abs().max()) for p in turn)
 
     assert turned_error(0) < 1e-12
@@ -152,7 +156,7 @@ def test_weights_are_those_of_the_element_of_the_atom():
     for options in ({"product": {"weights": "coupled"}}, {}, {"product": {"kind": "spatial"}}):
         layer = build(space, space, correlation_order=2, **options)
         values = {p: x[:1].expand(len(KINDS), -1, -1).contiguous() for p, x in features(space).items()}
-        found = layer(values, kinds(), "reference")[VECTOR]
+        found = evaluate(layer, values, KINDS)[VECTOR]
         same = (found[:, None] - found[None]).abs().amax((2, 3)) < 1e-12
         assert torch.equal(same, KINDS[:, None] == KINDS[None])
 

@@ -56,7 +56,7 @@ def test_every_plan_and_its_gradient_belong_to_an_operator():
     model = untabulated()
     names = {operator.name for operator in count(model, graph(ethanol(), model.cutoff), NAMES)}
     heavy = {f"{kind} {layer}" for kind in ("interaction", "product") for layer in (1, 2)} | {"harmonics"}
-    assert names == heavy | {f"gradient of {name}" for name in heavy} | {"linear maps", "rest"}
+    assert names == heavy | {f"gradient of {name}" for name in heavy} | {"embedding", "linear maps", "rest"}
 
 
 def test_work_per_atom_does_not_depend_on_the_number_of_atoms():

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from carten.model.config import NetworkConfig
-from carten.model.edges import Edges, Interval, harmonics, locate
-from carten.model.kinds import Kinds
+from carten.model.edges import Edges, Interval, edge_circuit, locate
 from carten.model.parameters import Features
 from carten.ops.index import Index
+from carten.ops.interpreter import run
 from carten.ops.sequence import Call, Sequence
 from carten.ops.space import SCALAR, Space
 from carten.ops.tape import Gradients, taped
@@ -51,11 +51,14 @@ class Compiled:
         vectors = torch.rand(n_edges, 3, generator=generator).to(embedding) + 0.1
         centre = torch.arange(n_edges) * n_atoms // n_edges
         pairs = torch.stack([centre, centre.flip(0)])
-        call, interval, kinds = self._call(pairs, torch.arange(n_atoms) % len(embedding), *_polar(vectors))
+        call, interval = self._call(pairs, torch.arange(n_atoms) % len(embedding), *_polar(vectors))
         with torch.no_grad(), taped([call.arrays["unit"], call.arrays["fraction"]]) as tape:
             ends = call.indices["centre"], call.indices["neighbour"]
-            values = harmonics(call.arrays["unit"], call.arrays["one"], config, "cpp")
-            edges = Edges(values[:, :0], values, *ends, kinds, "cpp", interval)
+            tensors = {name: call.arrays[name] for name in ("unit", "one")}
+            values = run(edge_circuit(config), tensors, {}, call.rows, "cpp")["harmonics"]
+            edges = Edges(values[:, :0], values, *ends, call.indices["element"], "cpp", interval)
+            if "zero" in call.indices:
+                edges.__dict__["zero"] = call.indices["zero"]
             found = layers({SCALAR: call.arrays["features"]}, edges)
         results = [features[part] for features, space in zip(found, spaces, strict=True) for part in space.parts]
         self.sequence = Sequence(tape, call, results)
@@ -65,9 +68,8 @@ class Compiled:
         results = iter(_Evaluate.apply(self, edge_index, element, vectors))  # type: ignore[no-untyped-call]
         return [{part: next(results) for part in space.parts} for space in self.spaces]
 
-    def _call(self, edge_index: Tensor, element: Tensor, length: Tensor, unit: Tensor) -> tuple[Call, Interval, Kinds]:
+    def _call(self, edge_index: Tensor, element: Tensor, length: Tensor, unit: Tensor) -> tuple[Call, Interval]:
         n_atoms = len(element)
-        kinds = Kinds(Index(element, len(self.embedding)))
         interval = locate(length, self.config, self.n_intervals)
         arrays = {
             "unit": unit,
@@ -80,13 +82,13 @@ class Compiled:
             "neighbour": Index(edge_index[1], n_atoms),
             "low": interval.low,
             "high": interval.high,
-            "element": kinds.index,
+            "element": Index(element, len(self.embedding)),
         }
         if not self.config.product.elements:
-            indices["one"] = kinds.one.index
+            indices["zero"] = Index(torch.zeros_like(element), 1, ascending=True)
         useful = 1 + len(unit) // (2 * max(n_atoms, 1))  # each more has gradients of all atoms to itself
         threads = min(torch.get_num_threads(), useful)
-        return Call(arrays, indices, {"atoms": n_atoms, "edges": len(unit)}, threads), interval, kinds
+        return Call(arrays, indices, {"atoms": n_atoms, "edges": len(unit)}, threads), interval
 
 
 def _polar(vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 
 from carten.math import radial
 from carten.model.config import NetworkConfig
-from carten.model.kinds import Kinds
 from carten.ops import builders
+from carten.ops.circuit import Circuit
+from carten.ops.draft import Draft
 from carten.ops.index import Index
-from carten.ops.library import evaluate
+from carten.ops.operators import CircuitIndex, Value
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Interval:
     knots: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edges:
     """E edges of N atoms.
 
@@ -37,7 +38,7 @@ class Edges:
         basis: (E, n_basis) radial basis times envelope; no columns where tables take its place.
         harmonics: (E, (l_max + 1)^2), ``|Y_l|^2 = 2l + 1``.
         centre, neighbour: the atoms of an edge.
-        kinds: element of each atom.
+        element: element of each atom.
         backend: how plans are evaluated.
         interval: where to look up tabulated radial functions; ``None`` asks for their exact values.
     """
@@ -46,7 +47,7 @@ class Edges:
     harmonics: Tensor
     centre: Index
     neighbour: Index
-    kinds: Kinds
+    element: Index
     backend: str
     interval: Interval | None = None
 
@@ -58,32 +59,93 @@ class Edges:
     def n_edges(self) -> int:
         return self.basis.shape[0]
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Inputs of the circuits of layers, by name."""
+        radial = {"basis": self.basis} if self.interval is None else {"fraction": self.interval.fraction}
+        return {"harmonics": self.harmonics, **radial}
 
-def describe(
-    vectors: Tensor, ends: tuple[Index, Index], kinds: Kinds, config: NetworkConfig, backend: str, n_intervals: int = 0
-) -> Edges:
-    """Radial basis, or intervals of radial tables, and harmonics of edge vectors (E, 3) in Å.
+    @property
+    def rows(self) -> dict[str, int]:
+        """Numbers of rows by symbol; where nothing is distributed, all atoms are own ones."""
+        knots = {} if self.interval is None else {"knots": len(self.interval.knots)}
+        return {"own": self.n_atoms, "all": self.n_atoms, "edges": self.n_edges, **knots}
+
+    @property
+    def knots(self) -> dict[str, Tensor]:
+        """Inputs of the circuits of tables, by name."""
+        return {} if self.interval is None else {"knots": self.interval.knots}
+
+    def index(self, name: str) -> Index:
+        """An index of the circuits of layers, by name."""
+        if self.interval is not None and name in ("low", "high"):
+            return self.interval.low if name == "low" else self.interval.high
+        found: Index = getattr(self, name)
+        return found
+
+    @cached_property
+    def zero(self) -> Index:
+        """One kind for all atoms."""
+        return Index(torch.zeros_like(self.element.values), 1, ascending=True)
+
+    @cached_property
+    def centre_element(self) -> Index:
+        """Element of the centre of each edge."""
+        return Index(self.element.values.index_select(0, self.centre.values), self.element.rows)
+
+    @cached_property
+    def neighbour_element(self) -> Index:
+        """Element of the neighbour of each edge."""
+        return Index(self.element.values.index_select(0, self.neighbour.values), self.element.rows)
+
+
+@dataclass(frozen=True)
+class EdgeValues:
+    """Edges in the circuit of a layer.
 
     Args:
-        vectors: from centre to neighbour.
-        ends: centre and neighbour of every edge.
-        kinds: element of each atom.
-        config: hyperparameters.
-        backend: how plans are evaluated.
-        n_intervals: of the tables from 0 to the cutoff; 0 where there are none.
+        draft: of the circuit.
+        harmonics: see :class:`Edges`.
+        basis: the radial basis; ``None`` where radial functions are looked up in tables.
+        n_elements: number of elements.
     """
-    length = vectors.norm(dim=1)
-    unit = vectors / length.unsqueeze(1)
-    interval = locate(length, config, n_intervals) if n_intervals else None
-    basis = unit[:, :0] if n_intervals else radial_basis(length, config)
-    values = harmonics(unit, torch.ones_like(unit[:, :1]), config, backend)
-    return Edges(basis, values, *ends, kinds, backend, interval)
+
+    draft: Draft
+    harmonics: Value
+    basis: Value | None
+    n_elements: int
+
+    @classmethod
+    def of(cls, draft: Draft, config: NetworkConfig, n_elements: int, tabulated: bool) -> EdgeValues:
+        """The inputs of a circuit for exact or tabulated radial functions."""
+        harmonics = draft.input("harmonics", "edges", (config.l_max_edges + 1) ** 2)
+        basis = None if tabulated else draft.input("basis", "edges", config.radial.n_basis)
+        return cls(draft, harmonics, basis, n_elements)
+
+    @property
+    def ends(self) -> dict[str, CircuitIndex]:
+        """The atoms of an edge: ``centre`` among the own ones, ``neighbour`` among all."""
+        ends = {"centre": "own", "neighbour": "all"}
+        return {name: self.draft.index(name, "edges", rows) for name, rows in ends.items()}
+
+    @property
+    def elements(self) -> dict[str, CircuitIndex]:
+        """Elements of these atoms, as ``centre`` and ``neighbour``."""
+        names = ("centre", "neighbour")
+        return {name: self.draft.index(f"{name}_element", "edges", self.n_elements) for name in names}
+
+    @property
+    def knots(self) -> dict[str, CircuitIndex]:
+        """The ends of the interval of an edge's length."""
+        return {name: self.draft.index(name, "edges", "knots") for name in ("low", "high")}
 
 
-def harmonics(unit: Tensor, one: Tensor, config: NetworkConfig, backend: str) -> Tensor:
-    """Harmonics of unit vectors (E, 3); ``one`` (E, 1) is filled with ones."""
-    (values,) = evaluate(builders.harmonics(config.l_max_edges), [one, unit], {}, len(unit), backend)
-    return values
+def edge_circuit(config: NetworkConfig) -> Circuit:
+    """Harmonics of unit vectors ``unit`` (E, 3), from these and ``one`` (E, 1), filled with ones."""
+    draft = Draft()
+    operands = [draft.input("one", "edges", 1), draft.input("unit", "edges", 3)]
+    (values,) = draft.run(builders.harmonics(config.l_max_edges), operands, "edges")
+    return draft.finish({"harmonics": values})
 
 
 def radial_basis(length: Tensor, config: NetworkConfig) -> Tensor:

@@ -9,25 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from carten.errors import ModelError
-from carten.math.radial import chebyshev
 from carten.math.symmetry import decompose
 from carten.model import conditions
 from carten.model.conditions import Category, Coupled, Exchange, Input, Scalar
 from carten.model.config import NetworkConfig
+from carten.model.described import Described, describe
+from carten.model.exchange import INITIAL
 from carten.model.interaction import SILU_GAIN
-from carten.model.parameters import Features, normal
+from carten.model.parameters import Features, FeatureValues, normal
+from carten.ops.draft import Draft
+from carten.ops.gates import (
+    chebyshev_plan,
+    gain_plan,
+    linear_plan,
+    look_up_plan,
+    magnitudes_plan,
+    square_plan,
+    tensor_plan,
+)
+from carten.ops.operators import CircuitIndex, Value
 from carten.ops.space import SCALAR, Part
 
 N_FUNCTIONS = 8
 """Functions of a number."""
 N_POWERS = 4
 """Functions of a magnitude."""
-INITIAL = 0.1
-"""Size of what conditions add at first: products multiply it many times over."""
 
 
 @dataclass(frozen=True)
@@ -43,40 +54,64 @@ class Conditions:
     moments: Sequence[Tensor] = ()
 
 
-def add(features: Features, more: Features) -> Features:
-    """Sum of features; parts that only one of them has are kept."""
-    return {**features, **{part: features[part] + x if part in features else x for part, x in more.items()}}
+@dataclass(frozen=True)
+class Atoms:
+    """The atoms that embeddings add to.
+
+    Args:
+        rows: ``all`` or ``own``.
+        n_elements: number of elements.
+        places: what is added to: 0 for the initial features, k for the messages of layer k.
+    """
+
+    rows: str
+    n_elements: int
+    places: range
+
+    def element(self, draft: Draft) -> CircuitIndex:
+        """Their elements."""
+        return draft.index("all_element" if self.rows == "all" else "element", self.rows, self.n_elements)
+
+    def structure(self, draft: Draft) -> CircuitIndex:
+        """Their structures."""
+        return draft.index("all_structure" if self.rows == "all" else "structure", self.rows, "structures")
 
 
-def bounded(value: Tensor) -> Tensor:
-    """Chebyshev polynomials of degree 1 to 8 of ``value / sqrt(1 + value^2)``: (...) -> (..., 8), analytic."""
-    inside = value * torch.rsqrt(1 + value.square())
-    return chebyshev(inside + 1, N_FUNCTIONS + 1, 2.0)[..., 1:]
+def bounded(draft: Draft, value: Value, scale: float) -> Value:
+    """Chebyshev polynomials of degree 1 to 8 of ``x / sqrt(1 + x^2)``, x = value / scale: (rows, 8), analytic."""
+    one = draft.apply("one", value)
+    _, more = draft.run(square_plan(1, scale), [value, one], str(value.rows))
+    root = draft.apply("inverse_root", more)
+    (functions,) = draft.run(chebyshev_plan(N_FUNCTIONS, scale), [value, root, one], str(value.rows))
+    return functions
 
 
-def powers(square: Tensor, first: int) -> Tensor:
-    """``(x / (1 + x))^k`` of a squared magnitude x, k = first .. first + 3: (...) -> (..., 4), analytic at 0."""
-    inside = square / (1 + square)
-    return torch.stack([inside**k for k in range(first, first + N_POWERS)], dim=-1)
+def powers(draft: Draft, value: Value, scale: float, first: int) -> Value:
+    """``(x / (1 + x))^k`` of ``x = |value / scale|^2``, k = first .. first + 3: (rows, 4), analytic at 0."""
+    square, more = draft.run(square_plan(value.size, scale), [value, draft.apply("one", value)], str(value.rows))
+    operands = [square, draft.apply("inverse", more), draft.apply("one", square)]
+    (functions,) = draft.run(magnitudes_plan(first, N_POWERS), operands, str(value.rows))
+    return functions
 
 
-class Perceptron(nn.Module):
-    """One hidden layer without biases, zero at zero: (rows, n_in) -> (rows, n_out)."""
+class Perceptron(Described):
+    """One hidden layer without biases, zero at zero: (rows, n_in) -> (rows, 1, n_out)."""
 
     def __init__(self, n_in: int, n_out: int, generator: torch.Generator) -> None:
         super().__init__()
         self.first = normal((n_in, n_out), generator)
         self.second = normal((n_out, n_out), generator)
 
-    def forward(self, values: Tensor) -> Tensor:
+    def describe(self, draft: Draft, values: Value) -> Value:
         """Unit variance from unit variance."""
-        hidden = nn.functional.silu(values @ (self.first * self.first.shape[0] ** -0.5))
-        mixed: Tensor = hidden @ (self.second * SILU_GAIN * self.second.shape[0] ** -0.5)
-        return nn.functional.silu(mixed)
+        n_in, n_out = self.first.shape
+        hidden = draft.apply("silu", draft.mix(values, draft.weight("first", self.first.shape), n_in**-0.5))
+        second = draft.weight("second", self.second.shape)
+        return draft.apply("silu", draft.mix(hidden, second, SILU_GAIN * n_out**-0.5))
 
 
-class Invariants(nn.Module):
-    """Scalars at every place from hidden values of atoms, with a gain for each element."""
+class Invariants(Described):
+    """Scalars at every place from hidden values of atoms or structures, with a gain for each element."""
 
     def __init__(self, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -84,14 +119,23 @@ class Invariants(nn.Module):
         self.weight = normal((config.n_layers + 1, n, n), generator, INITIAL)
         self.element = normal((n_elements, n), generator)
 
-    def forward(self, hidden: Tensor, element: Tensor) -> list[Features]:
-        """From (N, channels)."""
-        gain = 1 + self.element.index_select(0, element)
-        scale = SILU_GAIN * hidden.shape[1] ** -0.5
-        return [{SCALAR: ((hidden @ (weight * scale)) * gain).unsqueeze(1)} for weight in self.weight]
+    def describe(self, draft: Draft, hidden: Value, atoms: Atoms) -> list[FeatureValues]:
+        """From (rows, 1, channels)."""
+        n_elements, n = self.element.shape
+        gain = draft.weight("element", (n_elements, 1, n))
+        indices = {"element": atoms.element(draft)}
+        if hidden.rows != atoms.rows:
+            indices["structure"] = atoms.structure(draft)
+        plan = gain_plan(("element",), "structure" if hidden.rows != atoms.rows else "")
+        places: list[FeatureValues] = []
+        for place in atoms.places:
+            mixed = draft.mix(hidden, draft.weight("weight", (n, n), place), SILU_GAIN * n**-0.5)
+            (value,) = draft.run(plan, [mixed, gain], atoms.rows, indices)
+            places.append({SCALAR: value})
+        return places
 
 
-class Embedding(nn.Module):
+class Embedding(Described):
     """Base of all embeddings: the parts they add to the initial features and to messages.
 
     Args:
@@ -100,19 +144,27 @@ class Embedding(nn.Module):
 
     start: tuple[Part, ...] = (SCALAR,)
     messages: tuple[Part, ...] = (SCALAR,)
-    exchanged = 0
+    exchanged = False
 
     def __init__(self, row: Input) -> None:
         super().__init__()
         self.row = row
 
-    def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        """From values (S, 3, ..) or (N, 3, ..)."""
+    def describe(self, draft: Draft, atoms: Atoms) -> list[FeatureValues]:
+        """What is added at each of the places of atoms."""
         raise NotImplementedError
 
-    def at_atoms(self, rows: Tensor, structure: Tensor) -> Tensor:
-        """Rows of structures repeated for each of their atoms; rows of atoms as they are."""
-        return rows.index_select(0, structure) if self.row.scope == "structure" else rows
+    def describe_moments(self, draft: Draft, atoms: Atoms) -> list[Value]:
+        """What neighbours exchange."""
+        return []
+
+    def rows(self, atoms: Atoms) -> str:
+        """Rows of the values."""
+        return "structures" if self.row.scope == "structure" else atoms.rows
+
+    def value(self, draft: Draft, atoms: Atoms) -> Value:
+        """The input, (rows, 3^r)."""
+        return draft.input(self.row.name, self.rows(atoms), 3**self.row.rank)
 
 
 class ScalarEmbedding(Embedding):
@@ -123,9 +175,11 @@ class ScalarEmbedding(Embedding):
         self.perceptron = Perceptron(N_FUNCTIONS, config.n_channels, generator)
         self.invariants = Invariants(config, n_elements, generator)
 
-    def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        hidden = self.perceptron(bounded(value / self.row.scale))
-        return Conditions(self.invariants(self.at_atoms(hidden, structure), element))
+    def describe(self, draft: Draft, atoms: Atoms) -> list[FeatureValues]:
+        functions = bounded(draft, self.value(draft, atoms), self.row.scale)
+        hidden = describe(self, "perceptron", draft, functions)
+        places: list[FeatureValues] = describe(self, "invariants", draft, hidden, atoms)
+        return places
 
 
 class CategoryEmbedding(Embedding):
@@ -137,9 +191,13 @@ class CategoryEmbedding(Embedding):
         self.vectors = normal((n_values, config.n_channels), generator)
         self.invariants = Invariants(config, n_elements, generator)
 
-    def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        hidden = self.vectors.index_select(0, self.at_atoms(value, structure))
-        return Conditions(self.invariants(hidden, element))
+    def describe(self, draft: Draft, atoms: Atoms) -> list[FeatureValues]:
+        n_values, n = self.vectors.shape
+        index = draft.index(self.row.name, self.rows(atoms), n_values)
+        vectors = draft.weight("vectors", (n_values, 1, n))
+        (hidden,) = draft.run(look_up_plan(), [vectors], self.rows(atoms), {"row": index})
+        places: list[FeatureValues] = describe(self, "invariants", draft, hidden, atoms)
+        return places
 
 
 class TensorEmbedding(Embedding):
@@ -151,49 +209,69 @@ class TensorEmbedding(Embedding):
     def __init__(self, row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__(row)
         decomposition = decompose(row.indices)
-        copies = {Part(l, row.parity): n for l, n in decomposition.parts}
-        self.messages = tuple(copies)
+        self.copies = {Part(l, row.parity): n for l, n in decomposition.parts}
+        self.messages = tuple(self.copies)
         self.start = self.messages if row.scope == "atom" else ()
-        for part in copies:
-            basis = torch.tensor(decomposition.basis(part.l)).transpose(0, 1)
-            basis = basis.reshape(part.size, copies[part], 3**row.rank)
-            self.register_buffer(f"basis_{part.name}", basis, persistent=False)
+        bases = {part: np.swapaxes(decomposition.basis(part.l), 0, 1) / row.scale for part in self.copies}
+        self.maps = {part: basis.reshape(-1, 3**row.rank) for part, basis in bases.items()}
         n_places = config.n_layers + len(self.start[:1])
-        sizes = {part: (n_places, N_POWERS, n * config.n_channels) for part, n in copies.items()}
+        sizes = {part: (n_places, N_POWERS, n * config.n_channels) for part, n in self.copies.items()}
         self.gains = nn.ParameterDict({p.name: normal(s, generator, INITIAL) for p, s in sizes.items()})
         self.element = nn.ParameterDict({p.name: normal((n_elements, s[2]), generator) for p, s in sizes.items()})
 
-    def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        scaled = value.reshape(len(value), 3**self.row.rank) / self.row.scale
-        functions = powers(scaled.square().sum(1), 0) * N_POWERS**-0.5
-        places: list[Features] = [{} for _ in self.gains[self.messages[0].name]]
-        for part in self.messages:
-            basis = self.get_buffer(f"basis_{part.name}")
-            packed = self.at_atoms(torch.einsum("nx,mqx->nmq", scaled, basis), structure)
-            by_element = 1 + self.element[part.name].index_select(0, element)
-            for place, weight in zip(places, self.gains[part.name], strict=True):
-                gain = self.at_atoms(functions @ weight, structure) * by_element
-                place[part] = packed @ gain.unflatten(1, (packed.shape[2], -1))
-        return Conditions(places if self.start else [{}, *places])
+    def describe(self, draft: Draft, atoms: Atoms) -> list[FeatureValues]:
+        value = self.value(draft, atoms)
+        functions = powers(draft, value, self.row.scale, 0)
+        packed = {part: self._packed(draft, value, part) for part in self.messages}
+        skipped = 0 if self.start else 1
+        places: list[FeatureValues] = []
+        for place in atoms.places:
+            weight = place - skipped
+            parts = self.messages if weight >= 0 else ()
+            places.append({part: self._part(draft, atoms, part, packed[part], functions, weight) for part in parts})
+        return places
+
+    def _packed(self, draft: Draft, value: Value, part: Part) -> Value:
+        """The components of a part, ordered (m, copy)."""
+        matrix = tuple(map(tuple, self.maps[part].tolist()))
+        (packed,) = draft.run(linear_plan(matrix), [value], str(value.rows))
+        return packed
+
+    def _part(self, draft: Draft, atoms: Atoms, part: Part, packed: Value, functions: Value, place: int) -> Value:
+        copies, of_structures = self.copies[part], self.row.scope == "structure"
+        _, n_in, n_out = self.gains[part.name].shape
+        gain = draft.mix(functions, draft.weight(f"gains.{part.name}", (n_in, n_out), place), N_POWERS**-0.5, copies)
+        by_element = draft.weight(f"element.{part.name}", (atoms.n_elements, copies, n_out // copies))
+        indices = {"element": atoms.element(draft)}
+        if of_structures:
+            indices["structure"] = atoms.structure(draft)
+        plan = tensor_plan(part.size, copies, of_structures)
+        (value,) = draft.run(plan, [packed, gain, by_element], atoms.rows, indices)
+        return value
 
 
 class ExchangeEmbedding(Embedding):
     """See :class:`carten.model.conditions.Exchange`."""
 
-    exchanged = 1
+    exchanged = True
 
     def __init__(self, row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__(row)
         self.perceptron = Perceptron(N_POWERS, config.n_channels, generator)
         self.invariants = Invariants(config, n_elements, generator)
 
-    def forward(self, value: Tensor, structure: Tensor, element: Tensor) -> Conditions:
-        moments = value.reshape(len(value), 3**self.row.rank) / self.row.scale
-        hidden = self.perceptron(powers(moments.square().sum(1), 1))
-        return Conditions(self.invariants(hidden, element), [moments])
+    def describe(self, draft: Draft, atoms: Atoms) -> list[FeatureValues]:
+        hidden = describe(self, "perceptron", draft, powers(draft, self.value(draft, atoms), self.row.scale, 1))
+        places: list[FeatureValues] = describe(self, "invariants", draft, hidden, atoms)
+        return places
+
+    def describe_moments(self, draft: Draft, atoms: Atoms) -> list[Value]:
+        size = 3**self.row.rank
+        matrix = tuple(tuple(float(a == b) / self.row.scale for b in range(size)) for a in range(size))
+        return list(draft.run(linear_plan(matrix), [self.value(draft, atoms)], atoms.rows))
 
 
-def build(row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> Embedding:
+def build_embedding(row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> Embedding:
     """The embedding that a row asks for."""
     match row.embed:
         case Scalar():

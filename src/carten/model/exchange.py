@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 
 from carten.model.config import NetworkConfig
-from carten.model.edges import Edges
-from carten.model.embeddings import INITIAL, add
+from carten.model.described import Described, describe
+from carten.model.edges import EdgeValues
 from carten.model.interaction import Interaction
-from carten.model.parameters import Features, Linear, channels
-from carten.ops.space import SCALAR, Space
+from carten.model.parameters import FeatureValues, Linear, add_features, channels
+from carten.ops.draft import Draft
+from carten.ops.gates import contract_plan, spread_plan, squares_plan
+from carten.ops.operators import Value
+from carten.ops.space import SCALAR, Part, Space
+
+INITIAL = 0.1
+"""Size of what conditions add at first: products multiply it many times over."""
 
 
-class Exchange(nn.Module):
+@dataclass(frozen=True)
+class Moments:
+    """Moments in a circuit, (atoms, 1 or 3): those of ``all`` atoms, and of the ``own`` ones among them."""
+
+    all: Value
+    own: Value
+
+
+class ExchangeLayer(Described):
     """What the moments m of atoms add to messages: ``W sum_a m_i^a D_i^a + sum_l W_l sum_a |D_il^a|^2``.
 
     ``D_i^a = n^(-1/2) sum_j R(r_ij) (W h_j) m_j^a Y(r_ij)`` is a density for each component a of the moments, with the
@@ -32,10 +46,19 @@ class Exchange(nn.Module):
         self.own = Linear(channels(parts, n), n, generator, INITIAL)
         self.between = Linear({SCALAR: len(parts.parts) * n}, n, generator, INITIAL)
 
-    def forward(self, features: Features, moments: Tensor, edges: Edges) -> Features:
-        """Messages of N atoms from their features and moments (N, 1 or 3)."""
-        spins = [component.view(-1, 1, 1) for component in moments.unbind(1)]
-        densities = self.density.each([{SCALAR: features[SCALAR] * spin} for spin in spins], edges)
-        own = [{part: x * spin for part, x in density.items()} for spin, density in zip(spins, densities, strict=True)]
-        squares = [torch.cat([x.square().mean(1, keepdim=True) for x in d.values()], dim=2) for d in densities]
-        return add(self.own(reduce(add, own)), self.between({SCALAR: torch.stack(squares).sum(0)}))
+    def describe(
+        self, draft: Draft, features: Mapping[Part, Value], moments: Moments, edges: EdgeValues, table: str
+    ) -> FeatureValues:
+        """Messages of the own atoms from features and moments of all."""
+        size = moments.all.size
+        spins = draft.run(spread_plan(size), [features[SCALAR], moments.all], "all")
+        densities = describe(self, "density", draft, [{SCALAR: spin} for spin in spins], edges, table)
+        parts = self.density.target.parts
+        coupled = {}
+        for part in parts:
+            operands = [*(density[part] for density in densities), moments.own]
+            (coupled[part],) = draft.run(contract_plan(part.size, size), operands, "own")
+        plan = squares_plan(tuple(part.size for part in parts), size)
+        squares = draft.run(plan, [density[part] for part in parts for density in densities], "own")
+        between = describe(self, "between", draft, {SCALAR: squares[0]})
+        return add_features(draft, describe(self, "own", draft, coupled), between)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,13 +13,18 @@ from carten.math.symmetry import decompose
 from carten.model import conditions
 from carten.model.conditions import Category, Exchange, Fidelity, Input, Scalar
 from carten.model.config import NetworkConfig
-from carten.model.embeddings import Conditions, Embedding, add, build
+from carten.model.described import Layered, describe
+from carten.model.embeddings import Atoms, Conditions, Embedding, build_embedding
 from carten.model.graph import Graph
-from carten.model.parameters import Features
+from carten.model.parameters import Features, FeatureValues, add_features
+from carten.ops.circuit import Circuit
+from carten.ops.draft import Draft
+from carten.ops.index import Index
+from carten.ops.operators import Value
 from carten.ops.space import SCALAR, Part, Space
 
 
-class Inputs(nn.Module):
+class Inputs(Layered):
     """The embeddings of all inputs of a model.
 
     Args:
@@ -37,11 +42,13 @@ class Inputs(nn.Module):
         self, rows: Iterable[Input], config: NetworkConfig, n_elements: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        told = [row for row in rows if not (isinstance(row.embed, Fidelity) and row.embed.mode == "heads")]
-        for row in told:
+        embedded = [row for row in rows if not (isinstance(row.embed, Fidelity) and row.embed.mode == "heads")]
+        for row in embedded:
             _require_embeddable(row, config)
-        self.n_places = config.n_layers + 1
-        self.embeddings = nn.ModuleDict({row.name: build(row, config, n_elements, generator) for row in told})
+        self.n_layers, self.n_elements = config.n_layers, n_elements
+        embeddings = {row.name: build_embedding(row, config, n_elements, generator) for row in embedded}
+        self.embeddings = nn.ModuleDict(embeddings)
+        self.draw()
 
     @property
     def start(self) -> Space:
@@ -49,14 +56,41 @@ class Inputs(nn.Module):
         return Space.of((SCALAR, *(part for embedding in self._all() for part in embedding.start)))
 
     @property
+    def start_parts(self) -> Space:
+        """Those of them that the embeddings add."""
+        return Space.of(part for embedding in self._all() for part in embedding.start)
+
+    @property
     def messages(self) -> Space:
         """Parts added to messages."""
         return Space.of(part for embedding in self._all() for part in embedding.messages)
 
     @property
-    def n_exchanged(self) -> int:
-        """Number of inputs that neighbours exchange."""
-        return sum(embedding.exchanged for embedding in self._all())
+    def exchanged(self) -> tuple[int, ...]:
+        """Numbers of components of what neighbours exchange."""
+        return tuple(3**embedding.row.rank for embedding in self._all() if embedding.exchanged)
+
+    def draw(self) -> dict[str, Circuit]:
+        """``start``: what all atoms get (``start/PART``); ``messages``: what own atoms get (``added/LAYER/PART``).
+
+        Both have what neighbours exchange, ``moments/NUMBER``.
+        """
+        start = Atoms("all", self.n_elements, range(1))
+        messages = Atoms("own", self.n_elements, range(1, self.n_layers + 1))
+        names = [f"added/{k}" for k in range(self.n_layers)]
+        return {"start": self._circuit(start, ["start"]), "messages": self._circuit(messages, names)}
+
+    def _circuit(self, atoms: Atoms, names: Sequence[str]) -> Circuit:
+        draft = Draft()
+        places: list[FeatureValues] = [{} for _ in names]
+        moments: list[Value] = []
+        for embedding in self._all():
+            name = embedding.row.name
+            more = describe(self, f"embeddings.{name}", draft, atoms)
+            places = [add_features(draft, place, features) for place, features in zip(places, more, strict=True)]
+            moments += embedding.describe_moments(draft.within(f"embeddings.{name}"), atoms)
+        outputs = {f"{n}/{part.name}": x for n, place in zip(names, places, strict=True) for part, x in place.items()}
+        return draft.finish({**outputs, **{f"moments/{m}": value for m, value in enumerate(moments)}})
 
     def forward(self, values: Mapping[str, Tensor], structure: Tensor, element: Tensor) -> Conditions:
         """What is added for N atoms.
@@ -66,18 +100,29 @@ class Inputs(nn.Module):
             structure: (N,) structure of each atom.
             element: (N,) row of each atom's element.
         """
-        places: list[Features] = [{} for _ in range(self.n_places)]
-        moments: list[Tensor] = []
-        for name, embedding in self.embeddings.items():
-            value = values[name]
-            dtype = next(embedding.parameters()).dtype
-            found = embedding(value.to(dtype) if value.is_floating_point() else value, structure, element)
-            places = [add(place, more) for place, more in zip(places, found.places, strict=True)]
-            moments += found.moments
-        return Conditions(places, moments)
+        rows = {"own": len(element), "all": len(element)}
+        tensors: dict[str, Tensor] = {}
+        indices = {name: Index(element, self.n_elements) for name in ("element", "all_element")}
+        for embedding in self._all():
+            value, row = values[embedding.row.name], embedding.row
+            if row.scope == "structure":
+                rows["structures"] = len(value)
+                indices |= dict.fromkeys(("structure", "all_structure"), Index(structure, len(value)))
+            if isinstance(row.embed, Category):
+                indices[row.name] = Index(value, len(row.embed.values))
+            else:
+                tensors[row.name] = value.to(next(embedding.parameters()).dtype).reshape(len(value), 3**row.rank)
+        start, messages = (self.run(name, tensors, indices, rows, "reference") for name in ("start", "messages"))
+        places = [_features(start, "start/"), *(_features(messages, f"added/{k}/") for k in range(self.n_layers))]
+        return Conditions(places, [value for name, value in start.items() if name.startswith("moments/")])
 
     def _all(self) -> list[Embedding]:
         return [embedding for embedding in self.embeddings.values() if isinstance(embedding, Embedding)]
+
+
+def _features(values: Mapping[str, Tensor], prefix: str) -> Features:
+    parts = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    return {Part.named(name): value for name, value in parts.items()}
 
 
 def _require_embeddable(row: Input, config: NetworkConfig) -> None:

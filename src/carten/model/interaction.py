@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from carten.model.config import NetworkConfig
-from carten.model.edges import Edges
-from carten.model.parameters import Features, Linear, channels, normal
+from carten.model.described import Described, describe
+from carten.model.edges import EdgeValues
+from carten.model.parameters import FeatureValues, Linear, channels, normal
 from carten.ops import builders
-from carten.ops.library import evaluate
-from carten.ops.plan import Plan
-from carten.ops.space import Space
+from carten.ops.draft import Draft
+from carten.ops.gates import gain_plan, slope_plan
+from carten.ops.operators import Value
+from carten.ops.space import Part, Space
 
 SILU_GAIN = 1.6765324703310907
 """1 / sqrt(<silu(x)^2>) over unit normals: keeps unit variance."""
 
 
-class RadialNetwork(nn.Module):
-    """A bias-free perceptron on the radial basis, times ``scale``: (E, n_in) -> (E, n_out), C^2 at the cutoff.
+class RadialNetwork(Described):
+    """A bias-free perceptron on the radial basis, times ``scale``; C^2 at the cutoff: (E, n_in) -> (E, paths, n).
 
     With element dependence the first layer is modulated by ``1 + u[z_i] + v[z_j]`` (learned, per hidden unit).
     """
@@ -29,13 +31,14 @@ class RadialNetwork(nn.Module):
     def __init__(
         self,
         config: NetworkConfig,
-        shape: tuple[int, int],
+        n_paths: int,
         scale: float,
         n_elements: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        sizes = [shape[0], *config.radial.hidden, shape[1]]
+        self.n_paths = n_paths
+        sizes = [config.radial.n_basis, *config.radial.hidden, n_paths * config.n_channels]
         self.gains = [(SILU_GAIN if k else 1.0) * n**-0.5 for k, n in enumerate(sizes[:-1])]
         self.gains[-1] *= scale
         self.weight = nn.ParameterList([normal(shape, generator) for shape in pairwise(sizes)])
@@ -43,20 +46,29 @@ class RadialNetwork(nn.Module):
         if config.radial.elements:
             self.elements = normal((2, n_elements, sizes[1]), generator)
 
-    def forward(self, basis: Tensor, modulation: Tensor | None = None) -> Tensor:
-        """Radial weights of every edge, from its radial basis and what :meth:`modulation` gives."""
-        values = basis
-        last = len(self.weight) - 1
-        for k, weight in enumerate(self.weight):
-            values = values @ (weight * self.gains[k])
-            if k == 0 and modulation is not None:
-                values = values * modulation
+    def describe(self, draft: Draft, basis: Value, edges: EdgeValues) -> Value:
+        """Radial weights (E, paths, channels) from the radial basis."""
+        values, last = basis, len(self.weight) - 1
+        for k, weight in enumerate(self._weights(draft)):
+            values = draft.mix(values, weight, self.gains[k], self.n_paths if k == last else None)
+            if k == 0 and self.elements is not None:
+                values = self._modulated(draft, values, edges)
             if k < last:
-                values = nn.functional.silu(values)
+                values = draft.apply("silu", values)
         return values
 
+    def describe_table(self, draft: Draft, knots: Value) -> Value:
+        """Values, then slopes, (K, 2 paths, channels) from those of the basis (K, 2, n_basis), by the chain rule."""
+        both, last = knots, len(self.weight) - 1
+        for k, weight in enumerate(self._weights(draft)):
+            both = draft.mix(both, weight, self.gains[k], 2 * self.n_paths if k == last else None)
+            if k < last:
+                operands = [both, draft.apply("silu", both), draft.apply("silu", both, order=1)]
+                (both,) = draft.run(slope_plan(), operands, "knots")
+        return both
+
     def table(self, knots: Tensor) -> Tensor:
-        """Values and slopes (K, 2, n_out) from those of the basis (K, 2, n_in), by the chain rule."""
+        """As :meth:`describe_table`, of tensors: (K, 2, n_basis) to (K, 2, paths * channels)."""
         both = knots
         last = len(self.weight) - 1
         for k, weight in enumerate(self.weight):
@@ -68,21 +80,25 @@ class RadialNetwork(nn.Module):
                 both = torch.stack([value, slope * (gate + value * (1 - gate))], dim=1)
         return both
 
-    def modulation(self, edges: Edges) -> Tensor | None:
-        """Factors of the first hidden layer by the elements of both atoms, (E, hidden); ``None`` without."""
-        if self.elements is None:
-            return None
-        element = edges.kinds.index.values
-        centre = self.elements[0].index_select(0, element.index_select(0, edges.centre.values))
-        return 1 + centre + self.elements[1].index_select(0, element.index_select(0, edges.neighbour.values))
+    @property
+    def tabulable(self) -> bool:
+        """Whether tables can take its place: it depends on the length of edges alone, and says how to make them."""
+        kind = type(self)
+        author = next(base for base in kind.__mro__ if "describe" in vars(base))
+        return self.elements is None and kind.describe_table is author.__dict__.get("describe_table")
+
+    def _weights(self, draft: Draft) -> list[Value]:
+        return [draft.weight(f"weight.{k}", weight.shape) for k, weight in enumerate(self.weight)]
+
+    def _modulated(self, draft: Draft, values: Value, edges: EdgeValues) -> Value:
+        shape = (edges.n_elements, 1, values.channels)
+        gains = [draft.weight("elements", shape, row) for row in (0, 1)]
+        (result,) = draft.run(gain_plan(("centre", "neighbour")), [values, *gains], "edges", edges.elements)
+        return result
 
 
-class Interaction(nn.Module):
-    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5).
-
-    Where edges have an interval, R is looked up: in ``table``, if it was tabulated (:mod:`carten.model.tables`), or in
-    a table of the present weights, through which they can be trained.
-    """
+class Interaction(Described):
+    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
 
     table: Tensor | None
 
@@ -104,37 +120,37 @@ class Interaction(nn.Module):
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)
-        shape = (config.radial.n_basis, len(paths) * n)
-        self.radial = RadialNetwork(config, shape, neighbours**-0.5, n_elements, generator)
-        self.n_paths = len(paths)
+        self.radial = RadialNetwork(config, len(paths), neighbours**-0.5, n_elements, generator)
         copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
         self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
 
-    def forward(self, features: Features, edges: Edges) -> Features:
-        """Messages over :attr:`target`, each (atoms, 2l + 1, channels)."""
-        return self.each([features], edges)[0]
+    def describe(
+        self, draft: Draft, several: Sequence[Mapping[Part, Value]], edges: EdgeValues, table: str
+    ) -> list[FeatureValues]:
+        """Messages over :attr:`target`, (own, 2l + 1, channels), from each of several features of all atoms.
 
-    def each(self, several: Sequence[Features], edges: Edges) -> list[Features]:
-        """Messages from each of several features, with the same radial functions, evaluated once."""
-        plan, radial = self._radial(edges)
-        indices = {"centre": edges.centre, "neighbour": edges.neighbour}
-        if edges.interval is not None:
-            indices |= {"low": edges.interval.low, "high": edges.interval.high}
-        found: list[Features] = []
+        Args:
+            draft: of the circuit.
+            several: features; the radial functions are evaluated once for all of them.
+            edges: where the radial functions are evaluated, or looked up.
+            table: name of the input that is looked up in.
+        """
+        plan, radial, indices = self.plan, [], edges.ends
+        if edges.basis is not None:
+            radial = [describe(self, "radial", draft, edges.basis, edges)]
+        else:
+            plan, indices = self.table_plan, {**edges.ends, **edges.knots}
+            n_channels = self.radial.weight[-1].shape[1] // self.radial.n_paths
+            values = draft.input(table, "knots", 2 * self.radial.n_paths, n_channels)
+            radial = [draft.input("fraction", "edges", 1), values, values]
+        messages = []
         for features in several:
-            sent = self.up(features)
+            sent = describe(self, "up", draft, features)
             operands = [*(sent[part] for part in self.features.parts), edges.harmonics, *radial]
-            sums = evaluate(plan, operands, indices, edges.n_edges, edges.backend)
-            found.append(self.mix(dict(zip(self.target.parts, sums, strict=True))))
-        return found
+            sums = draft.run(plan, operands, "edges", indices)
+            messages.append(describe(self, "mix", draft, dict(zip(self.target.parts, sums, strict=True))))
+        return messages
 
-    def _radial(self, edges: Edges) -> tuple[Plan, list[Tensor]]:
-        """The plan to evaluate, and its operands that are radial functions."""
-        n_channels = self.radial.weight[-1].shape[1] // self.n_paths
-        if edges.interval is None:
-            values: Tensor = self.radial(edges.basis, self.radial.modulation(edges))
-            return self.plan, [values.view(edges.n_edges, self.n_paths, n_channels)]
-        table = None if self.training else self.table
-        if table is None:
-            table = self.radial.table(edges.interval.knots).view(len(edges.interval.knots), -1, n_channels)
-        return self.table_plan, [edges.interval.fraction, table, table]
+    def describe_table(self, draft: Draft, knots: Value) -> Value:
+        """The table that :meth:`describe` looks up radial functions in, see :meth:`RadialNetwork.describe_table`."""
+        return self.radial.describe_table(draft.within("radial"), knots)

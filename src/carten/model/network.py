@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,23 +13,25 @@ from carten.errors import ModelError
 from carten.model import product
 from carten.model.compiled import Compiled, Grid
 from carten.model.config import NetworkConfig
-from carten.model.edges import Edges, describe
-from carten.model.embeddings import Conditions, add
-from carten.model.exchange import Exchange
+from carten.model.described import Layered, describe
+from carten.model.edges import Edges, EdgeValues, edge_circuit, locate, radial_basis
+from carten.model.embeddings import Conditions
+from carten.model.exchange import ExchangeLayer, Moments
 from carten.model.inputs import Inputs
 from carten.model.interaction import Interaction
-from carten.model.kinds import Kinds
-from carten.model.parameters import ElementLinear, Features, Linear, channels, normal
+from carten.model.parameters import ElementLinear, Features, FeatureValues, Linear, add_features, channels, normal
 from carten.model.tables import tabulate
 from carten.model.versions import Versions
-from carten.ops import linear
+from carten.ops.circuit import Circuit
+from carten.ops.draft import Draft
+from carten.ops.gates import look_up_plan
 from carten.ops.index import Index
 from carten.ops.library import choose
 from carten.ops.record import recording
-from carten.ops.space import SCALAR, Space
+from carten.ops.space import SCALAR, Part, Space
 
 
-class Layer(nn.Module):
+class Layer(Layered):
     """``h' = Linear(product(interaction(h))) + Linear_z(h)``.
 
     ``space`` are the parts of the target that the products make or the features have. Inputs are added to what the
@@ -48,38 +50,101 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         n = config.n_channels
+        self.config, self.features, self.n_elements = config, features, n_elements
         self.elements = config.product.elements
         self.interaction = Interaction(config, features, n_elements, neighbours, generator)
-        factors = self.interaction.target
-        if inputs is not None:
-            factors = Space.of((*factors.parts, *inputs.messages.parts))
+        self.added = inputs.messages if inputs is not None else Space(())
+        self.moments = inputs.exchanged if inputs is not None else ()
+        factors = Space.of((*self.interaction.target.parts, *self.added.parts))
         kinds = n_elements if self.elements else 1
         made = product.reachable(config, factors, target)
-        self.product = product.build(config, factors, made, kinds, generator)
+        self.product = product.build_product(config, factors, made, kinds, generator)
         self.out = Linear(channels(made, n), n, generator)
         kept = Space(tuple(part for part in target.parts if part in features))
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
         self.space = Space(tuple(part for part in target.parts if part in made or part in kept))
-        n_exchanged = inputs.n_exchanged if inputs is not None else 0
-        self.exchanges = nn.ModuleList(Exchange(config, n_elements, neighbours, generator) for _ in range(n_exchanged))
+        exchanges = (ExchangeLayer(config, n_elements, neighbours, generator) for _ in self.moments)
+        self.exchanges = nn.ModuleList(exchanges)
+        self.draw()
+
+    def draw(self) -> dict[str, Circuit]:
+        """``exact``, and where radial functions depend on lengths alone ``tabulated`` and ``tables``.
+
+        Inputs are ``all/PART``, features of all atoms, and ``own/PART``, those of own atoms among them; what
+        :class:`Edges` has; and where there are inputs ``added/PART``, ``all_moments/NUMBER`` and
+        ``own_moments/NUMBER``. Tables are called ``table``, and ``table/NUMBER`` for what moments are exchanged by.
+        Outputs are the parts of the features of own atoms after the layer, by name.
+        """
+        circuits = {"exact": self._circuit(tabulated=False)}
+        if all(x.radial.tabulable for x in self._interactions.values()):
+            circuits |= {"tabulated": self._circuit(tabulated=True), "tables": self._tables()}
+        return circuits
+
+    @property
+    def _interactions(self) -> dict[str, Interaction]:
+        """Interactions by the name of their table."""
+        exchanges = [module for module in self.exchanges if isinstance(module, ExchangeLayer)]
+        return {"table": self.interaction, **{f"table/{m}": x.density for m, x in enumerate(exchanges)}}
+
+    def _circuit(self, tabulated: bool) -> Circuit:
+        draft, n = Draft(), self.config.n_channels
+        sent = {part: draft.input(f"all/{part.name}", "all", part.size, n) for part in self.features.parts}
+        own = {part: draft.input(f"own/{part.name}", "own", part.size, n) for part in self.features.parts}
+        edges = EdgeValues.of(draft, self.config, self.n_elements, tabulated)
+        element = draft.index("element", "own", self.n_elements)
+        message: FeatureValues = describe(self, "interaction", draft, [sent], edges, "table")[0]
+        added = {part: draft.input(f"added/{part.name}", "own", part.size, n) for part in self.added.parts}
+        message = add_features(draft, message, added)
+        for m, size in enumerate(self.moments):
+            moments = Moments(*(draft.input(f"{rows}_moments/{m}", rows, size) for rows in ("all", "own")))
+            more = describe(self, f"exchanges.{m}", draft, sent, moments, edges, f"table/{m}")
+            message = add_features(draft, message, more)
+        kind = element if self.elements else draft.index("zero", "own", 1)
+        made = describe(self, "out", draft, describe(self, "product", draft, message, kind))
+        result = add_features(draft, made, describe(self, "residual", draft, own, element))
+        return draft.finish({part.name: result[part] for part in self.space.parts})
+
+    def _tables(self) -> Circuit:
+        draft = Draft()
+        knots = draft.input("knots", "knots", 2, self.config.radial.n_basis)
+        paths = {"table": "interaction", **{f"table/{m}": f"exchanges.{m}.density" for m in range(len(self.exchanges))}}
+        tables = self._interactions
+        return draft.finish(
+            {name: tables[name].describe_table(draft.within(path), knots) for name, path in paths.items()}
+        )
 
     def forward(
-        self, features: Features, edges: Edges, told: Features | None = None, moments: Sequence[Tensor] = ()
+        self, features: Features, edges: Edges, added: Features | None = None, moments: Sequence[Tensor] = ()
     ) -> Features:
-        """Features of the next layer; ``told`` is what inputs add, ``moments`` are those that atoms exchange."""
-        kinds = edges.kinds if self.elements else edges.kinds.one
-        message = self.interaction(features, edges)
-        if told:
-            message = add(message, told)
-        for exchange, own in zip(self.exchanges, moments, strict=True):
-            message = add(message, exchange(features, own, edges))
-        result: Features = self.out(self.product(message, kinds, edges.backend))
-        for part, value in self.residual(features, edges.kinds).items():
-            result[part] = linear.add(result[part], value) if part in result else value
-        return result
+        """Features of the next layer; ``added`` is what inputs add, ``moments`` are those that atoms exchange."""
+        tensors = {
+            **edges.tensors,
+            **_named("all", features),
+            **_named("own", features),
+            **_named("added", added or {}),
+        }
+        for m, value in enumerate(moments):
+            tensors |= {f"all_moments/{m}": value, f"own_moments/{m}": value}
+        name = "exact"
+        if edges.interval is not None:
+            name = "tabulated"
+            tensors |= self._present_tables(edges)
+        indices = {index.name: edges.index(index.name) for index in self.circuits[name].indices}
+        values = self.run(name, tensors, indices, edges.rows, edges.backend)
+        return {part: values[part.name] for part in self.space.parts}
+
+    def _present_tables(self, edges: Edges) -> dict[str, Tensor]:
+        tables = {name: interaction.table for name, interaction in self._interactions.items()}
+        if not self.training and all(table is not None for table in tables.values()):
+            return {name: table for name, table in tables.items() if table is not None}
+        return self.run("tables", edges.knots, {}, edges.rows, edges.backend)
 
 
-class Network(nn.Module):
+def _named(prefix: str, features: Mapping[Part, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{part.name}": value for part, value in features.items()}
+
+
+class Network(Layered):
     """Equivariant message passing on atoms of ``n_elements`` kinds.
 
     Args:
@@ -108,6 +173,7 @@ class Network(nn.Module):
         self.backend = backend
         self.inputs = inputs
         self.embedding = normal((n_elements, config.n_channels), generator)
+        self.start = inputs.start if inputs is not None else Space((SCALAR,))
         hidden = Space.up_to(config.l_max_features, config.odd_products)
         self.layers = nn.ModuleList()
         self.n_intervals = 0
@@ -116,16 +182,31 @@ class Network(nn.Module):
         self._versions: Versions | None = None
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
-            first = inputs.start if inputs is not None else Space((SCALAR,))
-            features = self.spaces[-1] if self.spaces else first
+            features = self.spaces[-1] if self.spaces else self.start
             layer = Layer(config, features, wanted, n_elements, neighbours, generator, inputs)
             self.layers.append(layer)
             self.spaces.append(layer.space)
+        self.draw()
+
+    def draw(self) -> dict[str, Circuit]:
+        """``edges``, see :func:`carten.model.edges.edge_circuit`, and ``start``: features before the first layer.
+
+        The latter are those of all atoms, from their elements and ``start/PART``, which inputs add.
+        """
+        draft, (n_elements, n) = Draft(), self.embedding.shape
+        index = draft.index("all_element", "all", n_elements)
+        embedding = draft.weight("embedding", (n_elements, 1, n))
+        features = {SCALAR: draft.run(look_up_plan(), [embedding], "all", {"row": index})[0]}
+        if self.inputs is not None:
+            added = {p: draft.input(f"start/{p.name}", "all", p.size, n) for p in self.inputs.start_parts.parts}
+            features = add_features(draft, features, added)
+        start = draft.finish({part.name: features[part] for part in self.start.parts})
+        return {"edges": edge_circuit(self.config), "start": start}
 
     @property
     def tabulable(self) -> bool:
         """Whether the radial networks depend on nothing but the length of an edge."""
-        return not self.config.radial.elements
+        return all("tabulated" in layer.circuits for layer in self.layers if isinstance(layer, Layer))
 
     def tabulate(self, tolerance: float = 1e-6) -> None:
         """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference.
@@ -218,15 +299,21 @@ class Network(nn.Module):
         once = told is None and n_intervals and not (again or self.training)
         if once and (compiled := self._compiled(vectors)) is not None:
             return compiled(vectors, edge_index, element)
-        n_atoms = element.shape[0]
+        edges = self._edges(vectors, edge_index, element, n_intervals)
+        tensors = _named("start", told.places[0]) if told is not None else {}
+        start = self.run("start", tensors, {"all_element": edges.element}, edges.rows, self.backend)
+        return self._propagate({part: start[part.name] for part in self.start.parts}, edges, told)
+
+    def _edges(self, vectors: Tensor, edge_index: Tensor, element: Tensor, n_intervals: int) -> Edges:
+        n_atoms = len(element)
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
-        kinds = Kinds(Index(element, self.embedding.shape[0]))
-        ends = (centre, neighbour)
-        edges = describe(vectors, ends, kinds, self.config, self.backend, n_intervals)
-        features: Features = {SCALAR: self.embedding.index_select(0, element).unsqueeze(1)}
-        if told is not None:
-            features = add(features, told.places[0])
-        return self._propagate(features, edges, told)
+        length = vectors.norm(dim=1)
+        unit = vectors / length.unsqueeze(1)
+        interval = locate(length, self.config, n_intervals) if n_intervals else None
+        basis = unit[:, :0] if n_intervals else radial_basis(length, self.config)
+        tensors = {"one": torch.ones_like(unit[:, :1]), "unit": unit}
+        harmonics = self.run("edges", tensors, {}, {"edges": len(unit)}, self.backend)["harmonics"]
+        return Edges(basis, harmonics, centre, neighbour, Index(element, len(self.embedding)), self.backend, interval)
 
     def _propagate(self, features: Features, edges: Edges, told: Conditions | None = None) -> list[Features]:
         result = []

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from carten.model.kinds import Kinds
-from carten.ops.linear import mix, mix_by_kind
+from carten.model.described import Described
+from carten.ops.draft import Draft
+from carten.ops.operators import CircuitIndex, Value
 from carten.ops.space import Part, Space
 
 Features = dict[Part, Tensor]
 """Tensor features by part, each (rows, 2l + 1, channels)."""
+
+FeatureValues = dict[Part, Value]
+"""Tensor features in a circuit."""
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator, scale: float = 1.0) -> nn.Parameter:
@@ -32,7 +36,7 @@ class Precise(nn.Module):
         return self
 
 
-class Linear(nn.Module):
+class Linear(Described):
     """Mix channels and paths within each part: (rows, (2l + 1) * paths, channels) -> (rows, 2l + 1, n_out).
 
     ``initial`` is the standard deviation of the initial weights.
@@ -44,12 +48,13 @@ class Linear(nn.Module):
         weights = {part.name: normal((n, n_out), generator, initial) for part, n in n_in.items()}
         self.weight = nn.ParameterDict(weights)
 
-    def forward(self, features: Features) -> Features:
+    def describe(self, draft: Draft, features: Mapping[Part, Value]) -> FeatureValues:
         """Apply to the parts the map was built for."""
-        return {part: mix(features[part], self.weight[part.name], scale) for part, scale in self.scale.items()}
+        weights = {p: draft.weight(f"weight.{p.name}", self.weight[p.name].shape) for p in self.scale}
+        return {part: draft.mix(features[part], weights[part], scale) for part, scale in self.scale.items()}
 
 
-class ElementLinear(nn.Module):
+class ElementLinear(Described):
     """A linear map per element of the atom: (atoms, (2l + 1) * paths, channels) -> (atoms, 2l + 1, n_out)."""
 
     def __init__(self, n_in: dict[Part, int], n_out: int, n_elements: int, generator: torch.Generator) -> None:
@@ -57,10 +62,21 @@ class ElementLinear(nn.Module):
         self.scale = {part: n**-0.5 for part, n in n_in.items()}
         self.weight = nn.ParameterDict({p.name: normal((n_elements, n, n_out), generator) for p, n in n_in.items()})
 
-    def forward(self, features: Features, kinds: Kinds) -> Features:
+    def describe(self, draft: Draft, features: Mapping[Part, Value], element: CircuitIndex) -> FeatureValues:
         """Apply each atom's own map."""
-        weights = {part: self.weight[part.name] for part in self.scale}
-        return {p: mix_by_kind(features[p], weights[p], scale, kinds.index) for p, scale in self.scale.items()}
+        mixed = {}
+        for part, scale in self.scale.items():
+            name, shape = f"weight.{part.name}", self.weight[part.name].shape
+            if shape[0] == 1:
+                mixed[part] = draft.mix(features[part], draft.weight(name, shape[1:], row=0), scale)
+            else:
+                mixed[part] = draft.mix(features[part], draft.weight(name, shape), scale, index=element)
+        return mixed
+
+
+def add_features(draft: Draft, features: Mapping[Part, Value], more: Mapping[Part, Value]) -> FeatureValues:
+    """Sum of features; parts that only one of them has are kept."""
+    return {**features, **{part: draft.add(features[part], x) if part in features else x for part, x in more.items()}}
 
 
 def channels(space: Space, n: int) -> dict[Part, int]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from carten.math.quadrature import sphere
 from carten.math.stf import harmonics
 from carten.model.config import NetworkConfig
-from carten.model.kinds import Kinds
-from carten.model.parameters import ElementLinear, Features, normal
+from carten.model.described import Described, describe
+from carten.model.parameters import ElementLinear, FeatureValues, normal
 from carten.ops import builders
-from carten.ops.library import evaluate
+from carten.ops.draft import Draft
+from carten.ops.gates import join_plan, weighted_powers_plan
+from carten.ops.operators import CircuitIndex, Value
 from carten.ops.plan import Plan
-from carten.ops.space import Space
+from carten.ops.space import Part, Space
 
 
-class RecursiveProduct(nn.Module):
+class RecursiveProduct(Described):
     """``m_L = sum_q sum_η W[z, q, η, c] B^q_{η,L,c}``, ``B^q = B^(q-1) x A`` (ICTP Eq. 6)."""
+
+    scale: Tensor
 
     def __init__(
         self, config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
@@ -29,14 +35,15 @@ class RecursiveProduct(nn.Module):
         self.space, self.target = space, target
         n_weights = self.plan.arrays["weights"].size
         self.weight = normal((n_elements, n_weights, config.n_channels), generator)
-        self.register_buffer("scale", _path_scale(self.plan, n_weights), persistent=False)
+        scale = _path_scale(self.plan, n_weights).expand(self.weight.shape).clone()
+        self.register_buffer("scale", scale, persistent=False)
 
-    scale: Tensor
-
-    def forward(self, features: Features, kinds: Kinds, backend: str) -> Features:
+    def describe(self, draft: Draft, features: Mapping[Part, Value], element: CircuitIndex) -> FeatureValues:
         """Products of each atom's features."""
-        operands = [*(features[part] for part in self.space.parts), self.weight * self.scale]
-        outputs = evaluate(self.plan, operands, {"element": kinds.index}, len(kinds.index.values), backend)
+        shape = self.weight.shape
+        weights = draft.multiply(draft.weight("weight", shape), draft.weight("scale", shape))
+        operands = [*(features[part] for part in self.space.parts), weights]
+        outputs = draft.run(self.plan, operands, "own", {"element": element})
         return dict(zip(self.target.parts, outputs, strict=True))
 
 
@@ -54,7 +61,7 @@ def _path_scale(plan: Plan, n_weights: int) -> Tensor:
     return scale
 
 
-class CoupledProduct(nn.Module):
+class CoupledProduct(Described):
     """As :class:`RecursiveProduct`, mixing channels: ``m_L = sum_η sum_c' W[z, q, η, c', c] B^q_{η,L,c'}``."""
 
     def __init__(
@@ -67,15 +74,14 @@ class CoupledProduct(nn.Module):
         sizes = {p: a.size // p.size * config.n_channels for p, a in zip(target.parts, self.plan.outputs, strict=True)}
         self.mix = ElementLinear(sizes, config.n_channels, n_elements, generator)
 
-    def forward(self, features: Features, kinds: Kinds, backend: str) -> Features:
+    def describe(self, draft: Draft, features: Mapping[Part, Value], element: CircuitIndex) -> FeatureValues:
         """Products of each atom's features."""
-        operands = [features[part] for part in self.space.parts]
-        outputs = evaluate(self.plan, operands, {}, len(kinds.index.values), backend)
-        mixed: Features = self.mix(dict(zip(self.target.parts, outputs, strict=True)), kinds)
+        outputs = draft.run(self.plan, [features[part] for part in self.space.parts], "own")
+        mixed: FeatureValues = describe(self, "mix", draft, dict(zip(self.target.parts, outputs, strict=True)), element)
         return mixed
 
 
-class SpatialProduct(nn.Module):
+class SpatialProduct(Described):
     """Features as functions on the sphere, a pointwise polynomial of degree ν, and back (TACE v3).
 
     ``f(s) = sum_l A_l . Y_l(s)``, ``m_L = <Y_L(s), sum_q W[z, q, L, c] f(s)^q>``. The quadrature is exact to degree
@@ -100,18 +106,21 @@ class SpatialProduct(nn.Module):
     to_sphere: Tensor
     from_sphere: Tensor
 
-    def forward(self, features: Features, kinds: Kinds, backend: str) -> Features:
+    def describe(self, draft: Draft, features: Mapping[Part, Value], element: CircuitIndex) -> FeatureValues:
         """Products of each atom's features."""
-        joined = torch.cat([features[part] for part in self.space.parts], dim=1)
-        values = self.to_sphere @ joined
-        weight = self.weight[kinds.index.values]
-        power, total = values, {part: torch.zeros_like(joined[:, : part.size]) for part in self.target.parts}
-        for q in range(weight.shape[1]):
-            power = power * values if q else power
-            projected = torch.split(self.from_sphere @ power, [part.size for part in self.target.parts], dim=1)
-            for k, part in enumerate(self.target.parts):
-                total[part] = total[part] + projected[k] * weight[:, q, k, None]
-        return total
+        n_elements, order, n_parts, n_channels = self.weight.shape
+        parts = [features[part] for part in self.space.parts]
+        (joined,) = draft.run(join_plan(tuple(part.size for part in self.space.parts)), parts, "own")
+        values = draft.combine(joined, draft.weight("to_sphere", self.to_sphere.shape))
+        powers = [values]
+        for _ in range(1, order):
+            powers.append(draft.multiply(powers[-1], values))
+        back = draft.weight("from_sphere", self.from_sphere.shape)
+        projected = [draft.combine(power, back) for power in powers]
+        weights = draft.weight("weight", (n_elements, order * n_parts, n_channels))
+        plan = weighted_powers_plan(tuple(part.size for part in self.target.parts), order)
+        outputs = draft.run(plan, [*projected, weights], "own", {"element": element})
+        return dict(zip(self.target.parts, outputs, strict=True))
 
 
 def between(config: NetworkConfig) -> Space:
@@ -127,7 +136,9 @@ def reachable(config: NetworkConfig, space: Space, target: Space) -> Space:
     return builders.reachable(space, allowed, config.correlation_order, between(config))
 
 
-def build(config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator) -> nn.Module:
+def build_product(
+    config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
+) -> Described:
     """The product that the configuration asks for; ``target`` is :func:`reachable`."""
     if config.product.kind == "spatial":
         return SpatialProduct(config, space, target, n_elements, generator)

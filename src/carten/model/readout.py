@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Mapping
 
-from carten.model.parameters import Features, Linear, normal
+import torch
+from torch import nn
+
+from carten.model.described import Described, describe
+from carten.model.parameters import FeatureValues, Linear, normal
+from carten.ops.draft import Draft
+from carten.ops.gates import gate_plan
+from carten.ops.operators import Value
 from carten.ops.space import SCALAR, Part
 
 
-class Readout(nn.Module):
+class ReadoutLayer(Described):
     """Linear in the features of a layer; the last layer has one hidden layer, gated by its scalars."""
 
     def __init__(self, copies: dict[Part, int], n_channels: int, n_hidden: int, generator: torch.Generator) -> None:
@@ -22,19 +28,18 @@ class Readout(nn.Module):
         gates = {part: normal((n_channels, n_hidden), generator) for part in copies if n_hidden and part != SCALAR}
         self.gates = nn.ParameterDict({part.name: weight for part, weight in gates.items()})
 
-    def forward(self, features: Features) -> Features:
-        """(atoms, 2l + 1, copies) for every part."""
-        if self.hidden is None:
-            inner = features
-        else:
-            inner = self.hidden(features)
-            for part in self.copies:
-                gate = inner[part] if part == SCALAR else features[SCALAR] @ self._gate(part)
-                inner[part] = nn.functional.silu(inner[part]) if part == SCALAR else inner[part] * torch.sigmoid(gate)
-        result: Features = {part: self.out[part.name](inner)[part] for part in self.copies}
-        return result
+    def describe(self, draft: Draft, features: Mapping[Part, Value]) -> FeatureValues:
+        """(own, 2l + 1, copies) for every part."""
+        inner = dict(features)
+        if self.hidden is not None:
+            hidden = describe(self, "hidden", draft, features)
+            inner = {part: self._activated(draft, part, hidden[part], features[SCALAR]) for part in self.copies}
+        return {part: describe(self, f"out.{part.name}", draft, inner)[part] for part in self.copies}
 
-    def _gate(self, part: Part) -> Tensor:
-        weight: Tensor = self.gates[part.name]
-        scaled: Tensor = weight * weight.shape[0] ** -0.5
-        return scaled
+    def _activated(self, draft: Draft, part: Part, hidden: Value, scalars: Value) -> Value:
+        if part == SCALAR:
+            return draft.apply("silu", hidden)
+        weight = draft.weight(f"gates.{part.name}", self.gates[part.name].shape)
+        gate = draft.apply("sigmoid", draft.mix(scalars, weight, int(weight.rows) ** -0.5))
+        (result,) = draft.run(gate_plan(part.size), [hidden, gate], "own")
+        return result

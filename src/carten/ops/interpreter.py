@@ -98,7 +98,6 @@ def _execute(
             return evaluate(plan, operands, {name: indices[index] for name, index in renamed}, rows[sites], backend)
         case Mix(source, weight, target, scale, index, transposed):
             x, w = values[source], values[weight].mT if transposed else values[weight]
-            x = x.reshape(len(x), circuit.known[source].width // w.shape[-2], w.shape[-2])
             mixed = linear.mix_by_kind(x, w, scale, indices[index]) if index else linear.mix(x, w, scale)
             return (mixed.view(len(x), *circuit.known[target].row_shape),)
         case Combine(source, matrix, _, transposed):

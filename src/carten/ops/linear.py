@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,7 @@ def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index) -> Tensor
 
 
 def _components(x: Tensor, n_in: int) -> Tensor:
-    return x.view(len(x), x.shape[1] * x.shape[2] // n_in, n_in)
+    return x.reshape(len(x), prod(x.shape[1:]) // n_in, n_in)
 
 
 def _taped(tape: Tape, x: Tensor, weight: Tensor, kinds: Index | None) -> Tensor:

@@ -30,7 +30,7 @@ def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index
 def _add(plan: Plan, step: Step, values: Mapping[str, Tensor]) -> Tensor:
     """The target after one step."""
     target = values[step.target]
-    o, a, b, coefficients = (x.to(target.device) for x in _tables(step))
+    o, a, b, coefficients = _tables(step, target.device)
     channels = [plan.arrays[name].channels for name in (step.left, step.right) if name]
     product = values[step.left].index_select(1, a)
     if any(channels) and not channels[0]:
@@ -49,10 +49,11 @@ def _add(plan: Plan, step: Step, values: Mapping[str, Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _tables(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _tables(step: Step, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     columns = list(zip(*step.terms, strict=True)) or [(), (), (), ()]
-    o, a, b = (torch.tensor(column, dtype=torch.int64) for column in columns[:3])
-    return o, a, b, torch.tensor(columns[3], dtype=torch.float64)
+    with torch.inference_mode(False):  # the tensors are kept, also for training
+        o, a, b = (torch.tensor(column, dtype=torch.int64, device=device) for column in columns[:3])
+        return o, a, b, torch.tensor(columns[3], dtype=torch.float64, device=device)
 
 
 def _scatter(array: Array, value: Tensor, indices: Mapping[str, Index]) -> Tensor:

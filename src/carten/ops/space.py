@@ -23,6 +23,11 @@ class Part(NamedTuple):
         """For example ``2+`` or ``1-``."""
         return f"{self.l}{'+' if self.p > 0 else '-'}"
 
+    @classmethod
+    def named(cls, name: str) -> Part:
+        """The part of this :attr:`name`."""
+        return cls(int(name[:-1]), 1 if name[-1] == "+" else -1)
+
     @property
     def natural(self) -> bool:
         """Whether this is a true tensor, p = (-1)^l."""

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from carten.math.symmetry import decompose
-from carten.model.parameters import Features, Precise
-from carten.model.readout import Readout
+from carten.model.described import Layered, describe
+from carten.model.parameters import Features, FeatureValues, Precise, add_features
+from carten.model.readout import ReadoutLayer
+from carten.ops.circuit import Circuit
+from carten.ops.draft import Draft
 from carten.ops.space import SCALAR, Part, Space
 from carten.properties.routes import Property
 
@@ -34,7 +37,7 @@ class Kind:
     apart: bool = False
 
 
-class Head(Precise):
+class Head(Precise, Layered):
     """Values of one property at every atom, ``reference[z] + shift[z] + scale * sum_layers readout``.
 
     The values are float64: small differences survive large references. ``reference`` holds energies of isolated atoms
@@ -55,11 +58,14 @@ class Head(Precise):
         self.kind = kind
         self.copies = parts_of(row)
         self.shape = row.shape
+        self.spaces, self.n_channels = tuple(spaces), n_channels
         self.readouts = nn.ModuleList()
         for _ in range(kind.levels if kind.apart else 1):
             for k, space in enumerate(spaces):
                 copies = {part: n for part, n in self.copies.items() if part in space}
-                self.readouts.append(Readout(copies, n_channels, n_hidden if k == len(spaces) - 1 else 0, generator))
+                self.readouts.append(
+                    ReadoutLayer(copies, n_channels, n_hidden if k == len(spaces) - 1 else 0, generator)
+                )
         n_scalars = self.copies.get(SCALAR, 0)
         n_kinds = kind.elements * kind.levels
         self.register_buffer("reference", torch.zeros(n_kinds, n_scalars, dtype=torch.float64))
@@ -67,6 +73,7 @@ class Head(Precise):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         rows = [_rows(row, part) for part in self.copies]
         self.register_buffer("assembly", torch.cat(rows), persistent=False)
+        self.draw()
 
     def forward(self, layers: list[Features], kind: Tensor) -> Tensor:
         """(atoms, 3, ..) float64 from the features after each layer and the row of each atom in the baselines."""
@@ -84,12 +91,29 @@ class Head(Precise):
         flat = torch.cat([total[part].flatten(1) for part in self.copies], dim=1)
         return (flat @ self.assembly).view(-1, *self.shape)
 
+    def draw(self) -> dict[str, Circuit]:
+        """``level 0``, ..: packed values (own, 2l + 1, copies), from the features ``LAYER/PART`` after each layer."""
+        n_levels = self.kind.levels if self.kind.apart else 1
+        return {f"level {k}": self._circuit(k) for k in range(n_levels)}
+
+    def _circuit(self, level: int) -> Circuit:
+        draft = Draft()
+        total: FeatureValues = {}
+        for k, space in enumerate(self.spaces):
+            parts = {*(part for part in self.copies if part in space), SCALAR}
+            features = {
+                p: draft.input(f"{k}/{p.name}", "own", p.size, self.n_channels) for p in space.parts if p in parts
+            }
+            values = describe(self, f"readouts.{level * len(self.spaces) + k}", draft, features)
+            total = add_features(draft, total, values)
+        return draft.finish({part.name: value for part, value in total.items()})
+
     def _read(self, layers: list[Features], level: int) -> Features:
-        total: Features = {}
-        for k, features in enumerate(layers):
-            for part, value in self.readouts[level * len(layers) + k](features).items():
-                total[part] = total[part] + value if part in total else value
-        return total
+        name = f"level {level}"
+        features = {f"{k}/{part.name}": value for k, layer in enumerate(layers) for part, value in layer.items()}
+        tensors = {value.name: features[value.name] for value in self.circuits[name].inputs}
+        rows = {"own": len(next(iter(tensors.values())))}
+        return {Part.named(part): value for part, value in self.run(name, tensors, {}, rows, "reference").items()}
 
 
 def _rows(row: Property, part: Part) -> Tensor:

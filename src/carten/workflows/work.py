@@ -16,6 +16,7 @@ from carten.model.graph import Graph
 from carten.model.interaction import Interaction
 from carten.model.network import Layer, Network
 from carten.ops import builders
+from carten.ops.gates import look_up_plan
 from carten.ops.plan import Plan
 from carten.ops.record import Run, recorded
 from carten.properties.potential import Potential
@@ -125,7 +126,8 @@ def _plans(network: Network) -> list[tuple[str, Plan]]:
             for kind, plan in own:
                 layers.setdefault((kind, plan), []).append(str(number))
     named = [(f"{kind} {', '.join(numbers)}", plan) for (kind, plan), numbers in layers.items()]
-    return [("harmonics", builders.harmonics(network.config.l_max_edges)), *named]
+    start = [("harmonics", builders.harmonics(network.config.l_max_edges)), ("embedding", look_up_plan())]
+    return [*start, *named]
 
 
 def _name(run: Run, known: Sequence[tuple[str, Plan]]) -> str:
