@@ -22,7 +22,7 @@ STATE = """
 import random, sys, warnings
 import numpy, rich.text, torch  # rich draws random numbers when it is imported
 try:
-    import ipi.utils.units  # i-PI sets the print options of numpy when it is imported
+    import ipi.pes.dummy  # i-PI sets the print options of numpy when it is imported
 except ImportError:
     pass
 def state():

@@ -7,114 +7,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ase
 import numpy as np
 import numpy.typing as npt
 import openmm
 from ase import units
-from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
-from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
-from carten.properties.io import load
-from carten.properties.potential import Potential
+
+if TYPE_CHECKING:
+    from carten.interfaces.openmm_potential import ModelPotential
 
 KJ_PER_MOL = units.mol / units.kJ
 """1 eV in kJ/mol."""
 PER_NM = units.nm
 """1 nm in Å."""
-ENERGY_TYPES = ("interaction", "total")
-SHORTHANDS = {"charge": "total_charge", "multiplicity": "spin_multiplicity"}
-"""Arguments that other potentials of openmm-ml have, and the inputs that they are."""
 
 
-class Factory(MLPotentialImplFactory):  # type: ignore[misc]
-    """The entry point of openmm-ml."""
+class Factory:
+    """The entry point of openmm-ml, made while that is being imported itself: hence not derived from its classes."""
 
-    def createImpl(self, name: str, model: str | Path, **arguments: Any) -> MLPotentialImpl:
+    def createImpl(self, name: str, model: str | Path, **arguments: Any) -> ModelPotential:
         """A potential from a model file."""
+        from carten.interfaces.openmm_potential import ModelPotential
+
         if arguments:
             raise ValueError(
                 f"MLPotential('carten', model=...) takes no argument {sorted(arguments)[0]!r}; dtype, device, "
                 "energy_type and inputs are arguments of createSystem and createMixedSystem"
             )
         return ModelPotential(model)
-
-
-class ModelPotential(MLPotentialImpl):  # type: ignore[misc]
-    """A model as a potential of openmm-ml.
-
-    Args:
-        model: a ``.carten`` file.
-
-    Raises:
-        ModelFileError: the file is no model.
-        ModelError: the model has no energies.
-    """
-
-    def __init__(self, model: str | Path) -> None:
-        self.path = Path(model).resolve()
-        self.model: Potential = load(self.path)
-        if not {"energy", "forces"} <= {*self.model.properties}:
-            raise ModelError(f"{model} has no energies and forces, it predicts {', '.join(self.model.requested)}")
-
-    def addForces(
-        self,
-        topology: openmm.app.Topology,
-        system: openmm.System,
-        atoms: Iterable[int] | None,
-        forceGroup: int,
-        dtype: str | None = None,
-        device: str | None = None,
-        energy_type: str = "interaction",
-        inputs: Mapping[str, npt.ArrayLike] | None = None,
-        **more: Any,
-    ) -> None:
-        """Add the force of the model to a system.
-
-        Args:
-            topology: of all atoms; periodic where it has box vectors, or the system is.
-            system: to which the force is added.
-            atoms: the atoms that the model is for, in any order; all by default.
-            forceGroup: of the force.
-            dtype: see :class:`carten.Calculator`.
-            device: see there.
-            energy_type: ``"interaction"``, without the reference energies of the atoms, which are so large that they
-                would swamp energies of force fields; or ``"total"``. Forces are the same.
-            inputs: what the model is told, e.g. ``{"total_charge": 1}``.
-            more: ``charge`` and ``multiplicity``, as other potentials have them.
-
-        Raises:
-            ModelError: an element or an input that the model does not know.
-            ValueError: an unknown argument, or an atom without an element.
-        """
-        if energy_type not in ENERGY_TYPES:
-            raise ValueError(f"energy_type must be one of {', '.join(ENERGY_TYPES)}, found {energy_type!r}")
-        if unknown := [name for name in more if name not in SHORTHANDS]:
-            raise ValueError(f"createSystem of a carten model takes no argument {unknown[0]!r}")
-        everything = {**(inputs or {}), **{SHORTHANDS[name]: value for name, value in more.items()}}
-        _require_inputs(self.model, everything)
-        selected = None if atoms is None else list(atoms)
-        numbers = _numbers(topology, selected)
-        periodic = topology.getPeriodicBoxVectors() is not None or system.usesPeriodicBoundaryConditions()
-        offset = reference_energy(self.model, numbers, everything) if energy_type == "interaction" else 0.0
-        evaluate = ModelForce(self.path, numbers, periodic, offset, dtype, device, everything)
-        evaluate.atoms()  # what is wrong with the arguments is said now
-        force = openmm.PythonForce(evaluate)
-        force.setName(f"carten {self.path.name}, {energy_type} energy")
-        force.setForceGroup(forceGroup)
-        force.setUsesPeriodicBoundaryConditions(periodic)
-        if selected is not None:
-            force.setParticles(selected)
-        system.addForce(force)
-
-    def getMLLongRange(self) -> bool:
-        """Whether atoms beyond the cutoff of the network act on each other directly."""
-        return any(not config.local for config in self.model.term_configs)
 
 
 class ModelForce:
@@ -154,36 +80,3 @@ class ModelForce:
         forces = atoms.get_forces()
         energy = atoms.get_potential_energy() - self.offset
         return energy * KJ_PER_MOL, forces * (KJ_PER_MOL * PER_NM)
-
-
-def reference_energy(model: Potential, numbers: Sequence[int], inputs: Mapping[str, Any]) -> float:
-    """Sum of the energies E0 of isolated atoms that the model has, in eV."""
-    head = model.heads["energies"]
-    references = head.get_buffer("reference")[:, 0].tolist()
-    level = 0
-    if model.levels is not None:
-        level = [str(value) for value in model.levels.values].index(str(inputs.get(model.levels.name)))
-    rows = {number: row for row, number in enumerate(model.elements)}
-    if unknown := sorted({number for number in numbers if number not in rows}):
-        symbols = ", ".join(ase.data.chemical_symbols[number] for number in unknown)
-        raise ModelError(f"the model does not know {symbols}: use a model trained on these elements")
-    return float(sum(references[level * len(rows) + rows[number]] for number in numbers))
-
-
-def _require_inputs(model: Potential, inputs: Mapping[str, Any]) -> None:
-    names = ", ".join(model.inputs) or "none"
-    if unknown := [name for name in inputs if name not in model.inputs]:
-        raise ModelError(f"the model has no input {unknown[0]!r}; it has: {names}")
-    if missing := [name for name, row in model.inputs.items() if row.default is None and name not in inputs]:
-        raise ModelError(f"the model needs {missing[0]}: createSystem(topology, inputs={{{missing[0]!r}: ...}})")
-
-
-def _numbers(topology: openmm.app.Topology, selected: Sequence[int] | None) -> list[int]:
-    atoms = list(topology.atoms())
-    chosen = atoms if selected is None else [atoms[index] for index in selected]
-    for atom in chosen:
-        if atom.element is None:
-            raise ValueError(
-                f"atom {atom.index} ({atom.name}) has no element, as virtual sites have none: the model can't have it"
-            )
-    return [atom.element.atomic_number for atom in chosen]
