@@ -90,6 +90,14 @@ class DataConfig(_Section):
     weight: str | None = None
     """Name, in the files, of the weight of each structure in the loss; structures without it weigh 1, and those that
     weigh 0 are left out."""
+    group: str | None = None
+    """Name, in the files, of the group that each structure belongs to, or ``file``: the file it is from. Errors are
+    shown by group. By default ``config_type`` or ``group`` where the files carry it, else ``file``."""
+    group_weights: dict[str, NotNegative] = {}
+    """Factors, by group, of the weights of structures in the loss; 1 for groups that are not listed, 0 leaves out."""
+    together: str | None = None
+    """Name, in the files, of what a random split keeps on one side (a trajectory, a molecule), or ``file``. Structures
+    with the same geometry always stay together."""
     batch: BatchConfig = BatchConfig(structures=5)
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches ahead; 0 prepares them in the training process."""

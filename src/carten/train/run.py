@@ -155,15 +155,17 @@ class _Run:
     def _prepare(self, source: Potential | None, speaks: bool) -> tuple[Fit, Batches]:
         """Data and model, and what is to be said of them."""
         config = self.config
+        if speaks:
+            self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
-        sets = read_sets(config, loss_terms)
+        sets = read_sets(config, loss_terms, source.elements if source is not None else ())
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)
         batches = Batches(config, sets)
         if speaks:
             write_text(config.output / CONFIG, config.dump())
-            for line in [*summary(config, sets, model, source), *lines(loss_terms, losses)]:
+            for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
                 self.say(line)
         fit = Fit(model, loss_terms, config.optimizer, Schedule(config.schedule), batches.length, config.training.ema)
         return fit, batches

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
-from carten.data.dataset import Dataset, split
-from carten.data.labels import Frame, Label, frames_from, read_frames, weighted
+from carten.data.dataset import Dataset
+from carten.data.labels import Frame, Label, frames_from, weighted
 from carten.data.read import read_structures
 from carten.data.remainder import without
-from carten.data.statistics import elements, reference_energies
-from carten.errors import ConfigError, DataError
+from carten.data.statistics import elements
+from carten.errors import DataError
 from carten.model.conditions import Category, Fidelity, Input
 from carten.properties.fixed import Fixed
 from carten.properties.routes import Property
 from carten.properties.spec import property_table
-from carten.train.baseline import by_level
 from carten.train.conditions import input_labels
 from carten.train.config import Config
+from carten.train.groups import Groups, find_groups, weights_by_group
 from carten.train.loss import LossTerm
+from carten.train.references import find_references, undetermined
+from carten.train.split import same_geometry, split_apart
 from carten.train.terms import untrained
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+Structures = Sequence[tuple[str, "Atoms"]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class Sets:
         references: E0 in eV by atomic number of every element in the training files, of each level of theory; empty
             when there are none.
         elements: atomic numbers in the training files.
-        inputs: what the model is told besides the atoms.
+        inputs: what the model requires besides the atoms.
+        groups: of all structures.
+        notes: what is to be said of the data.
     """
 
     train: Dataset
@@ -49,7 +55,9 @@ class Sets:
     test: Dataset | None
     references: tuple[Mapping[int, float], ...]
     elements: tuple[int, ...]
-    inputs: tuple[Input, ...] = ()
+    inputs: tuple[Input, ...]
+    groups: Groups
+    notes: tuple[str, ...] = ()
 
     @property
     def level(self) -> str | None:
@@ -58,24 +66,43 @@ class Sets:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is read from files."""
+class _Reader:
+    """What is read of structures.
+
+    Args:
+        labels: of trained properties.
+        inputs: of the model.
+        fixed: terms whose share is subtracted.
+        cutoff: of the model, Å.
+        elements: atomic numbers that the model will know.
+    """
 
     labels: Sequence[Label]
     inputs: Sequence[Label]
-    weight: str | None
     fixed: Fixed
     cutoff: float
+    elements: frozenset[int]
 
-    def frames(self, structures: Sequence[tuple[str, Atoms]]) -> list[Frame]:
+    def train(self, structures: Structures, groups: Groups, config: Config) -> list[Frame]:
         """The structures as they are trained on; those of weight 0 are left out."""
         frames = frames_from(structures, self.labels, self.inputs)
-        frames = frames if self.weight is None else weighted(frames, structures, self.weight)
-        return without(self.fixed, [frame for frame in frames if frame.weight > 0.0], self.cutoff)
+        if config.data.weight is not None:
+            frames = weighted(frames, structures, config.data.weight)
+        if config.data.group_weights:
+            weights = weights_by_group(frames, groups, config.data.group_weights)
+            frames = [replace(frame, weight=weight) for frame, weight in zip(frames, weights, strict=True)]
+        kept = [frame for frame in frames if frame.weight > 0.0]
+        if not kept:
+            raise DataError(
+                f"all {len(frames)} structures of data.train have the weight 0 (data.weight, data.group_weights): "
+                "give some a larger one"
+            )
+        return without(self.fixed, kept, self.cutoff)
 
-    def read(self, paths: Sequence[Path]) -> list[Frame]:
+    def other(self, structures: Structures, key: str) -> list[Frame]:
         """Frames of files that need not carry every label; they all weigh 1."""
-        frames = read_frames(paths, [replace(label, required=False) for label in self.labels], self.inputs)
+        frames = frames_from(structures, [replace(label, required=False) for label in self.labels], self.inputs)
+        _require_elements(frames, self.elements, key)
         return without(self.fixed, frames, self.cutoff)
 
     @property
@@ -84,33 +111,54 @@ class _Wanted:
         return tuple(label.row for label in self.inputs if isinstance(label.row, Input))
 
 
-def read_sets(config: Config, terms: Sequence[LossTerm]) -> Sets:
+def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = ()) -> Sets:
     """Read, check and split the data.
+
+    Args:
+        config: of the run.
+        terms: of the loss.
+        known: elements of the model that the run starts from.
 
     Raises:
         DataError: a file or structure is wrong, a structure lacks an input that has no default, no structure to train
-            on carries a label that has a weight, none to validate on carries any, or none has one of the values of an
-            input.
-        ConfigError: the split leaves nothing, an input is not known, or reference energies do not fit the elements.
+            on carries a label that has a weight, none to validate on carries any, none has one of the values of an
+            input, or an element occurs in validation or test alone.
+        ConfigError: the split leaves nothing, an input or a group is not known, or reference energies do not fit the
+            elements.
     """
     structures = read_structures(config.data.train)
     rows = [term.property for term in terms]
     inputs = input_labels(config.inputs, [*rows, *untrained(config, rows)], structures)
-    present = {number for _, atoms in structures for number in atoms.numbers.tolist()}
-    told = [label.row for label in inputs if isinstance(label.row, Input)]
-    fixed = Fixed(config.terms, config.model, sorted(present), rows, told)
-    wanted = _Wanted(_labels(config, terms), inputs, config.data.weight, fixed, config.model.cutoff)
-    everything = wanted.frames(structures)
+    present = frozenset({*known, *(number for _, atoms in structures for number in atoms.numbers.tolist())})
+    input_rows = [label.row for label in inputs if isinstance(label.row, Input)]
+    fixed = Fixed(config.terms, config.model, sorted(present), rows, input_rows)
+    reader = _Reader(_labels(config, terms), inputs, fixed, config.model.cutoff, present)
+    groups = find_groups(structures, config.data.group)
+    everything = reader.train(structures, groups, config)
+    files = {"validation": config.data.validation, "test": config.data.test}
+    given = {key: read_structures(paths) for key, paths in files.items() if isinstance(paths, tuple)}
+    others = {key: reader.other(read, f"data.{key}") for key, read in given.items()}
+    for read in given.values():
+        groups = groups.joined(read)
     frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
-    train, validation = _split(config, frames, wanted)
+    train, validation, notes = _split(config, frames, others, structures)
     _require_labels(train, terms)
     _require_any(validation, terms)
-    _require_values(everything, wanted.rows)
-    trained = "energy" in {label.name for label in wanted.labels}
-    sets = [_dataset(config, terms, part) for part in (train, validation)]
-    test = _dataset(config, terms, wanted.read(config.data.test)) if config.data.test else None
-    references = _references(config, everything, wanted.rows) if trained else ()
-    return Sets(sets[0], sets[1], test, references, elements(everything), wanted.rows)
+    _require_values(everything, reader.rows)
+    trained = "energy" in {label.name for label in reader.labels}
+    references = find_references(config, everything, reader.rows) if trained else ()
+    if config.start is None or config.reference_energies != "auto":
+        notes = [*undetermined(references), *notes]
+    return Sets(
+        _dataset(config, terms, train),
+        _dataset(config, terms, validation),
+        _dataset(config, terms, others["test"]) if "test" in others else None,
+        tuple(level.values for level in references),
+        elements(everything),
+        reader.rows,
+        groups,
+        tuple(notes),
+    )
 
 
 def _labels(config: Config, terms: Sequence[LossTerm]) -> list[Label]:
@@ -120,16 +168,50 @@ def _labels(config: Config, terms: Sequence[LossTerm]) -> list[Label]:
 
 
 def _label(row: Property, config: Config, new: bool) -> Label:
-    given = config.properties[row.name]
-    return Label(row, given.key or row.name, None if new else given.unit, project=given.project)
+    configured = config.properties[row.name]
+    return Label(row, configured.key or row.name, None if new else configured.unit, project=configured.project)
 
 
-def _split(config: Config, frames: list[Frame], reader: _Wanted) -> tuple[list[Frame], list[Frame]]:
-    wanted = config.data.validation
-    if isinstance(wanted, tuple):
-        return frames, reader.read(wanted)
-    train, validation = split(len(frames), [wanted], config.seed)
-    return [frames[k] for k in train], [frames[k] for k in validation]
+def _split(
+    config: Config, frames: list[Frame], others: Mapping[str, list[Frame]], structures: Structures
+) -> tuple[list[Frame], list[Frame], list[str]]:
+    """Frames to train on and to validate on, and what is to be said."""
+    cutoff, part = config.model.cutoff, config.data.validation
+    if isinstance(part, tuple):
+        notes = [_leak(frames, others[key], key, cutoff) for key in others]
+        return frames, others["validation"], [note for note in notes if note]
+    keys = None
+    if config.data.together is not None:
+        members = find_groups(structures, config.data.together).members
+        keys = [members[frame.where] for frame in frames]
+    sides = split_apart(frames, part, config.seed, cutoff, keys)
+    train, validation = ([frames[k] for k in side] for side in (sides.train, sides.validation))
+    _require_elements(validation, frozenset(elements(train)), "data.validation (drawn by seed)")
+    leak = _leak(frames, others["test"], "test", cutoff) if "test" in others else ""
+    return train, validation, [*sides.notes, *([leak] if leak else [])]
+
+
+def _leak(frames: Sequence[Frame], others: Sequence[Frame], key: str, cutoff: float) -> str:
+    """What is to be said where structures are in two sets."""
+    count = len(frames)
+    twins = same_geometry([*frames, *others], cutoff)
+    shared = [index for group in twins if min(group) < count for index in group if index >= count]
+    if not shared:
+        return ""
+    return (
+        f"{len(shared)} of the {len(others)} structures of data.{key} are in data.train too, the first is "
+        f"{others[min(shared) - count].where}: errors on them say nothing about new structures"
+    )
+
+
+def _require_elements(frames: Sequence[Frame], known: frozenset[int], key: str) -> None:
+    for frame in frames:
+        if unknown := sorted({int(number) for number in np.unique(frame.numbers)} - known):
+            names = ", ".join(chemical_symbols[number] for number in unknown)
+            raise DataError(
+                f"{key}: {frame.where} contains {names}, which no structure that is trained on has: "
+                "add such structures to data.train, or remove it"
+            )
 
 
 def _require_labels(frames: Sequence[Frame], terms: Sequence[LossTerm]) -> None:
@@ -165,29 +247,3 @@ def _dataset(config: Config, terms: Sequence[LossTerm], frames: Sequence[Frame])
     rows = [term.property for term in terms]
     dtype = torch.float64 if config.dtype == "float64" else torch.float32
     return Dataset(frames, rows, config.model.cutoff, dtype, prepared=config.data.workers == 0)
-
-
-def _references(config: Config, frames: Sequence[Frame], inputs: Sequence[Input]) -> tuple[Mapping[int, float], ...]:
-    """E0 of each level of theory."""
-    given = config.reference_energies
-    level = next((row for row in inputs if isinstance(row.embed, Fidelity)), None)
-    levels = [""] if level is None or not isinstance(level.embed, Fidelity) else level.embed.values
-    if isinstance(given, Mapping):
-        return (_given_references(given, elements(frames)),) * len(levels)
-    if given == "none":
-        return ()
-    parts = by_level(frames, None if level is None else level.name, len(levels))
-    return tuple(_found_references(part, given) for part in parts)
-
-
-def _found_references(frames: Sequence[Frame], how: Literal["auto", "isolated", "fitted"]) -> Mapping[int, float]:
-    """E0 of the elements of one level; none where no structure of the level has an energy."""
-    return reference_energies(frames, how).values if any("energy" in frame.labels for frame in frames) else {}
-
-
-def _given_references(given: Mapping[str, float], present: Sequence[int]) -> Mapping[int, float]:
-    if unknown := [symbol for symbol in given if symbol not in atomic_numbers]:
-        raise ConfigError(f"reference_energies.{unknown[0]}: expected the symbol of an element, as in {{H: -13.6}}")
-    if missing := [chemical_symbols[number] for number in present if chemical_symbols[number] not in given]:
-        raise ConfigError(f"reference_energies: no energy for {', '.join(missing)}, which the data contain")
-    return {atomic_numbers[symbol]: energy for symbol, energy in given.items()}
