@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from carten.errors import ModelFileError
+from carten.properties.container import write
 from carten.train.checkpoint import CHECKPOINT_FORMAT, CHECKPOINT_KEY, SafetensorsCheckpoint
 
 IO = SafetensorsCheckpoint()
@@ -101,3 +102,60 @@ def test_damaged_foreign_and_newer_checkpoints(tmp_path: Path) -> None:
     save_file({}, path, {CHECKPOINT_KEY: json.dumps({"format": CHECKPOINT_FORMAT + 1, "state": {}})})
     with pytest.raises(ModelFileError, match="please upgrade"):
         IO.load_checkpoint(path)
+    save_file({}, path, {CHECKPOINT_KEY: json.dumps({"format": 1, "state": {"dict": []}})})
+    with pytest.raises(ModelFileError, match="end the run with the carten that began it"):
+        IO.load_checkpoint(path)
+
+
+def test_any_changed_byte_of_the_tensors_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    IO.save_checkpoint(state(), path)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for position in range(start, len(whole), (len(whole) - start) // 20):
+        changed = bytearray(whole)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(ModelFileError, match="the checksum does not fit"):
+            IO.load_checkpoint(path)
+
+
+def test_a_changed_or_missing_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    for content in ({}, {"sha256": None}, {"sha256": 7}, {"sha256": "0" * 64}):
+        header = {"format": CHECKPOINT_FORMAT, "state": {"dict": []}, **content}
+        save_file({}, path, {CHECKPOINT_KEY: json.dumps(header)})
+        with pytest.raises(ModelFileError, match="the checksum does not fit"):
+            IO.load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"dict": 7},
+        {"dict": [[1]]},
+        {"dict": [[[1], 2]]},
+        {"dict": [[{"tensor": "0"}, 2]]},
+        {"tensor": "9"},
+        {"tensor": ["0"]},
+        {"tuple": None},
+        {"telepathy": 1},
+        {"dict": [], "tuple": []},
+    ],
+)
+def test_states_that_nothing_wrote(tmp_path: Path, content: object) -> None:
+    """With the right checksum."""
+    header = {"format": CHECKPOINT_FORMAT, "state": [1, content]}
+    write(tmp_path / "last.ckpt", CHECKPOINT_KEY, {"0": torch.zeros(2)}, header)
+    with pytest.raises(ModelFileError, match=r"last\.ckpt is damaged"):
+        IO.load_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_state_nested_deeply(tmp_path: Path) -> None:
+    nested: list[object] = []
+    for _ in range(300):
+        nested = [nested]
+    write(tmp_path / "last.ckpt", CHECKPOINT_KEY, {}, {"format": CHECKPOINT_FORMAT, "state": nested})
+    with pytest.raises(ModelFileError, match="nested too deeply"):
+        IO.load_checkpoint(tmp_path / "last.ckpt")

@@ -178,7 +178,7 @@ def info_command(
 
     The work is that of one evaluation for each of 64 atoms that have the average number of neighbours.
     """
-    from carten.properties.io import header, load
+    from carten.properties.io import has_checksum, header, load
     from carten.workflows.work import per_atom
 
     head, potential = header(model), load(model, backend="reference")
@@ -188,7 +188,10 @@ def info_command(
         amounts = {"multiply_adds_per_atom": work.multiply_adds, "bytes_per_atom": work.bytes}
         typer.echo(json.dumps({**head, "parameters": parameters, **amounts}, indent=2, ensure_ascii=False))
         return
-    for name, text in description(head, parameters, work):
+    lines = list(description(head, parameters, work))
+    if not has_checksum(model):
+        lines.append(("checksum", "none: written by an older carten; damage of the file would go unnoticed"))
+    for name, text in lines:
         typer.echo(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}")
 
 

@@ -1,66 +1,28 @@
-"""Model files: safetensors with a JSON header, written atomically, never a pickle."""
+"""Model files: safetensors with a JSON header and a checksum, written atomically, never a pickle."""
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import Tensor
 
 import carten
 from carten.errors import ModelError, ModelFileError
-from carten.model.config import NetworkConfig
 from carten.model.product import RecursiveProduct
-from carten.physics.config import load_terms
+from carten.properties import container
+from carten.properties.container import parts as read
+from carten.properties.header import FORMAT, Header, checked, current
 from carten.properties.potential import Potential
-from carten.properties.rows import dump, load_input, load_property
+from carten.properties.rows import dump
 
-FORMAT = 5
+__all__ = ["FORMAT", "KEY", "has_checksum", "header", "load", "read", "save"]
+
 KEY = "carten"
-
-
-def _name_variables(header: dict[str, Any]) -> dict[str, Any]:
-    """From format 1, whose derivatives were of first order and whose models had no inputs."""
-    rows = []
-    for row in header["properties"]:
-        routes = [{**r, "wrt": [r["wrt"]]} if r["kind"] == "Derivative" else r for r in row["routes"]]
-        rows.append({**row, "routes": routes})
-    return {**header, "format": 2, "properties": rows, "inputs": []}
-
-
-def _list_terms(header: dict[str, Any]) -> dict[str, Any]:
-    """From format 2, whose models were networks alone."""
-    return {**header, "format": 3, "terms": []}
-
-
-def _reweigh(header: dict[str, Any]) -> dict[str, Any]:
-    """From format 3, whose products divided by roots of numbers of paths: :func:`load` rescales their weights."""
-    return {**header, "format": 4, "by_roots": True}
-
-
-def _exchange_by_densities(header: dict[str, Any]) -> dict[str, Any]:
-    """From format 4, whose radial functions depended on the moments that neighbours exchange."""
-    if exchanged := [row["name"] for row in header["inputs"] if row["embed"]["kind"] == "Exchange"]:
-        raise ModelFileError(
-            f"a model of format 4 exchanges {exchanged[0]} in a way that is no longer evaluated: train it anew"
-        )
-    return {**header, "format": 5}
-
-
-UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    1: _name_variables,
-    2: _list_terms,
-    3: _reweigh,
-    4: _exchange_by_densities,
-}
-"""From a format version to the next: header to header."""
+KIND = "a carten model"
 
 
 def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -73,8 +35,12 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         overwrite: whether an existing file may be replaced.
 
     Raises:
+        ModelError: weights are not finite.
         ModelFileError: when the file exists, or cannot be written; an existing file then stays intact.
     """
+    weights = model.state_dict()
+    if name := _not_finite(weights):
+        raise ModelError(f"{name} has values that are not finite: the model is not worth keeping")
     header = {
         "format": FORMAT,
         "version": carten.__version__,
@@ -89,49 +55,8 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         "dtype": str(model.dtype).removeprefix("torch."),
         "provenance": dict(provenance),
     }
-    write(path, model.state_dict(), {KEY: json.dumps(header)}, overwrite)
-
-
-def write(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], overwrite: bool = False) -> None:
-    """Write tensors and a header to a safetensors file: to a temporary file, flushed to disk, then renamed.
-
-    Raises:
-        ModelFileError: when the file exists, or cannot be written; an existing file then stays intact.
-    """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise ModelFileError(f"{path} exists already: choose another name or remove it")
-    data = serialise({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, dict(header))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelFileError(f"cannot write {path}: {error}; what was there before is unchanged") from error
-
-
-def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file.
-
-    Raises:
-        ModelFileError: when the file is missing, damaged, or of another kind.
-    """
-    if not Path(path).is_file():
-        raise ModelFileError(f"no file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFileError(
-            f"{path} is damaged, cut off, or not a carten file ({error}): restore it from a copy"
-        ) from error
+    checked(header)
+    container.write(path, KEY, weights, header, overwrite)
 
 
 def header(path: str | Path) -> dict[str, Any]:
@@ -140,27 +65,24 @@ def header(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
     """
-    return _header(path, read(path)[1])
+    return _read(path)[0].as_dict()
 
 
-def _header(path: str | Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    if KEY not in metadata:
-        raise ModelFileError(f"{path} is a safetensors file but not a carten model: expected a header {KEY!r}")
+def has_checksum(path: str | Path) -> bool:
+    """Whether a model file can be told from one that was damaged: files of formats before 6 can't.
+
+    Raises:
+        ModelFileError: when the file is missing, damaged, or of another kind.
+    """
+    return container.read(path, KEY, KIND).is_verified is not None
+
+
+def _read(path: str | Path) -> tuple[Header, dict[str, Tensor]]:
+    content = container.read(path, KEY, KIND)
     try:
-        found: dict[str, Any] = json.loads(metadata[KEY])
-        version = int(found["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} has a damaged header ({error}): restore it from a copy") from error
-    if version > FORMAT:
-        raise ModelFileError(
-            f"{path} has format {version}, this carten ({carten.__version__}) reads up to {FORMAT}: "
-            "please upgrade carten"
-        )
-    if version < FORMAT and version not in UPGRADES:
-        raise ModelFileError(f"{path} has a damaged header: there is no format {version}; restore it from a copy")
-    for older in range(version, FORMAT):
-        found = UPGRADES[older](found)
-    return found
+        return current(content.header, content.is_verified), content.tensors
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
 
 
 @torch.inference_mode(False)
@@ -176,29 +98,70 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
     Raises:
         ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
     """
-    tensors, metadata = read(path)
-    found = _header(path, metadata)
+    header, weights = _read(path)
     try:
-        model = Potential(
-            NetworkConfig.model_validate(found["network"]),
-            found["elements"],
-            [load_property(row) for row in found["properties"]],
-            found["neighbours"],
-            backend=backend,
-            inputs=[load_input(row) for row in found["inputs"]],
-            terms=load_terms(found["terms"]),
-        )
-        model.to(dtype or getattr(torch, found["dtype"]))
-        if found.get("by_roots"):
-            tensors = _by_numbers(tensors, model)
-        model.load_state_dict(tensors)
-    except ModelError as error:
-        raise ModelFileError(f"{path} can't be evaluated here: {error}") from error
-    except ModelFileError:
-        raise
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} does not hold the model its header describes ({error})") from error
+        model = _built(header, weights, backend)
+        if header.by_roots:
+            weights = _by_numbers(weights, model)
+        _require_fitting(weights, model, getattr(torch, header.dtype))
+    except (ModelError, ModelFileError) as error:
+        raise ModelFileError(
+            f"{path} does not hold the model its header describes, or one that can't be evaluated here: {error}"
+        ) from error
+    model.to(dtype or getattr(torch, header.dtype))
+    model.load_state_dict(weights)
     return model.freeze(tabulate=not exact)
+
+
+def _built(header: Header, weights: Mapping[str, Tensor], backend: str) -> Potential:
+    """The model that a header describes, before it gets its weights.
+
+    Raises:
+        ModelFileError: it is too large for the weights.
+        ModelError: it is none.
+    """
+    network = header.network
+    numbers = sum(value.numel() for value in weights.values())
+    layers = (network.radial.n_basis, *network.radial.hidden)
+    largest = [network.n_layers * network.n_channels**2, network.n_readout_channels * network.n_channels]
+    largest += [first * second for first, second in pairwise(layers)]
+    if max(largest) > numbers:
+        raise ModelFileError(f"the network has more weights than the {numbers} numbers in the file")
+    return Potential(
+        network,
+        header.elements,
+        header.properties,
+        header.neighbours,
+        backend=backend,
+        inputs=header.inputs,
+        terms=header.terms,
+    )
+
+
+def _require_fitting(weights: Mapping[str, Tensor], model: Potential, dtype: torch.dtype) -> None:
+    """Check names, shapes, types and values.
+
+    Raises:
+        ModelFileError: one is not as the model expects.
+    """
+    expected = model.state_dict()
+    if missing := expected.keys() - weights.keys():
+        raise ModelFileError(f"no weights {min(missing)}")
+    for name, value in weights.items():
+        if name not in expected:
+            raise ModelFileError(f"weights {name} that it has no use for")
+        if value.shape != expected[name].shape:
+            raise ModelFileError(f"{name} has the shape {tuple(value.shape)}, not {tuple(expected[name].shape)}")
+        allowed = {dtype, torch.float64} if expected[name].is_floating_point() else {expected[name].dtype}
+        if value.dtype not in allowed:
+            raise ModelFileError(f"{name} is of type {value.dtype}, not {', '.join(sorted(map(str, allowed)))}")
+    if name := _not_finite(weights):
+        raise ModelFileError(f"{name} has values that are not finite")
+
+
+def _not_finite(weights: Mapping[str, Tensor]) -> str:
+    """The first tensor that has a value that is not finite, or ``""``."""
+    return next((name for name, value in weights.items() if not torch.isfinite(value).all()), "")
 
 
 def _by_numbers(tensors: Mapping[str, Tensor], model: Potential) -> dict[str, Tensor]:

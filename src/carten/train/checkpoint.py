@@ -1,8 +1,7 @@
-"""Checkpoints to resume from: safetensors with a JSON header, written whole or not at all, never a pickle."""
+"""Checkpoints to resume from: safetensors with a JSON header and a checksum, written whole or not at all, no pickle."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,13 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from carten.errors import ModelFileError
-from carten.properties.io import read, write
+from carten.properties.container import read, write
 
 CHECKPOINT_KEY = "carten_checkpoint"
-CHECKPOINT_FORMAT = 1
+KIND = "a checkpoint of a training run"
+CHECKPOINT_FORMAT = 2
+MAX_DEPTH = 50
+"""Lists and dictionaries within each other."""
 
 
 class SafetensorsCheckpoint(CheckpointIO):
@@ -23,8 +25,7 @@ class SafetensorsCheckpoint(CheckpointIO):
         """Write; an interrupted write leaves the previous checkpoint intact."""
         tensors: dict[str, Tensor] = {}
         state = _encode(checkpoint, tensors)
-        header = json.dumps({"format": CHECKPOINT_FORMAT, "state": state})
-        write(path, tensors, {CHECKPOINT_KEY: header}, overwrite=True)
+        write(path, CHECKPOINT_KEY, tensors, {"format": CHECKPOINT_FORMAT, "state": state}, overwrite=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
@@ -32,18 +33,26 @@ class SafetensorsCheckpoint(CheckpointIO):
         """Read a checkpoint onto the CPU; whatever loads it moves the tensors.
 
         Raises:
-            ModelFileError: it is missing, damaged, no checkpoint, or of a newer format.
+            ModelFileError: it is missing, damaged, no checkpoint, or of another format.
         """
-        tensors, header = read(path)
-        if CHECKPOINT_KEY not in header:
-            raise ModelFileError(f"{path} is not a checkpoint of a training run; expected a header {CHECKPOINT_KEY!r}")
-        content = json.loads(header[CHECKPOINT_KEY])
-        if content["format"] > CHECKPOINT_FORMAT:
-            raise ModelFileError(
-                f"{path} has format {content['format']}, this carten reads up to {CHECKPOINT_FORMAT}: "
-                "please upgrade carten"
+        content = read(path, CHECKPOINT_KEY, KIND)
+        version = content.header.get("format")
+        if isinstance(version, int) and version != CHECKPOINT_FORMAT:
+            advice = (
+                "please upgrade carten" if version > CHECKPOINT_FORMAT else "end the run with the carten that began it"
             )
-        state: dict[str, Any] = _decode(content["state"], tensors)
+            raise ModelFileError(
+                f"{path} has format {version}, this carten reads {CHECKPOINT_FORMAT}: {advice}, or train anew"
+            )
+        if not content.is_verified:
+            raise ModelFileError(
+                f"{path} was changed after it was written, the checksum does not fit: restore it from a copy, or train "
+                "anew"
+            )
+        try:
+            state: dict[str, Any] = _decode(content.header.get("state"), content.tensors)
+        except ValueError as error:
+            raise ModelFileError(f"{path} is damaged ({error}): restore it from a copy, or train anew") from error
         return state
 
     def remove_checkpoint(self, path: str | Path) -> None:
@@ -67,15 +76,31 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a checkpoint holds tensors, numbers, strings, lists, dictionaries; found {type(value).__name__}")
 
 
-def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Inverse of :func:`_encode`."""
-    if isinstance(value, list):
-        return [_decode(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    kind, content = next(iter(value.items()))
-    if kind == "tensor":
-        return tensors[content].clone()  # aligned as new tensors are: matrix products round by alignment
-    if kind == "tuple":
-        return tuple(_decode(item, tensors) for item in content)
-    return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
+def _decode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
+    """Inverse of :func:`_encode`.
+
+    Raises:
+        ValueError: the value is not what it returns.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    match value:
+        case list():
+            return [_decode(item, tensors, depth + 1) for item in value]
+        case {"tensor": str(name)} if len(value) == 1 and name in tensors:
+            return tensors[name]
+        case {"tuple": list(items)} if len(value) == 1:
+            return tuple(_decode(item, tensors, depth + 1) for item in items)
+        case {"dict": list(pairs)} if len(value) == 1:
+            return dict(_pair(pair, tensors, depth) for pair in pairs)
+        case dict():
+            raise ValueError(f"expected a tensor, a tuple or a dictionary, found {value!r:.50}")
+    return value
+
+
+def _pair(pair: Any, tensors: dict[str, Tensor], depth: int) -> tuple[Any, Any]:
+    """Key and value of a dictionary."""
+    match pair:
+        case [str() | int() | float() | None as key, value]:
+            return key, _decode(value, tensors, depth + 1)
+    raise ValueError(f"expected a key and a value, found {pair!r:.50}")

@@ -1,0 +1,51 @@
+"""Headers of older model files, brought to the current format step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from carten.errors import ModelFileError
+
+
+def _name_variables(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 1, whose derivatives were of first order and whose models had no inputs."""
+    rows = []
+    for row in header["properties"]:
+        routes = [{**r, "wrt": [r["wrt"]]} if r["kind"] == "Derivative" else r for r in row["routes"]]
+        rows.append({**row, "routes": routes})
+    return {**header, "format": 2, "properties": rows, "inputs": []}
+
+
+def _list_terms(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 2, whose models were networks alone."""
+    return {**header, "format": 3, "terms": []}
+
+
+def _reweigh(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 3, whose products divided by roots of numbers of paths: their weights are rescaled."""
+    return {**header, "format": 4, "by_roots": True}
+
+
+def _exchange_by_densities(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 4, whose radial functions depended on the moments that neighbours exchange."""
+    if exchanged := [row["name"] for row in header["inputs"] if row["embed"]["kind"] == "Exchange"]:
+        raise ModelFileError(
+            f"a model of format 4 exchanges {exchanged[0]} in a way that is no longer evaluated: train it anew"
+        )
+    return {**header, "format": 5}
+
+
+def _add_checksum(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 5, whose files had no checksum."""
+    return {**header, "format": 6}
+
+
+UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _name_variables,
+    2: _list_terms,
+    3: _reweigh,
+    4: _exchange_by_densities,
+    5: _add_checksum,
+}
+"""From a format version to the next: header to header."""
