@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from carten.ops.index import Index
-from carten.ops.plan import Array, Plan, Step, merge
+from carten.ops.plan import Operand, Plan, Step, merge
 
 INDICES = ("", "", "few", "many")
 """Sites themselves (twice as likely), an index with 3 rows, an index with more rows than sites."""
@@ -14,11 +14,11 @@ def random_plan(seed: int, n_steps: int = 8, max_terms: int = 12) -> Plan:
     """A plan with inputs of all kinds, intermediates with and without channels, and several outputs."""
     rng = np.random.default_rng(seed)
 
-    def array(name: str, place: str = "") -> Array:
-        return Array(name, int(rng.integers(1, 5)), bool(rng.integers(2)), place)
+    def array(name: str, place: str = "") -> Operand:
+        return Operand(name, int(rng.integers(1, 5)), bool(rng.integers(2)), place)
 
     inputs = [array(f"x{n}", str(rng.choice(INDICES))) for n in range(4)]
-    inputs.append(Array("x4", 3, channels=True))
+    inputs.append(Operand("x4", 3, channels=True))
     local = [array(f"t'{n}") for n in range(int(rng.integers(2, 6)))]
     outputs = [array(f"y{n}", str(rng.choice(INDICES))) for n in range(3)]
     steps: list[Step] = []
@@ -31,7 +31,7 @@ def random_plan(seed: int, n_steps: int = 8, max_terms: int = 12) -> Plan:
     return Plan(tuple(inputs), tuple(local), tuple(outputs), tuple(steps))
 
 
-def _step(rng: np.random.Generator, target: Array, readable: list[Array], max_terms: int) -> Step:
+def _step(rng: np.random.Generator, target: Operand, readable: list[Operand], max_terms: int) -> Step:
     left, right = (readable[int(n)] for n in rng.integers(len(readable), size=2))
     linear = bool(rng.random() < 0.3)
     coefficients = (1.0, -1.0, 0.5, -0.5, 0.3, float(rng.normal()))

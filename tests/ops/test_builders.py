@@ -64,7 +64,7 @@ def improper(seed: int = 0) -> np.ndarray:
 def test_harmonics(l_max):
     vectors = np.random.default_rng(l_max).normal(size=(7, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    (found,) = run(builders.harmonics(l_max), [np.ones((7, 1)), vectors], n_sites=7)
+    (found,) = run(builders.harmonics_plan(l_max), [np.ones((7, 1)), vectors], n_sites=7)
     close(found, stf.harmonics(l_max, vectors))
     for rank in range(l_max + 1):
         close((found[:, rank**2 : (rank + 1) ** 2] ** 2).sum(1), np.full(7, 2 * rank + 1.0))
@@ -109,7 +109,7 @@ def test_interaction(space, pseudo):
         "centre": Index(torch.from_numpy(centres), ATOMS, ascending=True),
         "neighbour": Index(torch.from_numpy(neighbours), ATOMS),
     }
-    plan = builders.interaction(space, l_max, target)
+    plan = builders.interaction_plan(space, l_max, target)
     found = run(plan, [*features.values(), harmonics, radial], indices, n_sites=6)
     expected = dense_interaction(features, harmonics, radial, paths)
     assert [array.name for array in plan.outputs] == [f"A{part.name}" for part in expected]
@@ -140,7 +140,7 @@ def test_number_of_interaction_paths():
 
 
 def test_no_edges():
-    plan = builders.interaction(TRUE, 2, TRUE)
+    plan = builders.interaction_plan(TRUE, 2, TRUE)
     none = torch.zeros(0, dtype=torch.int64)
     indices = {"centre": Index(none, ATOMS, ascending=True), "neighbour": Index(none, ATOMS)}
     n_paths = len(builders.interaction_paths(TRUE, 2, TRUE))
@@ -197,7 +197,7 @@ CASES = [
 @pytest.mark.parametrize(("space", "between", "target", "order", "symmetric"), CASES)
 def test_powers(space, between, target, order, symmetric):
     features = random_features(space)
-    found = run(builders.powers(space, target, order, symmetric, between), features.values())
+    found = run(builders.powers_plan(space, target, order, symmetric, between), features.values())
     dense = dense_powers(features, order, target, between, symmetric)
     for part, value in zip(target.parts, found, strict=True):
         blocks = [power[part] for power in dense if part in power]
@@ -209,7 +209,7 @@ def test_powers(space, between, target, order, symmetric):
 def test_product_is_powers_times_weights(space, between, target, order, symmetric):
     """Weights come order by order, then part by part, in the order of the paths."""
     features = random_features(space)
-    plan = builders.product(space, target, order, symmetric, between)
+    plan = builders.product_plan(space, target, order, symmetric, between)
     n_weights, kinds = plan.arrays["weights"].size, np.array([1, 0, 1, 1])
     weights = np.random.default_rng(2).normal(size=(2, n_weights, CHANNELS))
     indices = {"element": Index(torch.from_numpy(kinds), 2)}
@@ -227,15 +227,15 @@ def test_product_is_powers_times_weights(space, between, target, order, symmetri
 
 
 def test_product_never_forms_the_highest_power():
-    widest = max(array.size for array in builders.product(Space.up_to(3), Space.up_to(2), 3).locals)
-    formed = max(array.size for array in builders.powers(Space.up_to(3), Space.up_to(2), 3).locals)
+    widest = max(array.size for array in builders.product_plan(Space.up_to(3), Space.up_to(2), 3).locals)
+    formed = max(array.size for array in builders.powers_plan(Space.up_to(3), Space.up_to(2), 3).locals)
     assert formed > 4 * widest
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_products_are_equivariant(order):
     features, matrix = random_features(BOTH), improper()
-    plan = builders.powers(BOTH, BOTH, order)
+    plan = builders.powers_plan(BOTH, BOTH, order)
 
     def outputs(values):
         found = run(plan, values.values())
@@ -264,7 +264,8 @@ def test_symmetric_and_full_paths_span_the_same_functions(order):
     rows = 60
     features = random_features(TRUE, rows=rows)
     symmetric, full = (
-        run(builders.powers(TRUE, TRUE, order, choice), features.values(), n_sites=rows) for choice in (True, False)
+        run(builders.powers_plan(TRUE, TRUE, order, choice), features.values(), n_sites=rows)
+        for choice in (True, False)
     )
     for part, a, b in zip(TRUE.parts, symmetric, full, strict=True):
         left, right = (x.reshape(rows, part.size, -1, CHANNELS).transpose(0, 1, 3, 2) for x in (a, b))
@@ -280,7 +281,7 @@ def test_number_of_product_paths():
         (order, symmetric): [a.size // (2 * rank + 1) for rank, a in enumerate(plan.outputs)]
         for order in (1, 2, 3)
         for symmetric in (True, False)
-        for plan in [builders.powers(Space.up_to(1), Space.up_to(1), order, symmetric)]
+        for plan in [builders.powers_plan(Space.up_to(1), Space.up_to(1), order, symmetric)]
     }
     assert sizes[1, True] == sizes[1, False] == [1, 1]
     assert sizes[2, True] == [1 + 2, 1 + 1]
@@ -308,6 +309,6 @@ def test_number_of_product_paths():
 def test_reachable(space, between, target, order, expected):
     """The parts that do not vanish for all features; a pseudoscalar needs three independent vectors or more."""
     assert str(builders.reachable(space, target, order, between)) == expected
-    values = run(builders.powers(space, target, order, True, between), random_features(space).values())
+    values = run(builders.powers_plan(space, target, order, True, between), random_features(space).values())
     alive = [part.name for part, value in zip(target.parts, values, strict=True) if np.abs(value).max(initial=0) > 1e-6]
     assert alive == expected.split()

@@ -36,7 +36,7 @@ def circuit():
     draft = Draft()
     h = {p: draft.input(f"all/{p.name}", "all", p.size, C) for p in TWO.parts}
     harmonics = draft.input("harmonics", "edges", 4)
-    plan = builders.interaction(TWO, 1, TWO)
+    plan = builders.interaction_plan(TWO, 1, TWO)
     n_paths = plan.arrays["radial"].size
     radial = draft.input("radial", "edges", n_paths, C)
     centre, neighbour = draft.index("centre", "edges", "own"), draft.index("neighbour", "edges", "all")

@@ -247,8 +247,8 @@ def test_threads_are_those_of_torch():
 RUNTIMES = """
 import torch
 from carten.ops.library import evaluate
-from carten.ops.plan import Array, Plan, Step
-plan = Plan((Array("x", 1),), (), (Array("y", 1),), (Step("y", "x", "x", ((0, 0, 0, 1.0),)),))
+from carten.ops.plan import Operand, Plan, Step
+plan = Plan((Operand("x", 1),), (), (Operand("y", 1),), (Step("y", "x", "x", ((0, 0, 0, 1.0),)),))
 evaluate(plan, [torch.ones(1 << 16, 1, 4)], {}, 1 << 16, "cpp")
 maps = open("/proc/self/maps").read().splitlines()
 print(*sorted({line.split()[-1] for line in maps if any(n in line for n in ("libgomp", "libomp", "libiomp"))}))

@@ -11,21 +11,21 @@ from carten.ops.cost import cost
 from carten.ops.cpp import followed
 from carten.ops.index import Index
 from carten.ops.library import evaluate
-from carten.ops.plan import Array, Plan, Step
+from carten.ops.plan import Operand, Plan, Step
 from carten.ops.record import recorded
 from carten.ops.space import SCALAR, Space
 
-X, Y, OUT = Array("x", 2), Array("y", 2, channels=False, index="row"), Array("out", 1)
+X, Y, OUT = Operand("x", 2), Operand("y", 2, channels=False, index="row"), Operand("out", 1)
 TWO, THREE = Space.up_to(2), Space.up_to(3)
 
 
 def model_plans():
     plans = {
-        "first interaction": builders.interaction(Space((SCALAR,)), 3, THREE),
-        "interaction": builders.interaction(TWO, 3, THREE),
-        "tabulated interaction": builders.tabulated_interaction(TWO, 3, THREE),
-        "product": builders.product(THREE, TWO, 3),
-        "powers": builders.powers(TWO, TWO, 3, symmetric=False),
+        "first interaction": builders.interaction_plan(Space((SCALAR,)), 3, THREE),
+        "interaction": builders.interaction_plan(TWO, 3, THREE),
+        "tabulated interaction": builders.tabulated_interaction_plan(TWO, 3, THREE),
+        "product": builders.product_plan(THREE, TWO, 3),
+        "powers": builders.powers_plan(TWO, TWO, 3, symmetric=False),
     }
     for name, plan in list(plans.items()):
         fixed = ("weights", "low", "high")

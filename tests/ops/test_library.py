@@ -8,11 +8,11 @@ from carten.errors import ModelError
 from carten.ops import builders
 from carten.ops.index import Index
 from carten.ops.library import choose, evaluate
-from carten.ops.plan import Array, Plan, Step
+from carten.ops.plan import Operand, Plan, Step
 from carten.ops.space import Space
 from ops.plans import random_indices, random_operands, random_plan
 
-SQUARE = Plan((Array("x", 2, index="row"),), (), (Array("y", 1),), (Step("y", "x", "x", ((0, 0, 1, 1.0),)),))
+SQUARE = Plan((Operand("x", 2, index="row"),), (), (Operand("y", 1),), (Step("y", "x", "x", ((0, 0, 1, 1.0),)),))
 ROWS = {"row": Index(torch.tensor([1, 0, 1]), 2)}
 
 
@@ -80,7 +80,7 @@ def test_no_site_and_one_site(seed, n_sites):
 
 @pytest.mark.needs("cpp")
 def test_rows_without_sites_are_zero():
-    plan = Plan((Array("x", 1),), (), (Array("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
+    plan = Plan((Operand("x", 1),), (), (Operand("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
     index = Index(torch.tensor([2, 2, 5]), 8, ascending=True)
     (found,) = evaluate(plan, [torch.ones(3, 1, 3)], {"row": index}, 3, "cpp")
     assert found[:, 0, 0].tolist() == [0, 0, 2, 0, 0, 1, 0, 0]
@@ -88,7 +88,7 @@ def test_rows_without_sites_are_zero():
 
 @pytest.mark.needs("cpp")
 def test_components_nobody_writes_are_zero():
-    plan = Plan((Array("x", 1),), (), (Array("y", 3),), (Step("y", "x", "", ((1, 0, 0, 2.0),)),))
+    plan = Plan((Operand("x", 1),), (), (Operand("y", 3),), (Step("y", "x", "", ((1, 0, 0, 2.0),)),))
     (found,) = evaluate(plan, [torch.ones(2, 1, 5)], {}, 2, "cpp")
     assert found.sum(2).tolist() == [[0, 10, 0]] * 2
 
@@ -107,7 +107,7 @@ def test_an_index_outside_its_rows_is_refused(wrong):
     values = torch.tensor([1, 0, wrong])
     with pytest.raises(ValueError, match="an index into 2 rows has values from"):
         evaluate(SQUARE, [torch.ones(2, 2, 4)], {"row": Index(values, 2)}, 3, "cpp")
-    into = Plan((Array("x", 1),), (), (Array("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
+    into = Plan((Operand("x", 1),), (), (Operand("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
     with pytest.raises(ValueError, match="an index into 2 rows has values from"):
         evaluate(into, [torch.ones(3, 1, 4)], {"row": Index(values, 2, ascending=True)}, 3, "cpp")
 
@@ -125,7 +125,7 @@ def test_gradients_only_where_they_are_wanted():
     features, harmonics, radial = (
         torch.randn(3, n, *c, dtype=torch.float64) for n, c in ((1, (2,)), (4, ()), (2, (2,)))
     )
-    plan = builders.interaction(Space.up_to(0), 1, Space.up_to(1))
+    plan = builders.interaction_plan(Space.up_to(0), 1, Space.up_to(1))
     index = {"centre": Index(torch.tensor([0, 1, 1]), 3, True), "neighbour": Index(torch.tensor([1, 0, 2]), 3)}
     harmonics.requires_grad_()
     outputs = evaluate(plan, [features, harmonics, radial], index, 3, "cpp")
@@ -158,7 +158,7 @@ def test_offsets_beyond_32_bits(tmp_path):
     rows = 2**31 // 32 + 3
     file = np.memmap(tmp_path / "sparse", np.float32, mode="w+", shape=(rows, 1, 32))
     file[0], file[-1] = 2.0, 3.0
-    plan = Plan((Array("x", 1, index="row"),), (), (Array("y", 1),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
+    plan = Plan((Operand("x", 1, index="row"),), (), (Operand("y", 1),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
     index = Index(torch.tensor([0, rows - 1]), rows, ascending=True)
     (found,) = evaluate(plan, [torch.from_numpy(file)], {"row": index}, 2, "cpp")
     assert found[:, 0, 5].tolist() == [2.0, 3.0]

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from carten.ops import reference
-from carten.ops.plan import Array, Plan, Step, merge, parse
+from carten.ops.plan import Operand, Plan, Step, merge, parse
 from ops.plans import random_indices, random_operands, random_plan
 
-X, Y = Array("x", 2), Array("y", 2, channels=False)
-OUT = Array("out", 1)
+X, Y = Operand("x", 2), Operand("y", 2, channels=False)
+OUT = Operand("out", 1)
 
 
 def plan(*steps, local=(), inputs=(X, Y), outputs=(OUT,)):
@@ -28,20 +28,20 @@ def test_a_product_by_hand():
 @pytest.mark.parametrize(
     ("steps", "local", "message"),
     [
-        ([Step("out", "t", "", ((0, 0, 0, 1.0),))], [Array("t", 1)], "before it is written"),
+        ([Step("out", "t", "", ((0, 0, 0, 1.0),))], [Operand("t", 1)], "before it is written"),
         ([Step("out", "nothing", "", ((0, 0, 0, 1.0),))], [], "before it is written"),
-        ([PRODUCT, Step("t", "out", "", ((0, 0, 0, 1.0),))], [Array("t", 1)], "reads an output"),
+        ([PRODUCT, Step("t", "out", "", ((0, 0, 0, 1.0),))], [Operand("t", 1)], "reads an output"),
         ([Step("x", "y", "", ((0, 0, 0, 1.0),))], [], "not a local or an output"),
         ([Step("out", "x", "y", ((1, 0, 0, 1.0),))], [], "outside its arrays"),
-        ([PRODUCT], [Array("t", 1, index="centre")], "can't be gathered"),
-        ([PRODUCT], [Array("x", 1)], "unique"),
+        ([PRODUCT], [Operand("t", 1, index="centre")], "can't be gathered"),
+        ([PRODUCT], [Operand("x", 1)], "unique"),
         (
             [
                 Step("t", "x", "", ((0, 0, 0, 1.0),)),
                 Step("out", "t", "", ((0, 0, 0, 1.0),)),
                 Step("t", "x", "", ((0, 1, 0, 1.0),)),
             ],
-            [Array("t", 1)],
+            [Operand("t", 1)],
             "after it has been read",
         ),
     ],
@@ -67,7 +67,7 @@ def test_a_plan_survives_as_text():
 
 
 def test_text_names_arrays_and_steps():
-    text = str(plan(PRODUCT, inputs=(X, Array("y", 2, channels=False, index="centre"))))
+    text = str(plan(PRODUCT, inputs=(X, Operand("y", 2, channels=False, index="centre"))))
     assert "x[site, 2, c]" in text
     assert "y[centre, 2]" in text
     assert "out += x * y   (2 terms)" in text

@@ -75,10 +75,10 @@ def test_segments_are_split_into_parts_of_bounded_length(length):
 def plans():
     """Plans with all kinds of passes, small enough to be compiled in seconds."""
     space = Space.up_to(1)
-    interaction = builders.interaction(space, 1, space)
-    product = builders.product(space, Space.up_to(1), 2)
+    interaction = builders.interaction_plan(space, 1, space)
+    product = builders.product_plan(space, Space.up_to(1), 2)
     return {
-        "harmonics": builders.harmonics(2),
+        "harmonics": builders.harmonics_plan(2),
         "interaction": interaction,
         "its gradient": interaction.vjp([array.name for array in interaction.inputs]),
         "gradient of a product": product.vjp([array.name for array in product.inputs]),

@@ -10,7 +10,7 @@ from carten.data.neighbours import graph
 from carten.ops import builders, triton
 from carten.ops.index import Index
 from carten.ops.library import evaluate
-from carten.ops.plan import Array, Plan, Step
+from carten.ops.plan import Operand, Plan, Step
 from carten.ops.space import Space
 from ops.plans import random_indices, random_operands, random_plan
 from ops.test_cpp import DERIVATIVES, VALUES, close, derivatives
@@ -91,8 +91,8 @@ def test_operands_that_do_not_fit():
 
 def sums_of_rows(channels):
     """Sums over sites of a product and of its sum over channels, by an index with few rows."""
-    inputs = (Array("x", 3), Array("y", 2))
-    outputs = (Array("wide", 3, index="few"), Array("narrow", 2, channels=False, index="few"))
+    inputs = (Operand("x", 3), Operand("y", 2))
+    outputs = (Operand("wide", 3, index="few"), Operand("narrow", 2, channels=False, index="few"))
     steps = (
         Step("wide", "x", "y", ((0, 0, 0, 1.0), (1, 1, 1, 0.5), (2, 2, 0, -1.0))),
         Step("narrow", "x", "y", ((0, 0, 1, 1.0), (1, 2, 1, 2.0))),
@@ -130,10 +130,10 @@ def test_outputs_with_many_components_are_computed_in_pieces(monkeypatch):
 def model_plans():
     vectors, both_parities = Space.up_to(1), Space.up_to(1, pseudo=True)
     return {
-        "harmonics": builders.harmonics(2),
-        "interaction": builders.interaction(vectors, 1, vectors),
-        "product": builders.product(vectors, Space.up_to(0), 3),
-        "pseudotensors": builders.product(both_parities, Space.up_to(0), 2),
+        "harmonics": builders.harmonics_plan(2),
+        "interaction": builders.interaction_plan(vectors, 1, vectors),
+        "product": builders.product_plan(vectors, Space.up_to(0), 3),
+        "pseudotensors": builders.product_plan(both_parities, Space.up_to(0), 2),
     }
 
 

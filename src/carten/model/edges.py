@@ -144,7 +144,7 @@ def edge_circuit(config: NetworkConfig) -> Circuit:
     """Harmonics of unit vectors ``unit`` (E, 3), from these and ``one`` (E, 1), filled with ones."""
     draft = Draft()
     operands = [draft.input("one", "edges", 1), draft.input("unit", "edges", 3)]
-    (values,) = draft.run(builders.harmonics(config.l_max_edges), operands, "edges")
+    (values,) = draft.run(builders.harmonics_plan(config.l_max_edges), operands, "edges")
     return draft.finish({"harmonics": values})
 
 

@@ -114,8 +114,8 @@ class Interaction(Described):
         n = config.n_channels
         self.target = Space.up_to(config.l_max_edges, config.odd_products)
         paths = builders.interaction_paths(features, config.l_max_edges, self.target)
-        self.plan = builders.interaction(features, config.l_max_edges, self.target)
-        self.table_plan = builders.tabulated_interaction(features, config.l_max_edges, self.target)
+        self.plan = builders.interaction_plan(features, config.l_max_edges, self.target)
+        self.table_plan = builders.tabulated_interaction_plan(features, config.l_max_edges, self.target)
         self.register_buffer("table", None, persistent=False)
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))

@@ -31,7 +31,7 @@ class RecursiveProduct(Described):
     ) -> None:
         super().__init__()
         symmetric = config.product.paths == "symmetric"
-        self.plan = builders.product(space, target, config.correlation_order, symmetric, between(config))
+        self.plan = builders.product_plan(space, target, config.correlation_order, symmetric, between(config))
         self.space, self.target = space, target
         n_weights = self.plan.arrays["weights"].size
         self.weight = normal((n_elements, n_weights, config.n_channels), generator)
@@ -69,7 +69,7 @@ class CoupledProduct(Described):
     ) -> None:
         super().__init__()
         symmetric = config.product.paths == "symmetric"
-        self.plan = builders.powers(space, target, config.correlation_order, symmetric, between(config))
+        self.plan = builders.powers_plan(space, target, config.correlation_order, symmetric, between(config))
         self.space, self.target = space, target
         sizes = {p: a.size // p.size * config.n_channels for p, a in zip(target.parts, self.plan.outputs, strict=True)}
         self.mix = ElementLinear(sizes, config.n_channels, n_elements, generator)

@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 
 from carten.math.coupling import coupling, is_admissible
-from carten.math.stf import harmonics as harmonics_table
-from carten.ops.plan import Array, Plan, Step, Term, merge
+from carten.math.stf import harmonics
+from carten.ops.plan import Monomial, Operand, Plan, Step, merge
 from carten.ops.space import Part, Space
 
 Path = tuple[Part, Part, Part]
@@ -23,21 +23,21 @@ def couples(left: Part, right: Part, target: Part) -> bool:
     return is_admissible(left.l, right.l, target.l) and target.p == left.p * right.p
 
 
-def coupling_terms(left: Part, right: Part, target: Part) -> list[Term]:
+def coupling_terms(left: Part, right: Part, target: Part) -> list[Monomial]:
     """Non-zero entries (c, a, b, C[a, b, c]) of one coupling; unit variance in gives unit variance out."""
     table = coupling(left.l, right.l, target.l)
     return [(int(c), int(a), int(b), float(table[a, b, c])) for a, b, c in np.argwhere(table)]
 
 
 @cache
-def harmonics(l_max: int) -> Plan:
+def harmonics_plan(l_max: int) -> Plan:
     """Harmonics of unit vectors, ``|Y_l|^2 = 2l + 1``, by the recursion ``Y_l ~ (Y_{l-1} x r)_l``; sites are vectors.
 
     Inputs: ``one`` (E, 1), filled with ones, and ``vectors`` (E, 3). Output: (E, (l_max + 1)^2), degree by degree.
     """
     probe = np.array([0.48, -0.6, 0.64])
-    values = np.split(harmonics_table(l_max, probe), [rank * rank for rank in range(1, l_max + 1)])
-    local: list[Array] = []
+    values = np.split(harmonics(l_max, probe), [rank * rank for rank in range(1, l_max + 1)])
+    local: list[Operand] = []
     steps = [Step("harmonics", "one", "", ((0, 0, 0, 1.0),))]
     previous = "one"
     for rank in range(1, l_max + 1):
@@ -45,14 +45,14 @@ def harmonics(l_max: int) -> Plan:
         raw = np.einsum("abc,a,b->c", table, values[rank - 1], probe)
         scale = float(np.linalg.norm(values[rank]) / np.linalg.norm(raw))
         terms = [(c, a, b, scale * x) for c, a, b, x in coupling_terms(Part(rank - 1, 1), Part(1, 1), Part(rank, 1))]
-        local.append(Array(f"Y{rank}", 2 * rank + 1, channels=False))
+        local.append(Operand(f"Y{rank}", 2 * rank + 1, channels=False))
         steps.append(Step(f"Y{rank}", previous, "vectors", merge(terms)))
         steps.append(
             Step("harmonics", f"Y{rank}", "", tuple((rank * rank + m, m, 0, 1.0) for m in range(2 * rank + 1)))
         )
         previous = f"Y{rank}"
-    inputs = (Array("one", 1, channels=False), Array("vectors", 3, channels=False))
-    return Plan(inputs, tuple(local), (Array("harmonics", (l_max + 1) ** 2, channels=False),), tuple(steps))
+    inputs = (Operand("one", 1, channels=False), Operand("vectors", 3, channels=False))
+    return Plan(inputs, tuple(local), (Operand("harmonics", (l_max + 1) ** 2, channels=False),), tuple(steps))
 
 
 @cache
@@ -64,7 +64,7 @@ def interaction_paths(features: Space, l_max_edges: int, target: Space) -> tuple
 
 
 @cache
-def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
+def interaction_plan(features: Space, l_max_edges: int, target: Space) -> Plan:
     """Messages summed over edges, ``A_i[m, path] = sum_j R_path (h_j x Y(r_ij))_m`` (TACE; ICTP Eq. 5).
 
     Sites are edges. Inputs: the parts of ``features`` gathered at ``neighbour``, ``harmonics`` (edges, components) and
@@ -74,7 +74,7 @@ def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
     """
     paths = interaction_paths(features, l_max_edges, target)
     slots: dict[tuple[Path, int, int], int] = {}
-    matrix: list[Term] = []
+    matrix: list[Monomial] = []
     transform: list[Step] = []
     weigh: list[Step] = []
     sizes: dict[Part, int] = {}
@@ -82,7 +82,7 @@ def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
         mine = [path for path in paths if path[2] == out]
         sizes[out] = out.size * len(mine)
         for part in features.parts:
-            terms: list[Term] = []
+            terms: list[Monomial] = []
             for path in (path for path in mine if path[0] == part):
                 for c, a, b, x in coupling_terms(*path):
                     slot = slots.setdefault((path, c, a), len(slots))
@@ -91,10 +91,10 @@ def interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
             transform.append(Step(f"T{out.name}", f"h{part.name}", "matrix", tuple(sorted(set(terms)))))
         pairs = [(m * len(mine) + k, paths.index(path)) for m in range(out.size) for k, path in enumerate(mine)]
         weigh.append(Step(f"A{out.name}", f"T{out.name}", "radial", tuple((o, o, k, 1.0) for o, k in pairs)))
-    inputs = [Array(f"h{part.name}", part.size, index="neighbour") for part in features.parts]
-    inputs += [Array("harmonics", (l_max_edges + 1) ** 2, channels=False), Array("radial", len(paths))]
-    local = [Array("matrix", len(slots), channels=False), *(Array(f"T{p.name}", n) for p, n in sizes.items())]
-    outputs = [Array(f"A{part.name}", size, index="centre") for part, size in sizes.items()]
+    inputs = [Operand(f"h{part.name}", part.size, index="neighbour") for part in features.parts]
+    inputs += [Operand("harmonics", (l_max_edges + 1) ** 2, channels=False), Operand("radial", len(paths))]
+    local = [Operand("matrix", len(slots), channels=False), *(Operand(f"T{p.name}", n) for p, n in sizes.items())]
+    outputs = [Operand(f"A{part.name}", size, index="centre") for part, size in sizes.items()]
     steps = [Step("matrix", "harmonics", "", merge(matrix)), *(s for s in transform if s.terms), *weigh]
     return Plan(tuple(inputs), tuple(local), tuple(outputs), tuple(steps))
 
@@ -110,7 +110,7 @@ class _Products:
         self.space = space
         self.between = between
         self.symmetric = symmetric
-        self.locals: list[Array] = []
+        self.locals: list[Operand] = []
         self.steps: list[Step] = []
 
     def first(self) -> Power:
@@ -140,7 +140,7 @@ class _Products:
                 paths += copies
             if paths:
                 result[target] = (name, paths)
-                self.locals.append(Array(name, paths * target.size))
+                self.locals.append(Operand(name, paths * target.size))
         return result
 
     def weigh(self, target: str, part: Part, power: tuple[str, int], first: int) -> int:
@@ -153,7 +153,7 @@ class _Products:
 
 @cache
 def reachable(space: Space, target: Space, order: int, between: Space | None = None) -> Space:
-    """The parts of ``target`` that a product basis over ``space`` makes; arguments as in :func:`product`.
+    """The parts of ``target`` that a product basis over ``space`` makes; arguments as in :func:`product_plan`.
 
     Some paths exist and yet vanish for every A, such as the pseudovector ``(a v) x v`` of a scalar and a vector: each
     part is tried on random features, with random weights of the paths.
@@ -177,7 +177,7 @@ def reachable(space: Space, target: Space, order: int, between: Space | None = N
 
 
 @cache
-def product(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
+def product_plan(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
     """Product basis of correlation order ν with weights, ``m_L = sum_q sum_η W[z, q, η] B^q_{η,L}`` (ICTP Eq. 6).
 
     Sites are atoms. ``B^1 = A``, ``B^q = B^(q-1) x A``. The paths of the highest order are never formed: their weights
@@ -203,23 +203,23 @@ def product(space: Space, target: Space, order: int, symmetric: bool = True, bet
     for part in target.parts if order > 1 else ():
         for x, y in products.paths(power, order, part):
             mixed = f"W_{part.name}_{x.name}_{y.name}"
-            products.locals.append(Array(mixed, x.size))
+            products.locals.append(Operand(mixed, x.size))
             n_weights += products.weigh(mixed, x, power[x], n_weights)
             products.steps.append(Step(f"m{part.name}", mixed, f"A{y.name}", tuple(coupling_terms(x, y, part))))
     inputs = [
-        *(Array(f"A{part.name}", part.size) for part in space.parts),
-        Array("weights", n_weights, index="element"),
+        *(Operand(f"A{part.name}", part.size) for part in space.parts),
+        Operand("weights", n_weights, index="element"),
     ]
-    outputs = [Array(f"m{part.name}", part.size) for part in target.parts]
+    outputs = [Operand(f"m{part.name}", part.size) for part in target.parts]
     return Plan(tuple(inputs), tuple(products.locals), tuple(outputs), tuple(products.steps))
 
 
 @cache
-def powers(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
+def powers_plan(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
     """All ``B^q`` of the product basis, q = 1..order, without weights: for weights that mix channels.
 
     Sites are atoms. Inputs: the parts of ``space``. Outputs: the parts of ``target`` with components ordered (m, path),
-    the paths of each part in the order of their weights in :func:`product`, whose arguments these are.
+    the paths of each part in the order of their weights in :func:`product_plan`, whose arguments these are.
     """
     products = _Products(space, between or space, symmetric)
     power = products.first()
@@ -231,25 +231,25 @@ def powers(space: Space, target: Space, order: int, symmetric: bool = True, betw
     outputs, steps = [], list(products.steps)
     for part, blocks in found.items():
         n = sum(copies for _, copies, _ in blocks)
-        outputs.append(Array(f"m{part.name}", part.size * n))
+        outputs.append(Operand(f"m{part.name}", part.size * n))
         for source, copies, first in blocks:
             terms = [(m * n + first + k, k * part.size + m, 0, 1.0) for m in range(part.size) for k in range(copies)]
             steps.append(Step(f"m{part.name}", source, "", tuple(sorted(terms))))
-    inputs = tuple(Array(f"A{part.name}", part.size) for part in space.parts)
+    inputs = tuple(Operand(f"A{part.name}", part.size) for part in space.parts)
     return Plan(inputs, tuple(products.locals), tuple(outputs), tuple(steps))
 
 
 @cache
-def tabulated_interaction(features: Space, l_max_edges: int, target: Space) -> Plan:
-    """As :func:`interaction`, with radial functions from a cubic Hermite table: no number per edge, path and channel.
+def tabulated_interaction_plan(features: Space, l_max_edges: int, target: Space) -> Plan:
+    """As :func:`interaction_plan`, with radial functions from a cubic Hermite table: no array (edges, paths, channels).
 
     Inputs as before, but for ``radial``: ``fraction`` (edges, 1), where in its interval an edge's length lies, from 0
     to 1; ``low`` and ``high`` (knots, 2 paths, channels), values and slopes of all paths at both ends, per interval.
     """
-    plan = interaction(features, l_max_edges, target)
+    plan = interaction_plan(features, l_max_edges, target)
     radial = plan.arrays["radial"]
     n = radial.size
-    weights = [Array(name, size, channels=False) for name, size in (("square", 1), ("cube", 1), ("hermite", 4))]
+    weights = [Operand(name, size, channels=False) for name, size in (("square", 1), ("cube", 1), ("hermite", 4))]
     steps = [
         Step("square", "fraction", "fraction", ((0, 0, 0, 1.0),)),
         Step("cube", "square", "fraction", ((0, 0, 0, 1.0),)),
@@ -262,9 +262,9 @@ def tabulated_interaction(features: Space, l_max_edges: int, target: Space) -> P
     ]
     inputs = [array for array in plan.inputs if array != radial]
     inputs += [
-        Array("fraction", 1, channels=False),
-        Array("low", 2 * n, index="low"),
-        Array("high", 2 * n, index="high"),
+        Operand("fraction", 1, channels=False),
+        Operand("low", 2 * n, index="low"),
+        Operand("high", 2 * n, index="high"),
     ]
     return Plan(tuple(inputs), (*weights, radial, *plan.locals), plan.outputs, (*steps, *plan.steps))
 
@@ -273,7 +273,7 @@ def tabulated_interaction(features: Space, l_max_edges: int, target: Space) -> P
 def weight_paths(
     space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None
 ) -> tuple[tuple[Part, object], ...]:
-    """What the weights of :func:`product` belong to, in their order: a part of the target and a path of factors to it.
+    """What the weights of :func:`product_plan` belong to, in order: a part of the target, and a path to it.
 
     Products over other parts have the same labels for the paths that they share.
     """

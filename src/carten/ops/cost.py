@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from carten.ops.plan import Array, Plan
+from carten.ops.plan import Operand, Plan
 from carten.ops.program import lower
 
 
@@ -23,8 +23,8 @@ class Cost:
 
     scalar: int
     vector: int
-    read: tuple[Array, ...]
-    written: tuple[Array, ...]
+    read: tuple[Operand, ...]
+    written: tuple[Operand, ...]
 
     def multiply_adds(self, channels: int) -> int:
         """Multiply-adds per site."""

@@ -18,7 +18,7 @@ from carten.ops import codegen, compiler
 from carten.ops.driver import width
 from carten.ops.fingerprint import fingerprint
 from carten.ops.index import Index
-from carten.ops.plan import Array, Plan, Step
+from carten.ops.plan import Operand, Plan, Step
 
 SCALARS = {torch.float32: "float", torch.float64: "double"}
 
@@ -115,7 +115,7 @@ class _Kernel:
 @cache
 def _sums(size: int, channels: bool, dtype: torch.dtype, n_channels: int) -> _Pass:
     """Sums over the sites of each row."""
-    inputs, outputs = (Array("x", size, channels),), (Array("sum", size, channels, "row"),)
+    inputs, outputs = (Operand("x", size, channels),), (Operand("sum", size, channels, "row"),)
     step = Step("sum", "x", "", tuple((n, n, 0, 1.0) for n in range(size)))
     return _Pass(Plan(inputs, (), outputs, (step,)), "row", dtype, n_channels)
 
@@ -177,7 +177,7 @@ def followed(plan: Plan) -> str:
     return "" if any(moved[name] > moved[widest] for name in gathered) else widest
 
 
-def _shape(array: Array, channels: int) -> tuple[int, ...]:
+def _shape(array: Operand, channels: int) -> tuple[int, ...]:
     return (array.size, channels) if array.channels else (array.size,)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from carten.ops.plan import Array, Plan
+from carten.ops.plan import Operand, Plan
 
 MIN_PREFETCH = 64
 """Numbers in a row that is worth fetching ahead."""
@@ -19,7 +19,7 @@ class Row(NamedTuple):
     by: str
 
 
-def width(array: Array, channels: int) -> int:
+def width(array: Operand, channels: int) -> int:
     """Numbers in one row of an array."""
     return array.size * (channels if array.channels else 1)
 

@@ -6,35 +6,35 @@ from functools import cache
 
 import numpy as np
 
-from carten.ops.plan import Array, Plan, Step, Term
+from carten.ops.plan import Monomial, Operand, Plan, Step
 
 
-def _copies(size: int) -> tuple[Term, ...]:
+def _copies(size: int) -> tuple[Monomial, ...]:
     return tuple((m, m, 0, 1.0) for m in range(size))
 
 
 @cache
 def look_up_plan(size: int = 1) -> Plan:
     """``y = x[row]``. Input: ``x`` (rows, size, channels) gathered at ``row``."""
-    return Plan((Array("x", size, index="row"),), (), (Array("y", size),), (Step("y", "x", "", _copies(size)),))
+    return Plan((Operand("x", size, index="row"),), (), (Operand("y", size),), (Step("y", "x", "", _copies(size)),))
 
 
 @cache
 def join_plan(sizes: tuple[int, ...]) -> Plan:
     """Several arrays as one, with the components of all. Inputs: ``x0``, ``x1``, .. of these sizes."""
-    inputs = tuple(Array(f"x{k}", size) for k, size in enumerate(sizes))
+    inputs = tuple(Operand(f"x{k}", size) for k, size in enumerate(sizes))
     first = np.cumsum((0, *sizes)).tolist()
     steps = tuple(
         Step("y", f"x{k}", "", tuple((first[k] + m, m, 0, 1.0) for m in range(size))) for k, size in enumerate(sizes)
     )
-    return Plan(inputs, (), (Array("y", sum(sizes)),), steps)
+    return Plan(inputs, (), (Operand("y", sum(sizes)),), steps)
 
 
 @cache
 def gate_plan(size: int) -> Plan:
     """``y = x g``. Inputs: ``x`` (sites, size, channels), ``gate`` (sites, 1, channels)."""
     step = Step("y", "x", "gate", _copies(size))
-    return Plan((Array("x", size), Array("gate", 1)), (), (Array("y", size),), (step,))
+    return Plan((Operand("x", size), Operand("gate", 1)), (), (Operand("y", size),), (step,))
 
 
 @cache
@@ -45,60 +45,60 @@ def gain_plan(rows: tuple[str, ...], index: str = "") -> Plan:
         rows: indices at which ``gain0``, ``gain1``, .. are gathered.
         index: at which ``x`` is gathered, if any.
     """
-    gains = [Array(f"gain{k}", 1, index=row) for k, row in enumerate(rows)]
+    gains = [Operand(f"gain{k}", 1, index=row) for k, row in enumerate(rows)]
     one = ((0, 0, 0, 1.0),)
     steps = [Step("gain", gain.name, "", one) for gain in gains]
     steps += [Step("y", "x", "", one), Step("y", "x", "gain", one)]
-    return Plan((Array("x", 1, index=index), *gains), (Array("gain", 1),), (Array("y", 1),), tuple(steps))
+    return Plan((Operand("x", 1, index=index), *gains), (Operand("gain", 1),), (Operand("y", 1),), tuple(steps))
 
 
 @cache
 def slope_plan() -> Plan:
     """Value and slope of f(x) from those of x, ``y = (f, x' f')``. Inputs, (.., 2): ``x``, ``f``, ``slope`` = f'."""
     steps = (Step("y", "f", "", ((0, 0, 0, 1.0),)), Step("y", "x", "slope", ((1, 1, 0, 1.0),)))
-    return Plan((Array("x", 2), Array("f", 2), Array("slope", 2)), (), (Array("y", 2),), steps)
+    return Plan((Operand("x", 2), Operand("f", 2), Operand("slope", 2)), (), (Operand("y", 2),), steps)
 
 
 @cache
 def spread_plan(size: int) -> Plan:
     """``y_a = x m_a``. Inputs: ``x`` (rows, 1, channels) and ``m`` (rows, size) without channels; outputs ``y0``, .."""
-    outputs = tuple(Array(f"y{a}", 1) for a in range(size))
+    outputs = tuple(Operand(f"y{a}", 1) for a in range(size))
     steps = tuple(Step(f"y{a}", "x", "m", ((0, 0, a, 1.0),)) for a in range(size))
-    return Plan((Array("x", 1), Array("m", size, channels=False)), (), outputs, steps)
+    return Plan((Operand("x", 1), Operand("m", size, channels=False)), (), outputs, steps)
 
 
 @cache
 def contract_plan(size: int, copies: int) -> Plan:
     """``y = sum_a x_a m_a``. Inputs: ``x0``, .. (rows, size, channels) and ``m`` (rows, copies) without channels."""
-    inputs = tuple(Array(f"x{a}", size) for a in range(copies))
+    inputs = tuple(Operand(f"x{a}", size) for a in range(copies))
     steps = tuple(Step("y", f"x{a}", "m", tuple((k, k, a, 1.0) for k in range(size))) for a in range(copies))
-    return Plan((*inputs, Array("m", copies, channels=False)), (), (Array("y", size),), steps)
+    return Plan((*inputs, Operand("m", copies, channels=False)), (), (Operand("y", size),), steps)
 
 
 @cache
 def squares_plan(sizes: tuple[int, ...], copies: int) -> Plan:
     """``y_k = sum_a |x_ka|^2 / size_k``. Inputs: ``x0_0``, ``x0_1``, .. by k, then a. Output: (rows, sizes)."""
-    inputs = tuple(Array(f"x{k}_{a}", size) for k, size in enumerate(sizes) for a in range(copies))
+    inputs = tuple(Operand(f"x{k}_{a}", size) for k, size in enumerate(sizes) for a in range(copies))
     steps = tuple(
         Step("y", x.name, x.name, tuple((n // copies, m, m, 1 / x.size) for m in range(x.size)))
         for n, x in enumerate(inputs)
     )
-    return Plan(inputs, (), (Array("y", len(sizes)),), steps)
+    return Plan(inputs, (), (Operand("y", len(sizes)),), steps)
 
 
 @cache
 def linear_plan(matrix: tuple[tuple[float, ...], ...]) -> Plan:
     """``y = M x`` of arrays without channels."""
     terms = tuple((o, a, 0, v) for o, row in enumerate(matrix) for a, v in enumerate(row) if v)
-    inputs, outputs = (Array("x", len(matrix[0]), channels=False),), (Array("y", len(matrix), channels=False),)
+    inputs, outputs = (Operand("x", len(matrix[0]), channels=False),), (Operand("y", len(matrix), channels=False),)
     return Plan(inputs, (), outputs, (Step("y", "x", "", terms),))
 
 
 @cache
 def square_plan(size: int, scale: float) -> Plan:
     """``square = |x / scale|^2`` and ``more = 1 + square``. Inputs: ``x``, ``one`` (of ones), both (rows, size)."""
-    inputs = (Array("x", size, channels=False), Array("one", size, channels=False))
-    outputs = (Array("square", 1, channels=False), Array("more", 1, channels=False))
+    inputs = (Operand("x", size, channels=False), Operand("one", size, channels=False))
+    outputs = (Operand("square", 1, channels=False), Operand("more", 1, channels=False))
     terms = tuple((0, m, m, scale**-2) for m in range(size))
     steps = (Step("square", "x", "x", terms), Step("more", "one", "", ((0, 0, 0, 1.0),)), Step("more", "x", "x", terms))
     return Plan(inputs, (), outputs, steps)
@@ -107,26 +107,26 @@ def square_plan(size: int, scale: float) -> Plan:
 @cache
 def chebyshev_plan(n: int, scale: float) -> Plan:
     """Chebyshev polynomials T_1 .. T_n of ``u = (x / scale) root``. Inputs: ``x``, ``root``, ``one``, all (rows, 1)."""
-    local = tuple(Array(f"T{k}", 1, channels=False) for k in range(1, n + 1))
+    local = tuple(Operand(f"T{k}", 1, channels=False) for k in range(1, n + 1))
     steps = [Step("T1", "x", "root", ((0, 0, 0, 1 / scale),))]
     for k in range(2, n + 1):
         steps.append(Step(f"T{k}", "T1", f"T{k - 1}", ((0, 0, 0, 2.0),)))
         steps.append(Step(f"T{k}", f"T{k - 2}" if k > 2 else "one", "", ((0, 0, 0, -1.0),)))
     steps += [Step("y", f"T{k}", "", ((k - 1, 0, 0, 1.0),)) for k in range(1, n + 1)]
-    inputs = tuple(Array(name, 1, channels=False) for name in ("x", "root", "one"))
-    return Plan(inputs, local, (Array("y", n, channels=False),), tuple(steps))
+    inputs = tuple(Operand(name, 1, channels=False) for name in ("x", "root", "one"))
+    return Plan(inputs, local, (Operand("y", n, channels=False),), tuple(steps))
 
 
 @cache
 def magnitudes_plan(first: int, n: int) -> Plan:
     """``(s v)^k``, k = first .. first + n - 1. Inputs: ``square`` s, ``inverse`` v and ``one``, all (rows, 1)."""
     highest = first + n - 1
-    local = tuple(Array(f"p{k}", 1, channels=False) for k in range(1, highest + 1))
+    local = tuple(Operand(f"p{k}", 1, channels=False) for k in range(1, highest + 1))
     steps = [Step("p1", "square", "inverse", ((0, 0, 0, 1.0),))]
     steps += [Step(f"p{k}", "p1", f"p{k - 1}", ((0, 0, 0, 1.0),)) for k in range(2, highest + 1)]
     steps += [Step("y", f"p{k}" if k else "one", "", ((k - first, 0, 0, 1.0),)) for k in range(first, highest + 1)]
-    inputs = tuple(Array(name, 1, channels=False) for name in ("square", "inverse", "one"))
-    return Plan(inputs, local, (Array("y", n, channels=False),), tuple(steps))
+    inputs = tuple(Operand(name, 1, channels=False) for name in ("square", "inverse", "one"))
+    return Plan(inputs, local, (Operand("y", n, channels=False),), tuple(steps))
 
 
 @cache
@@ -138,16 +138,16 @@ def tensor_plan(size: int, copies: int, structure: bool) -> Plan:
     """
     index = "structure" if structure else ""
     inputs = (
-        Array("x", size * copies, channels=False, index=index),
-        Array("gain", copies, index=index),
-        Array("by_element", copies, index="element"),
+        Operand("x", size * copies, channels=False, index=index),
+        Operand("gain", copies, index=index),
+        Operand("by_element", copies, index="element"),
     )
     steps = (
         Step("total", "gain", "", _copies(copies)),
         Step("total", "gain", "by_element", tuple((q, q, q, 1.0) for q in range(copies))),
         Step("y", "total", "x", tuple((m, q, m * copies + q, 1.0) for m in range(size) for q in range(copies))),
     )
-    return Plan(inputs, (Array("total", copies),), (Array("y", size),), steps)
+    return Plan(inputs, (Operand("total", copies),), (Operand("y", size),), steps)
 
 
 @cache
@@ -158,11 +158,11 @@ def weighted_powers_plan(sizes: tuple[int, ...], order: int) -> Plan:
     channels) gathered at ``element``. Outputs: ``y0``, .. of these sizes.
     """
     first = np.cumsum((0, *sizes)).tolist()
-    powers = tuple(Array(f"p{q}", sum(sizes)) for q in range(order))
+    powers = tuple(Operand(f"p{q}", sum(sizes)) for q in range(order))
     steps = tuple(
         Step(f"y{k}", f"p{q}", "weights", tuple((m, first[k] + m, q * len(sizes) + k, 1.0) for m in range(size)))
         for k, size in enumerate(sizes)
         for q in range(order)
     )
-    weights = Array("weights", order * len(sizes), index="element")
-    return Plan((*powers, weights), (), tuple(Array(f"y{k}", size) for k, size in enumerate(sizes)), steps)
+    weights = Operand("weights", order * len(sizes), index="element")
+    return Plan((*powers, weights), (), tuple(Operand(f"y{k}", size) for k, size in enumerate(sizes)), steps)

@@ -17,12 +17,12 @@ from functools import cache, cached_property
 
 from torch import Tensor
 
-Term = tuple[int, int, int, float]
+Monomial = tuple[int, int, int, float]
 """Components of target, left and right, and the coefficient; right is 0 in a linear step."""
 
 
 @dataclass(frozen=True)
-class Array:
+class Operand:
     """An operand: ``(rows, size, channels)``, or ``(rows, size)`` without channels.
 
     Args:
@@ -45,16 +45,16 @@ class Step:
     target: str
     left: str
     right: str
-    terms: tuple[Term, ...]
+    terms: tuple[Monomial, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A program over sites: ``outputs = steps(inputs)`` with intermediate ``locals`` that never leave a site."""
 
-    inputs: tuple[Array, ...]
-    locals: tuple[Array, ...]
-    outputs: tuple[Array, ...]
+    inputs: tuple[Operand, ...]
+    locals: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
     steps: tuple[Step, ...]
 
     text: str = field(init=False, repr=False)
@@ -71,7 +71,7 @@ class Plan:
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
 
     @cached_property
-    def arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Operand]:
         """All arrays by name."""
         return {array.name: array for array in (*self.inputs, *self.locals, *self.outputs)}
 
@@ -91,7 +91,7 @@ class Plan:
         return self is other or (isinstance(other, Plan) and self.digest == other.digest)
 
     def __str__(self) -> str:
-        def show(array: Array) -> str:
+        def show(array: Operand) -> str:
             axes = f"{array.size}{', c' if array.channels else ''}"
             return f"{array.name}[{array.index or 'site'}, {axes}]"
 
@@ -124,7 +124,7 @@ class Plan:
 def parse(text: str) -> Plan:
     """The plan of :attr:`Plan.text`."""
     *arrays, steps = json.loads(text)
-    inputs, local, outputs = (tuple(Array(*fields) for fields in part) for part in arrays)
+    inputs, local, outputs = (tuple(Operand(*fields) for fields in part) for part in arrays)
     made = (Step(target, left, right, tuple(tuple(t) for t in terms)) for target, left, right, terms in steps)
     return Plan(inputs, local, outputs, tuple(made))
 
@@ -153,7 +153,7 @@ def _check(plan: Plan) -> None:
             raise ValueError(f"local {array.name!r} can't be gathered or scattered")
 
 
-def merge(terms: Iterable[Term]) -> tuple[Term, ...]:
+def merge(terms: Iterable[Monomial]) -> tuple[Monomial, ...]:
     """Add up terms of equal components, sorted by target; vanishing ones are dropped."""
     total: dict[tuple[int, int, int], float] = defaultdict(float)
     for o, a, b, coefficient in terms:
@@ -161,7 +161,9 @@ def merge(terms: Iterable[Term]) -> tuple[Term, ...]:
     return tuple((*key, value) for key, value in sorted(total.items()) if value != 0.0)
 
 
-def _prune(inputs: Sequence[Array], local: Sequence[Array], outputs: Sequence[Array], steps: Sequence[Step]) -> Plan:
+def _prune(
+    inputs: Sequence[Operand], local: Sequence[Operand], outputs: Sequence[Operand], steps: Sequence[Step]
+) -> Plan:
     """Drop steps no output needs, and locals nobody uses; inputs all stay."""
     needed = {array.name for array in outputs}
     kept: list[Step] = []
@@ -187,7 +189,7 @@ def _vjp(plan: Plan, wrt: tuple[str, ...], given: tuple[str, ...]) -> Plan:
         if step.left in active or step.right in active:
             active.add(step.target)
     taken = set(plan.arrays)
-    gradient = {n: Array(_fresh("d_" + n, taken), a.size, a.channels, a.index) for n, a in plan.arrays.items()}
+    gradient = {n: Operand(_fresh("d_" + n, taken), a.size, a.channels, a.index) for n, a in plan.arrays.items()}
     backward: list[Step] = []
     reached = set(given)
     for step in reversed(plan.steps):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from carten.ops.plan import Array, Plan
+from carten.ops.plan import Operand, Plan
 
 Product = tuple[int, int, float]
 """Two values and a coefficient; the second value is ``NONE`` in a linear term."""
@@ -42,7 +42,7 @@ class Program:
     """
 
     plan: Plan
-    owner: list[tuple[Array, int]] = field(default_factory=list)
+    owner: list[tuple[Operand, int]] = field(default_factory=list)
     terms: dict[int, list[Product]] = field(default_factory=dict)
     sums: dict[int, list[Product]] = field(default_factory=dict)
     stage: dict[int, int] = field(default_factory=dict)
@@ -169,7 +169,7 @@ def _share(program: Program, terms: list[Product], shared: dict[tuple[Product, .
         key = tuple((a, b, sign if c > 0 else -sign) for a, b, c in group)
         if key not in shared:
             shared[key] = len(program.owner)
-            program.owner.append((Array("", 0, channels=wide), shared[key]))
+            program.owner.append((Operand("", 0, channels=wide), shared[key]))
             program.terms[shared[key]] = list(key)
             program.order.append(shared[key])
         result.append((shared[key], NONE, sign * size))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from carten.ops.index import Index
-from carten.ops.plan import Array, Plan, Step
+from carten.ops.plan import Operand, Plan, Step
 
 
 def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
@@ -56,7 +56,7 @@ def _tables(step: Step, device: torch.device) -> tuple[Tensor, Tensor, Tensor, T
         return o, a, b, torch.tensor(columns[3], dtype=torch.float64, device=device)
 
 
-def _scatter(array: Array, value: Tensor, indices: Mapping[str, Index]) -> Tensor:
+def _scatter(array: Operand, value: Tensor, indices: Mapping[str, Index]) -> Tensor:
     if not array.index:
         return value
     index = indices[array.index]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from carten.ops import compiler, cpp
 from carten.ops.index import Index
-from carten.ops.plan import Array
+from carten.ops.plan import Operand
 from carten.ops.tape import Added, Multiplied, Operator, Ran, Tape
 
 PLAN, PRODUCT, BY_KIND, SUM = range(4)
@@ -240,7 +240,7 @@ class Sequence:
         function, followed = cpp.single_pass(plan, self.dtype, channels)
         words = [function]
 
-        def place(array: Array, x: Tensor, stride: bool) -> None:
+        def place(array: Operand, x: Tensor, stride: bool) -> None:
             words.append(self._address(x))
             if stride:
                 words.append(x.numel() // len(x))

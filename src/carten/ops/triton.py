@@ -19,7 +19,7 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.ops.cost import cost
 from carten.ops.index import Index
-from carten.ops.plan import Array, Plan, Step
+from carten.ops.plan import Operand, Plan, Step
 from carten.ops.triton_codegen import kernel
 from carten.ops.triton_passes import Pass, passes, pieces
 
@@ -95,7 +95,7 @@ class _Evaluator:
                 values.update(run(values, indices, n_sites))
         return tuple(self._joined(array, values) for array in self.plan.outputs)
 
-    def _fit(self, array: Array, x: Tensor, indices: Mapping[str, Index], n_sites: int) -> Tensor:
+    def _fit(self, array: Operand, x: Tensor, indices: Mapping[str, Index], n_sites: int) -> Tensor:
         """The operand, contiguous."""
         rows = indices[array.index].rows if array.index else n_sites
         shape = (rows, *_shape(array, self.channels))
@@ -105,7 +105,7 @@ class _Evaluator:
             )
         return x.contiguous()
 
-    def _joined(self, array: Array, values: Mapping[str, Tensor]) -> Tensor:
+    def _joined(self, array: Operand, values: Mapping[str, Tensor]) -> Tensor:
         """An output from its pieces."""
         parts = [values[piece.name] for piece in pieces(array, MAX_ACCUMULATORS)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -209,11 +209,11 @@ def _sum(x: Tensor, segments: _Segments) -> Tensor:
     return result.reshape(segments.rows, *x.shape[1:])
 
 
-SUM = Plan((Array("x", 1),), (), (Array("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
+SUM = Plan((Operand("x", 1),), (), (Operand("y", 1, index="row"),), (Step("y", "x", "", ((0, 0, 0, 1.0),)),))
 """Rows added up."""
 
 
-def _shape(array: Array, channels: int) -> tuple[int, ...]:
+def _shape(array: Operand, channels: int) -> tuple[int, ...]:
     return (array.size, channels) if array.channels else (array.size,)
 
 

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from carten.ops.plan import Array
+from carten.ops.plan import Operand
 from carten.ops.program import NONE, Operation, Program, lower, operands
 from carten.ops.triton_order import Order, vector_order
 from carten.ops.triton_passes import Pass
@@ -187,18 +187,18 @@ class _Source:
         if self.masked:
             yield f"inside = c < {self.channels}"
 
-    def width(self, array: Array) -> int:
+    def width(self, array: Operand) -> int:
         """Numbers in one row."""
         return array.size * (self.channels if array.channels else 1)
 
-    def _rows(self, row: str, arrays: Sequence[Array]) -> Iterable[str]:
+    def _rows(self, row: str, arrays: Sequence[Operand]) -> Iterable[str]:
         """Addresses of the rows of arrays."""
         for array in arrays:
             name = self.short[array.name]
             place = f"tl.load(x{name[1:]} + {row})" if name in self.gathered else row
             yield f"p_{name} = {name} + {place} * {array.size * (self.channels if array.channels else 1)}"
 
-    def columns(self, arrays: Sequence[Array]) -> Iterable[str]:
+    def columns(self, arrays: Sequence[Operand]) -> Iterable[str]:
         """Addresses of the channels of the tile in the rows of arrays that have channels."""
         names = [self.short[array.name] for array in arrays if array.channels]
         return [f"q_{name} = p_{name} + c" for name in names]

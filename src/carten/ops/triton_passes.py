@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from carten.ops.plan import Array, Plan, Step, Term
+from carten.ops.plan import Monomial, Operand, Plan, Step
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def passes(plan: Plan, limit: int) -> list[Pass]:
     return result
 
 
-def pieces(array: Array, limit: int) -> list[Array]:
+def pieces(array: Operand, limit: int) -> list[Operand]:
     """Arrays that together hold an output; itself unless it is scattered and has more components than the limit."""
     if not array.index or array.size <= limit:
         return [array]
     count = -(-array.size // limit)
     edges = [array.size * n // count for n in range(count + 1)]
     return [
-        Array(f"{array.name}[{start}:{stop}]", stop - start, array.channels, array.index)
+        Operand(f"{array.name}[{start}:{stop}]", stop - start, array.channels, array.index)
         for start, stop in pairwise(edges)
     ]
 
@@ -81,19 +81,19 @@ def _sum_before_scatter(plan: Plan, sums: Collection[str]) -> Plan:
     """Give scattered sums over channels a local of their own, which a further step scatters."""
     moved = [array for array in plan.outputs if array.index and array.name in sums]
     names = {array.name: f"{array.name} at sites" for array in moved}
-    local = [Array(names[array.name], array.size, channels=False) for array in moved]
+    local = [Operand(names[array.name], array.size, channels=False) for array in moved]
     steps = [Step(names.get(step.target, step.target), step.left, step.right, step.terms) for step in plan.steps]
     steps += [Step(array.name, names[array.name], "", _copy(array.size)) for array in moved]
     return Plan(plan.inputs, (*plan.locals, *local), plan.outputs, tuple(steps))
 
 
-def _copy(size: int) -> tuple[Term, ...]:
+def _copy(size: int) -> tuple[Monomial, ...]:
     return tuple((n, n, 0, 1.0) for n in range(size))
 
 
 def _split_outputs(plan: Plan, limit: int) -> Plan:
     """The same plan with all :func:`pieces` of its outputs."""
-    outputs: list[Array] = []
+    outputs: list[Operand] = []
     steps = list(plan.steps)
     for array in plan.outputs:
         parts = pieces(array, limit)
@@ -111,7 +111,7 @@ def _split_outputs(plan: Plan, limit: int) -> Plan:
 
 def _groups(plan: Plan, limit: int) -> list[list[str]]:
     """Outputs that one segment pass computes: of one index, all with or all without channels, not too many."""
-    groups: dict[tuple[str, bool], list[list[Array]]] = {}
+    groups: dict[tuple[str, bool], list[list[Operand]]] = {}
     for array in (array for array in plan.outputs if array.index):
         mine = groups.setdefault((array.index, array.channels), [[]])
         if sum(other.size for other in mine[-1]) + array.size > limit:
@@ -132,7 +132,7 @@ def _needed_sums(plan: Plan, outputs: Sequence[str], sums: Collection[str]) -> l
 def _with_outputs(plan: Plan, sums: Sequence[str]) -> Plan:
     """The outputs of sites, and these locals as further outputs."""
     inner = {name: f"{name} inside" for name in sums}
-    local = tuple(Array(inner.get(array.name, array.name), array.size, array.channels) for array in plan.locals)
+    local = tuple(Operand(inner.get(array.name, array.name), array.size, array.channels) for array in plan.locals)
     kept = [array for array in plan.outputs if not array.index]
     further = [array for array in plan.locals if array.name in inner]
     scattered = {array.name for array in plan.outputs if array.index}
@@ -153,7 +153,7 @@ def _with_inputs(plan: Plan, sums: Sequence[str]) -> Plan:
     return _used(Plan((*plan.inputs, *found.values()), local, plan.outputs, steps), plan.outputs)
 
 
-def _used(plan: Plan, outputs: Sequence[Array]) -> Plan:
+def _used(plan: Plan, outputs: Sequence[Operand]) -> Plan:
     """Only these outputs, and only the inputs that they need."""
     selected = plan.select([array.name for array in outputs])
     names = {name for step in selected.steps for name in (step.left, step.right)}

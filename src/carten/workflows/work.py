@@ -126,7 +126,7 @@ def _plans(network: Network) -> list[tuple[str, Plan]]:
             for kind, plan in own:
                 layers.setdefault((kind, plan), []).append(str(number))
     named = [(f"{kind} {', '.join(numbers)}", plan) for (kind, plan), numbers in layers.items()]
-    start = [("harmonics", builders.harmonics(network.config.l_max_edges)), ("embedding", look_up_plan())]
+    start = [("harmonics", builders.harmonics_plan(network.config.l_max_edges)), ("embedding", look_up_plan())]
     return [*start, *named]
 
 
