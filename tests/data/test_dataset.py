@@ -40,7 +40,7 @@ def frames(n_frames=12, seed=0):
 
 def test_sample_and_batch():
     data = frames()
-    dataset = Dataset(data, ROWS, 4.0, dtype=torch.float64)
+    dataset = Dataset(data, ROWS, 4.0)
     batch = collate([dataset[index] for index in (5, 0, 7)])
     assert batch.index.tolist() == [5, 0, 7]
     assert batch.weight.tolist() == [1.0, 1.0, 1.0]
@@ -64,12 +64,9 @@ def test_sample_and_batch():
         first = rows.stop
 
 
-def test_moving_a_batch_keeps_targets_in_double():
-    batch = collate([Dataset(frames(2), ROWS, 4.0)[1]]).to("cpu", torch.float64)
-    assert batch.graph.positions.dtype == torch.float64
-    half = batch.to(dtype=torch.float16)
-    assert half.graph.positions.dtype == torch.float16
-    assert half.targets["energy"].dtype == half.weight.dtype == torch.float64
+def test_batches_are_in_double():
+    batch = collate([Dataset(frames(2), ROWS, 4.0)[1]]).to("cpu")
+    assert batch.graph.positions.dtype == batch.targets["energy"].dtype == batch.weight.dtype == torch.float64
 
 
 def test_prepared_or_not_is_the_same():
@@ -79,7 +76,7 @@ def test_prepared_or_not_is_the_same():
     for index in range(len(one)):
         assert torch.equal(one[index].graph.edge_index, other[index].graph.edge_index)
     assert one[3].graph is one[3].graph
-    assert one[3].graph.positions.dtype == torch.float32
+    assert one[3].graph.positions.dtype == torch.float64
 
 
 def test_impossible_structure_is_named():

@@ -10,6 +10,8 @@ from ase.build import molecule
 from ase.optimize import BFGS
 
 import carten
+from carten.data.dataset import Dataset, collate
+from carten.data.labels import frame_from
 from carten.data.neighbours import graph
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
@@ -228,3 +230,19 @@ def test_a_fixed_term_that_detaches_is_an_error():
     fixed = Fixed([HiddenConfig()], NetworkConfig.model_validate(SMALL), [1], [property_table()["energy"]], [])
     with pytest.raises(ModelError, match=r"no derivative of energy by positions.*a term or layer detaches"):
         fixed.values(graph(molecule("H2"), 4.0), ["forces"])
+
+
+# --- the same structure in training and in inference ------------------------------------------------------------------
+
+
+def test_a_float32_model_is_trained_on_the_edges_that_it_predicts_with():
+    """Far from the origin float32 positions are off by 1e-4 Å; energies and forces of batches must not be."""
+    near, far = molecule("CH3CH2OH"), molecule("CH3CH2OH")
+    far.positions += 1e3
+    model = build().to(torch.float32)
+    batch = collate([Dataset([frame_from(far)], [], model.cutoff)[0]])
+    trained = model.train()(batch.graph, ["energy", "forces"])
+    predicted = model.eval()(graph(near, model.cutoff), ["energy", "forces"])
+    scale = float(predicted["forces"].abs().max())
+    assert float((trained["forces"].detach() - predicted["forces"]).abs().max()) < 2e-6 * scale
+    torch.testing.assert_close(trained["energy"].detach(), predicted["energy"], rtol=1e-6, atol=0)

@@ -122,7 +122,7 @@ def test_polarization_is_trained_modulo_its_quantum():
     atoms = Atoms("H", cell=[3.0, 4.0, 5.0], pbc=True)
     atoms.info["polarization"] = [0.1, 0.0, -0.2]
     row = property_table()["polarization"]
-    batch = collate([Dataset(frames_from([("a", atoms)], [Label(row)]), [row], 2.0, torch.float64)[0]])
+    batch = collate([Dataset(frames_from([("a", atoms)], [Label(row)]), [row], 2.0)[0]])
     predicted = {"polarization": torch.tensor([[3.2, -8.0, 4.8]], dtype=torch.float64)}
     assert errors(row, predicted, batch).tolist() == [
         [pytest.approx(0.1), pytest.approx(0), pytest.approx(0, abs=1e-12)]

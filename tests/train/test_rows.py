@@ -38,7 +38,7 @@ def _batch(model: Potential) -> Batch:
     cells = [_bare(atoms) for atoms in (solid(), other_solid())]
     rows = [model.properties[name] for name in NAMES]
     frames = frames_from([("cell", atoms) for atoms in cells], [], [Label(input_table()["electric_field"])])
-    batch = collate([Dataset(frames, rows, model.cutoff, torch.float64)[k] for k in range(2)])
+    batch = collate([Dataset(frames, rows, model.cutoff)[k] for k in range(2)])
     found = model(batch.graph, NAMES)
     return replace(batch, targets={name: value.detach() + 0.1 for name, value in found.items()})
 

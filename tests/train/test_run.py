@@ -77,9 +77,7 @@ def test_the_file_holds_the_model_that_was_validated(configure: Configure, alloy
     model = load(result.model)
     table = property_table()
     names = ("energy", "forces")
-    dataset = Dataset(
-        read_frames(alloys, [Label(table[name]) for name in names]), [table[n] for n in names], 3.5, torch.float64
-    )
+    dataset = Dataset(read_frames(alloys, [Label(table[name]) for name in names]), [table[n] for n in names], 3.5)
     errors = PropertyErrors([table[name] for name in names])
     for indices in BatchSampler(dataset, Bounds(structures=7), shuffle=False).batches(0):
         batch = collate([dataset[index] for index in indices])

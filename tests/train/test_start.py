@@ -64,7 +64,7 @@ def relabelled(alloys: Path, path: Path, change: Callable[[Atoms], dict[str, Any
 
 def predicted(model: Potential, path: Path | str, *names: str) -> dict[str, torch.Tensor]:
     rows = [property_table()[name] for name in names]
-    dataset = Dataset(read_frames([Path(path)], [Label(rows[0])]), rows[:1], 3.5, torch.float64)
+    dataset = Dataset(read_frames([Path(path)], [Label(rows[0])]), rows[:1], 3.5)
     return model(collate([dataset[k] for k in range(len(dataset))]).graph, names)
 
 

@@ -51,11 +51,11 @@ class Batch:
     weight: Tensor
     index: Tensor
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
-        """Move to a device; ``dtype`` is that of the graph, targets and weights stay float64."""
+    def to(self, device: torch.device | str | None = None) -> Batch:
+        """Move to a device."""
         return replace(
             self,
-            graph=self.graph.to(device=device, dtype=dtype),
+            graph=self.graph.to(device=device),
             targets={name: target.to(device=device) for name, target in self.targets.items()},
             weight=self.weight.to(device=device),
             index=self.index.to(device=device),
@@ -75,13 +75,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class Dataset(TorchDataset[Sample]):
-    """Structures with their neighbour lists and targets.
+    """Structures with their neighbour lists and targets, all in float64.
+
+    Models cast edge vectors to their own precision, once these are formed: positions far from the origin lose nothing.
 
     Args:
         frames: the structures.
         properties: what is trained on.
         cutoff: of the neighbour lists, in Å.
-        dtype: floating-point type of the graphs.
         prepared: find all neighbour lists now and keep them (data that fits into memory); otherwise they are found anew
             whenever a sample is asked for, which is what workers of a ``DataLoader`` are for.
 
@@ -94,13 +95,11 @@ class Dataset(TorchDataset[Sample]):
         frames: Sequence[Frame],
         properties: Sequence[Property],
         cutoff: float,
-        dtype: torch.dtype = torch.float32,
         prepared: bool = True,
     ) -> None:
         self.frames = frames
         self.properties = tuple(properties)
         self.cutoff = cutoff
-        self.dtype = dtype
         self._samples = [self._sample(index) for index in range(len(frames))] if prepared else None
         self._n_edges: tuple[int, ...] | None = None
 
@@ -131,7 +130,7 @@ class Dataset(TorchDataset[Sample]):
     def _sample(self, index: int) -> Sample:
         frame = self.frames[index]
         try:
-            found = graph(frame, self.cutoff, frame.inputs, self.dtype)
+            found = graph(frame, self.cutoff, frame.inputs)
         except DataError as error:
             raise DataError(f"{frame.where}: {error}") from error
         targets = {row.name: _target(frame, row) for row in self.properties}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from carten.data.statistics import statistics
 from carten.properties.potential import Potential
 from carten.train.baseline import set_energy_baseline, set_readout_baselines
@@ -38,7 +40,7 @@ def build_model(
         inputs=sets.inputs,
         terms=config.terms,
     )
-    model.to(sets.train.dtype)
+    model.to(getattr(torch, config.dtype))
     by_energy = any(row.name == "energy" for row in rows)
     if by_energy:
         set_energy_baseline(model, sets.references, sets.train.frames, numbers)

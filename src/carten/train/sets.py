@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from ase.data import chemical_symbols
 
 from carten.data.dataset import Dataset
@@ -245,5 +244,4 @@ def _require_values(frames: Sequence[Frame], inputs: Sequence[Input]) -> None:
 
 def _dataset(config: Config, terms: Sequence[LossTerm], frames: Sequence[Frame]) -> Dataset:
     rows = [term.property for term in terms]
-    dtype = torch.float64 if config.dtype == "float64" else torch.float32
-    return Dataset(frames, rows, config.model.cutoff, dtype, prepared=config.data.workers == 0)
+    return Dataset(frames, rows, config.model.cutoff, prepared=config.data.workers == 0)

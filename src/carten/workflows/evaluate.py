@@ -114,7 +114,7 @@ def _rows(model: Potential, properties: Sequence[str] | None) -> dict[str, Prope
 
 
 def _batches(model: Potential, frames: Sequence[Frame], rows: Iterable[Property], max_atoms: int) -> Iterator[Batch]:
-    dataset = Dataset(frames, tuple(rows), model.cutoff, torch.float64, prepared=False)
+    dataset = Dataset(frames, tuple(rows), model.cutoff, prepared=False)
     bounds = Bounds(atoms=max(max_atoms, *dataset.n_atoms()))
     for indices in BatchSampler(dataset, bounds, shuffle=False):
         yield collate([dataset[index] for index in indices])
