@@ -82,7 +82,7 @@ def spoiled(kind: str) -> Atoms:
     [
         ("nan", ('label "energy" of energy is nan',)),
         ("inf", ('label "forces" of forces is inf', "(atom 4)")),
-        ("place", ("atoms 3 and 5 are at one place",)),
+        ("place", ("atoms 3 and 5 coincide",)),
         ("volume", ("span a volume",)),
         ("element", ("does not know Fe (atom 1)", "it knows H, C, O")),
     ],

@@ -81,7 +81,7 @@ def test_prepared_or_not_is_the_same():
 
 def test_impossible_structure_is_named():
     data = frames_from([("train.extxyz, frame 7", Atoms("H2", [[0, 0, 0], [0, 0, 1e-5]]))])
-    with pytest.raises(DataError, match=r"train.extxyz, frame 7: atoms 0 and 1 are at one place"):
+    with pytest.raises(DataError, match=r"train.extxyz, frame 7: atoms 0 and 1 coincide"):
         Dataset(data, [], 3.0)
 
 

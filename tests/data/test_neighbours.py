@@ -1,5 +1,7 @@
 """Neighbour lists against matscipy and against direct enumeration of images."""
 
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -9,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
 from matscipy.neighbours import neighbour_list
 
+from carten.data import neighbours
 from carten.data.neighbours import SAME_PLACE, edges, graph
 from carten.errors import DataError
 
@@ -162,3 +165,92 @@ def test_impossible_structures(atoms, words):
         graph(atoms, 2.0)
     for word in words:
         assert word in str(error.value)
+
+
+ABSURD = """
+import sys
+import numpy as np
+from carten.data.neighbours import edges
+from carten.errors import DataError
+rng = np.random.default_rng(int(sys.argv[1]))
+for _ in range(60):
+    n_atoms = int(rng.choice([1, 2, 8, 300]))
+    positions = rng.normal(size=(n_atoms, 3)) * 10.0 ** rng.uniform(-4, 10, 3)
+    cell = np.diag(10.0 ** rng.uniform(-3, 8, 3)) + rng.normal(size=(3, 3)) * 10.0 ** rng.uniform(-3, 5)
+    if rng.random() < 0.3:
+        cell.flat[rng.integers(9)] = rng.choice([np.nan, np.inf, 1e300, 0.0, 1e20, 3.7e7, 1e6])
+        positions.flat[rng.integers(3 * n_atoms)] = rng.choice([np.nan, np.inf, 1e300, -1e300, 0.0])
+    try:
+        edges(positions, cell, rng.random(3) < 0.7, 5.0)
+    except DataError:
+        pass
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_absurd_structures_never_kill_the_process(seed):
+    run = subprocess.run([sys.executable, "-c", ABSURD, str(seed)], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "alive\n"), run.stderr[-500:]
+
+
+WIDE = """
+import numpy as np
+from carten.data.neighbours import edges
+grid = np.stack(np.meshgrid(np.arange({n}), np.arange({n}), [0.0], indexing="ij"), -1).reshape(-1, 3) * 3.0
+cell = np.diag([{n} * 3.0, {n} * 3.0, {height}])
+index, shift = edges(grid, cell, np.array({pbc}), 3.5)
+print(index.shape[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("n", "height", "pbc", "neighbours"),
+    [
+        (450, 1.0, [True, True, False], 4), (450, 3.0, [True, True, True], 6),
+        (450, 20.0, [True, True, True], 4), (450, 1.0, [False, False, False], 4 * (1 - 1 / 450)),
+    ],
+)  # fmt: skip
+def test_wide_sheets(n, height, pbc, neighbours):
+    """A square lattice of 200,000 atoms, for which the grid of vesin 0.6 divides by zero."""
+    program = WIDE.format(n=n, height=height, pbc=pbc)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-500:]
+    assert int(run.stdout) == round(neighbours * n**2)
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "words"),
+    [
+        (np.zeros((1, 3)), np.eye(3) * 0.01, "lattice planes"),
+        (np.zeros((1, 3)), np.diag([1e6, 3.0, 3.0]), "vectors of 1e"),
+        (np.full((2, 3), 1e300), np.eye(3) * 5.0, "position of atom 0"),
+        (np.random.default_rng(0).random((30000, 3)), np.eye(3) * 5.0, "pairs of 30000 atoms"),
+        (np.random.default_rng(0).random((200, 3)) * 0.3, np.eye(3) * 0.3, "pairs of 200 atoms"),
+    ],
+)
+def test_absurd_structures_are_refused_before_the_search(positions, cell, words):
+    with pytest.raises(DataError, match=words):
+        edges(positions, cell, np.ones(3, dtype=bool), 5.0)
+
+
+def test_threads_are_those_of_torch(monkeypatch):
+    """As many as torch may use: one in a process that loads data."""
+    used = []
+
+    class Recorder(neighbours.NeighborList):
+        def __init__(self, **options):
+            used.append(options["n_threads"])
+            super().__init__(**options)
+
+    monkeypatch.setattr(neighbours, "NeighborList", Recorder)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for size in (2, 9):
+                atoms = bulk("Cu", cubic=True) * (size, size, size)
+                edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0)
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 1, 1, 2]

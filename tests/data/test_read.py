@@ -312,7 +312,7 @@ def test_wrong_labels_name_frame_and_property(value, words):
 
 def test_force_columns_of_wrong_number_in_a_file(path):
     path.write_text(path.read_text().replace("forces:R:3", "forces:R:2"))
-    fails(["frame 0", "forces", "(4, 2)"], read_frames, path, [FORCES])
+    fails(["frame 0", "forces:R:2", "7 columns", "declare 6"], read_frames, path, [FORCES])
 
 
 def test_nan_in_a_file(path):

@@ -209,7 +209,7 @@ def test_two_atoms_at_one_place_are_an_error():
     atoms = ethanol()
     atoms.positions[3] = atoms.positions[4]
     atoms.calc = Calculator(small_model())
-    with pytest.raises(DataError, match="atoms 3 and 4 are at one place"):
+    with pytest.raises(DataError, match="atoms 3 and 4 coincide"):
         atoms.get_forces()
 
 

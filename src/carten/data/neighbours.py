@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from vesin import NeighborList
 
+from carten.data.search import closed, require_finite, require_volume, search_radius
 from carten.errors import DataError
 from carten.math.arrays import Array
 from carten.math.lattice import complete_cell
@@ -17,8 +18,6 @@ from carten.model.graph import Graph
 
 SAME_PLACE = 1e-3  # Å
 SMALL = 2000  # atoms; fewer are not worth a second thread
-FAR = 1e9  # Å; beyond it the image of an atom is no longer exact
-FLAT = 1e-6  # volume of the periodic directions relative to the product of their lengths
 
 
 class Structure(Protocol):
@@ -50,20 +49,22 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
         index (2, E) int64, centre and neighbour, and shift (E, 3) int64: ``vector = r_j - r_i + shift @ cell``.
 
     Raises:
-        DataError: positions or cell are not finite, the periodic cell vectors span no volume, or two atoms are at
-            one place.
+        DataError: positions or cell are not finite or absurdly large, the periodic cell vectors span no volume, there
+            are more pairs than memory holds, or two atoms coincide.
     """
     positions, cell = np.asarray(positions, dtype=np.float64), np.asarray(cell, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
-    _require_finite(positions, cell)
+    require_finite(positions, cell)
     if len(positions) == 0:
         return np.empty((2, 0), dtype=np.int64), np.empty((0, 3), dtype=np.int64)
-    threads = 1 if len(positions) < SMALL else 0  # 0: as many as there are cores
-    search = NeighborList(cutoff=cutoff, full_list=True, sorted=False, n_threads=threads)
-    _require_volume(cell, pbc)
-    whole = complete_cell(cell, pbc)
-    points = _without_gaps(positions, whole[~pbc], 2.0 * cutoff)
-    pairs, shift, distance = search.compute(points, whole, pbc, "PSd", copy=False)
+    require_volume(cell, pbc)
+    points, box = closed(positions, complete_cell(cell, pbc), pbc, cutoff)
+    radius = search_radius(points, box, cutoff)
+    threads = 1 if len(positions) < SMALL else torch.get_num_threads()
+    search = NeighborList(cutoff=radius, full_list=True, sorted=False, n_threads=threads)
+    pairs, shift, distance = search.compute(points, box, True, "PSd", copy=False)
+    if radius > cutoff:
+        pairs, shift, distance = (array[distance < cutoff] for array in (pairs, shift, distance))
     index = pairs.T.astype(np.int64)
     shift = shift.astype(np.int64)
     _require_apart(index, distance)
@@ -119,59 +120,13 @@ def _input(value: Array, dtype: torch.dtype) -> Tensor:
     return torch.tensor(value, dtype=torch.int64 if value.dtype.kind in "iub" else dtype)
 
 
-def _require_volume(cell: Array, pbc: Array) -> None:
-    """Check that the periodic cell vectors are independent."""
-    lengths = np.linalg.norm(cell[pbc], axis=1)
-    unit = cell[pbc] / np.where(lengths > 0.0, lengths, 1.0)[:, None]
-    spanned = np.sqrt(max(np.linalg.det(unit @ unit.T), 0.0))
-    if spanned < FLAT:
-        raise DataError(
-            f"periodic directions {_axes(pbc)} need cell vectors that span a volume, found {cell[pbc].tolist()} Å: "
-            "give the structure its cell, or set pbc to False"
-        )
-
-
-def _without_gaps(positions: Array, normals: Array, gap: float) -> Array:
-    """Positions with empty space along the non-periodic directions closed up to ``gap``, which is beyond the cutoff.
-
-    The pairs within the cutoff and their vectors stay as they are; the search grid stays small when parts of a system
-    are far apart (vesin 0.6 takes minutes or overflows there).
-    """
-    for normal in normals[np.ptp(positions @ normals.T, axis=0) > 10.0 * gap]:
-        height = positions @ normal
-        order = np.argsort(height)
-        excess = np.maximum(np.diff(height[order]) - gap, 0.0)
-        if excess.any():
-            lowered = np.zeros(len(height))
-            lowered[order[1:]] = np.cumsum(excess)
-            positions = positions - lowered[:, None] * normal
-    return positions
-
-
-def _axes(pbc: Array) -> str:
-    return ", ".join(axis for axis, periodic in zip("abc", pbc, strict=True) if periodic)
-
-
-def _require_finite(positions: Array, cell: Array) -> None:
-    if positions.ndim != 2 or positions.shape[1] != 3:
-        raise DataError(f"positions must have shape (atoms, 3), found {positions.shape}")
-    bad = np.flatnonzero(~(np.abs(positions) < FAR).all(axis=1))
-    if len(bad):
-        raise DataError(
-            f"position of atom {bad[0]} is {positions[bad[0]].tolist()}, expected finite numbers below {FAR:.0e} Å; "
-            "remove the structure"
-        )
-    if not np.isfinite(cell).all():
-        raise DataError(f"the cell is not finite: {cell.tolist()}; remove the structure")
-
-
 def _require_apart(index: Array, distance: Array) -> None:
     if len(distance) == 0 or distance.min() >= SAME_PLACE:
         return
     closest = int(distance.argmin())
     i, j = index[:, closest]
-    what = f"atom {i} and its periodic image" if i == j else f"atoms {i} and {j}"
+    pair = f"atom {i} and its periodic image" if i == j else f"atoms {i} and {j}"
     raise DataError(
-        f"{what} are at one place: {distance[closest]:.2g} Å apart (two atoms are at least {SAME_PLACE} Å apart); "
-        "remove one of them, or correct the cell"
+        f"{pair} coincide: they are {distance[closest]:.2g} Å apart, less than {SAME_PLACE} Å; remove one of them, or "
+        "correct the cell"
     )

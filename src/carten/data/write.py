@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from carten.data.extra import CONSTRAINTS, EXTRA
-from carten.data.read import parse_comment
+from carten.data.xyz import parse_comment
 from carten.errors import DataError
 
 if TYPE_CHECKING:

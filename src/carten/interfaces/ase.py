@@ -50,7 +50,7 @@ class Calculator(BaseCalculator):
     Raises:
         ModelFileError: the file is no model.
         ModelError: the structure has an element the model does not know.
-        DataError: an input is missing, or two atoms are at one place.
+        DataError: an input is missing, or two atoms coincide.
 
     Example:
         >>> atoms.calc = carten.Calculator("model.carten")
