@@ -16,7 +16,7 @@ def test_the_demo_trains_evaluates_runs_and_reports(run, tmp_path, monkeypatch):
     errors = json.loads((folder / "errors.json").read_text())
     assert errors["structures"] == 300
     forces = errors["properties"]["forces"]
-    assert 0 < forces["rmse"] < 1e3 * forces["spread"]  # kernels may be compiled for most of three seconds
+    assert 0 < forces["rmse"] < forces["spread"]  # the error of a model that predicts the mean
     assert len(ase.io.read(folder / "md.extxyz", ":")) == 101
     report = (folder / "report.html").read_text()
     for part in ("best.carten", "Loss over the epochs", "Worst structures", "test.xyz.gz, frame"):

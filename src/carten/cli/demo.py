@@ -37,8 +37,10 @@ def demo_command(
         raise FileExistsError(f"{folder} exists already: choose another folder with --output")
     folder.mkdir(parents=True)
     config, run = folder / "config.yaml", folder / "run"
-    config.write_text(CONFIG.format(data=json.dumps(str(datasets.path(TRAIN))), minutes=minutes), encoding="utf-8")
+    config.write_text(_configuration(minutes), encoding="utf-8")
     console = Console()
+    console.print("compiling kernels for this model, once")
+    _compile()
     console.rule("carten train config.yaml")
     training.train_command(config)
     best, test = run / "best.carten", datasets.path(TEST)
@@ -50,6 +52,27 @@ def demo_command(
     dynamics.md_command(best, start, steps=1000, output=folder / "md.extxyz")
     console.rule()
     console.print(f"open [bold]{(folder / 'report.html').resolve()}[/]", soft_wrap=True)
+
+
+def _configuration(minutes: float) -> str:
+    from carten import datasets
+
+    return CONFIG.format(data=json.dumps(str(datasets.path(TRAIN))), minutes=minutes)
+
+
+def _compile() -> None:
+    """Train for one step, elsewhere, so that the minutes are spent on training."""
+    import io
+    import tempfile
+
+    import yaml
+    from rich.console import Console
+
+    from carten.train.config import Config
+    from carten.train.run import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(Config.parse(yaml.safe_load(_configuration(1e-6)), folder), console=Console(file=io.StringIO()))
 
 
 def _names() -> Iterator[Path]:

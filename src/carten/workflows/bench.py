@@ -113,19 +113,19 @@ class _Trial:
         self.system = graph(atoms, self.model.cutoff).to(device=self.device)
         self.times: list[float] = []
         self.peak = peak(self.model.dtype, self.device)
-        _forget_peak_memory(self.device)
+        forget_peak_memory(self.device)
         self.first = self._time()
-        self.memory = _peak_memory(self.device)
+        self.memory = peak_memory(self.device)
 
     def turn(self) -> None:
         """Evaluations for a while; the one before them, which finds the caches full of other things, does not count."""
-        _forget_peak_memory(self.device)
+        forget_peak_memory(self.device)
         self._time()
         end = time.perf_counter() + TURN
         self.times.append(self._time())
         while time.perf_counter() < end:
             self.times.append(self._time())
-        self.memory = max(self.memory, _peak_memory(self.device))
+        self.memory = max(self.memory, peak_memory(self.device))
 
     def result(self, name: str) -> Timing:
         median = float(np.median(self.times))
@@ -203,7 +203,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _forget_peak_memory(device: torch.device) -> None:
+def forget_peak_memory(device: torch.device) -> None:
     """Let the high-water mark start now, where the system can (Linux, CUDA)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -211,7 +211,7 @@ def _forget_peak_memory(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_memory(device: torch.device) -> float:
+def peak_memory(device: torch.device) -> float:
     """Bytes."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
