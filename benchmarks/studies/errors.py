@@ -17,7 +17,7 @@ from carten.model.graph import batch
 from carten.properties.branches import nearest
 from carten.properties.routes import Property
 from carten.units import conversion
-from carten.workflows.comparison import Comparison, Statistics
+from carten.workflows.comparison import Comparison, ErrorStatistics
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def record(comparison: Comparison, train: Sequence[Frame], test: Sequence[Frame]
     return found
 
 
-def _both(statistics: Statistics | None, scale: float) -> dict[str, float]:
+def _both(statistics: ErrorStatistics | None, scale: float) -> dict[str, float]:
     return {} if statistics is None else {"rmse": statistics.rmse * scale, "mae": statistics.mae * scale}
 
 

@@ -15,7 +15,7 @@ from carten.ops.cost import cost
 from carten.properties.potential import Potential
 from carten.properties.spec import input_table, property_table
 from carten.workflows import bench
-from carten.workflows.bench import NAMES, Subject, measure, peak
+from carten.workflows.bench import NAMES, BenchedModel, measure, peak
 from carten.workflows.systems import find_system
 from carten.workflows.work import count, per_atom, sample
 from small import ethanol, small_model
@@ -83,7 +83,7 @@ def test_work_of_a_model_that_is_told_something():
 
 def test_models_are_measured_in_turns():
     model = small_model(properties=NAMES)
-    subjects = [Subject("first", model, "auto"), Subject("second", untabulated(), "reference")]
+    subjects = [BenchedModel("first", model, "auto"), BenchedModel("second", untabulated(), "reference")]
     first, second = measure(subjects, ethanol(), "ethanol", 0.0)
     assert (first.model, second.model, second.backend) == ("first", "second", "reference")
     for timing in (first, second):
@@ -122,7 +122,7 @@ def test_memory_is_the_peak_of_the_process_since_it_was_forgotten():
 def test_the_memory_of_a_timing_is_that_of_the_process():
     """At least what is resident before, at most what ever was; both in 10^6 bytes."""
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    (timing,) = measure([Subject("first", small_model(properties=NAMES), "auto")], ethanol(), "ethanol", 0.0)
+    (timing,) = measure([BenchedModel("first", small_model(properties=NAMES), "auto")], ethanol(), "ethanol", 0.0)
     highest = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert 0.9 * resident <= 1e6 * timing.peak_memory_mb <= 1.01 * highest
 

@@ -10,7 +10,7 @@ from carten.data.labels import Label, frames_from
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.spec import property_table
-from carten.workflows.comparison import Comparison, Statistics
+from carten.workflows.comparison import Comparison, ErrorStatistics
 from carten.workflows.evaluate import evaluate
 from small import diamond, ethanol, oxide, small_model
 
@@ -113,7 +113,7 @@ def test_unknown_elements_are_named_with_their_place():
 def test_spread_is_the_error_of_the_mean():
     reference = np.random.default_rng(0).normal(loc=(1.0, 2.0, 3.0), size=(50, 3))
     mean = np.broadcast_to(reference.mean(axis=0), reference.shape)
-    found = Statistics.of(reference, mean, "eV")
+    found = ErrorStatistics.of(reference, mean, "eV")
     assert found.spread == pytest.approx(found.rmse)
 
 

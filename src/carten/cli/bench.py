@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ase
     from rich.table import Table
 
-    from carten.workflows.bench import Subject, Timing
+    from carten.workflows.bench import BenchedModel, Timing
 
 WIDTH = 110
 """Minimum width of the tables in characters."""
@@ -72,7 +72,7 @@ def bench_command(
     require_new(json_file, overwrite)
     atoms = find_system(system)
     device_and_dtype = (device, dtype)
-    subjects = [_subject(model, backend, atoms, device_and_dtype)]
+    subjects = [_benched(model, backend, atoms, device_and_dtype)]
     subjects += [_other(name, subjects[0], atoms, device_and_dtype) for name in compare or ()]
     timings = measure(subjects, atoms, system, seconds)
     console = Console(highlight=False, width=max(Console().width, WIDTH))
@@ -88,26 +88,30 @@ def bench_command(
         json_file.write_text(json.dumps({**first, "compared": others}, indent=2) + "\n", encoding="utf-8")
 
 
-def _subject(name: str, backend: str, atoms: ase.Atoms, device_and_dtype: tuple[str | None, str | None]) -> Subject:
+def _benched(
+    name: str, backend: str, atoms: ase.Atoms, device_and_dtype: tuple[str | None, str | None]
+) -> BenchedModel:
     import torch
 
     from carten.model.config import PRESETS
-    from carten.workflows.bench import Subject, random_model
+    from carten.workflows.bench import BenchedModel, random_model
 
     device, dtype = device_and_dtype
     if name not in PRESETS:
-        return Subject(name, load_model(Path(name), device, dtype, backend), backend)
+        return BenchedModel(name, load_model(Path(name), device, dtype, backend), backend)
     potential = random_model(name, atoms, backend).to(find_device(device), getattr(torch, dtype or "float32"))
-    return Subject(name, potential, backend)
+    return BenchedModel(name, potential, backend)
 
 
-def _other(name: str, first: Subject, atoms: ase.Atoms, device_and_dtype: tuple[str | None, str | None]) -> Subject:
-    """A subject to compare: the first model on another back end, or another model on the same."""
+def _other(
+    name: str, first: BenchedModel, atoms: ase.Atoms, device_and_dtype: tuple[str | None, str | None]
+) -> BenchedModel:
+    """What to compare with: the first model on another back end, or another model on the same."""
     from carten.ops.library import BACKENDS
 
     if name in BACKENDS:
-        return _subject(first.name, name, atoms, device_and_dtype)
-    return _subject(name, first.backend, atoms, device_and_dtype)
+        return _benched(first.name, name, atoms, device_and_dtype)
+    return _benched(name, first.backend, atoms, device_and_dtype)
 
 
 def _about(timing: Timing) -> list[str]:

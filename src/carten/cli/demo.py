@@ -72,7 +72,7 @@ def _compile() -> None:
     from carten.train.run import train
 
     with tempfile.TemporaryDirectory() as folder:
-        train(Config.parse(yaml.safe_load(_configuration(1e-6)), folder), console=Console(file=io.StringIO()))
+        train(Config.parse(yaml.safe_load(_configuration(1e-6)), Path(folder)), console=Console(file=io.StringIO()))
 
 
 def _names() -> Iterator[Path]:

@@ -26,7 +26,7 @@ from carten.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from carten.workflows.work import Operator
+    from carten.workflows.work import OperatorWork
 
 Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
 
@@ -195,7 +195,7 @@ def info_command(
         typer.echo(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}")
 
 
-def description(head: Mapping[str, Any], parameters: int, work: Operator) -> Iterator[tuple[str, str]]:
+def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) -> Iterator[tuple[str, str]]:
     """What a header says, line by line."""
     import yaml
     from ase.data import chemical_symbols

@@ -11,7 +11,7 @@ from carten.cli.options import Backend, Device, ModelFile, Overwrite, load_model
 
 if TYPE_CHECKING:
     from carten.workflows.spectrum import Spectrum
-    from carten.workflows.vibrations import Lines
+    from carten.workflows.vibrations import HarmonicLines
 
 FIGURES = (".svg", ".png", ".pdf")
 
@@ -46,7 +46,7 @@ def spectrum_command(
     from carten.report.spectrum import draw
     from carten.workflows.inputs import with_inputs
     from carten.workflows.spectrum import spectrum as run
-    from carten.workflows.vibrations import lines, no_lines
+    from carten.workflows.vibrations import harmonic_lines, no_harmonic_lines
 
     for path in (output, plot):
         require_new(path, overwrite)
@@ -57,10 +57,10 @@ def spectrum_command(
     frames = [atoms for _, atoms in read_structures(trajectory)]
     bands = run(potential, frames, timestep, temperature, resolution, inputs)
     try:
-        harmonic = lines(potential, with_inputs(potential, frames[0], inputs))
+        harmonic = harmonic_lines(potential, with_inputs(potential, frames[0], inputs))
     except ModelError as error:
         typer.echo(f"Warning: no harmonic lines: {error}", err=True)
-        harmonic = no_lines(frames[0])
+        harmonic = no_harmonic_lines(frames[0])
     for line in table(bands, harmonic):
         typer.echo(line)
     _write(bands, output)
@@ -70,7 +70,7 @@ def spectrum_command(
         typer.echo(f"figure        {plot}")
 
 
-def table(bands: Spectrum, harmonic: Lines) -> list[str]:
+def table(bands: Spectrum, harmonic: HarmonicLines) -> list[str]:
     """Harmonic lines, and the nearest maximum of the spectra."""
     from carten.workflows.spectrum import nearest_peaks
 

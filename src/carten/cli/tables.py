@@ -8,7 +8,7 @@ from rich.table import Table
 
 from carten.properties.routes import Property
 from carten.report.text import number, unit
-from carten.workflows.comparison import Statistics
+from carten.workflows.comparison import ErrorStatistics
 from carten.workflows.evaluate import Evaluation
 
 
@@ -22,7 +22,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _line(name: str, found: Statistics) -> list[str]:
+def _line(name: str, found: ErrorStatistics) -> list[str]:
     values = [number(value) for value in (found.rmse, found.mae, found.max, found.bias)]
     return [name, unit(found.unit), *values, f"{found.count:,}"]
 

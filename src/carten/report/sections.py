@@ -13,7 +13,7 @@ from carten.data.labels import Frame
 from carten.math.arrays import Floats
 from carten.report.text import clean, number, unit
 from carten.units import conversion
-from carten.workflows.comparison import Comparison, Statistics
+from carten.workflows.comparison import Comparison, ErrorStatistics
 from carten.workflows.evaluate import Evaluation
 
 PRESSURES = ("eV/Angstrom^3", "meV/Angstrom^3")
@@ -57,7 +57,7 @@ def structure_name(frame: Frame) -> str:
     return Path(frame.where).name
 
 
-def in_units(statistics: Statistics) -> list[Statistics]:
+def in_units(statistics: ErrorStatistics) -> list[ErrorStatistics]:
     """The statistics, and those of pressures also in GPa."""
     if statistics.unit not in PRESSURES:
         return [statistics]
@@ -91,7 +91,7 @@ def error_table(evaluation: Evaluation) -> HtmlTable:
     return HtmlTable(caption, ("Property", "Unit", "RMSE", "MAE", "Max", "Bias", "Spread", "Values"), rows, 2)
 
 
-def _errors(name: str, statistics: Statistics, part: bool = False) -> Line:
+def _errors(name: str, statistics: ErrorStatistics, part: bool = False) -> Line:
     values = (statistics.rmse, statistics.mae, statistics.max, statistics.bias, statistics.spread)
     return Line([clean(name), unit(statistics.unit), *map(number, values), f"{statistics.count:,}"], part)
 

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from carten.math.arrays import Floats
 from carten.workflows.spectrum import Spectrum
-from carten.workflows.vibrations import Lines
+from carten.workflows.vibrations import HarmonicLines
 
 
-def draw(bands: Spectrum, lines: Lines, path: Path) -> None:
+def draw(bands: Spectrum, lines: HarmonicLines, path: Path) -> None:
     """Write the figure; its format is that of the file's suffix."""
     panels = [("infrared", "km/mol per cm⁻¹", bands.infrared, lines.infrared)]
     if bands.raman is not None:

@@ -21,7 +21,7 @@ from carten.model.graph import Graph
 from carten.ops.library import choose
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
-from carten.workflows.work import Operator, count, total
+from carten.workflows.work import OperatorWork, count, total
 
 NAMES = ("energy", "forces")
 LEAST = 3  # evaluations
@@ -30,7 +30,7 @@ SIZE = 1536  # of the matrices that find the peak
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchedModel:
     """A model under the name and the back end it was asked for with."""
 
     name: str
@@ -39,7 +39,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Share:
+class OperatorShare:
     """An operator's part of an evaluation, per atom; ``peak_fraction`` as in :class:`Timing`."""
 
     operator: str
@@ -75,7 +75,7 @@ class Timing:
     dtype: str
     backend: str
     threads: int
-    operators: tuple[Share, ...]
+    operators: tuple[OperatorShare, ...]
 
 
 def random_model(preset: str, atoms: ase.Atoms, backend: str) -> Potential:
@@ -87,7 +87,7 @@ def random_model(preset: str, atoms: ase.Atoms, backend: str) -> Potential:
     return Potential(config, elements, rows, max(neighbours, 1.0), backend=backend).freeze(tabulate=True)
 
 
-def measure(subjects: Sequence[Subject], atoms: ase.Atoms, name: str, seconds: float) -> list[Timing]:
+def measure(subjects: Sequence[BenchedModel], atoms: ase.Atoms, name: str, seconds: float) -> list[Timing]:
     """Evaluate energy and forces with every model for about the given time, at least three times, in turns.
 
     Args:
@@ -106,7 +106,7 @@ def measure(subjects: Sequence[Subject], atoms: ase.Atoms, name: str, seconds: f
 class _Trial:
     """One model and its times."""
 
-    def __init__(self, subject: Subject, atoms: ase.Atoms) -> None:
+    def __init__(self, subject: BenchedModel, atoms: ase.Atoms) -> None:
         self.subject = subject
         self.model = subject.model
         self.device = self.model.element_of.device
@@ -153,17 +153,17 @@ class _Trial:
             operators=tuple(self._shares(counted, median)) if on_cpu else (),
         )
 
-    def _shares(self, counted: Sequence[Sequence[Operator]], seconds: float) -> list[Share]:
+    def _shares(self, counted: Sequence[Sequence[OperatorWork]], seconds: float) -> list[OperatorShare]:
         """Parts of an evaluation that takes this long, in proportion to what operators took when they were counted."""
         spent: dict[str, float] = defaultdict(float)
-        for operator in (operator for once in counted for operator in once):
+        for operator in (operator for operators in counted for operator in operators):
             spent[operator.name] += operator.seconds
         n_atoms = self.system.n_atoms
-        found = []
+        shares = []
         for operator in counted[0]:
             share = spent[operator.name] / sum(spent.values())
-            found.append(
-                Share(
+            shares.append(
+                OperatorShare(
                     operator=operator.name,
                     us_per_atom=1e6 * share * seconds / n_atoms,
                     share=share,
@@ -172,7 +172,7 @@ class _Trial:
                     peak_fraction=2 * operator.multiply_adds / (share * seconds) / self.peak if share else 0.0,
                 )
             )
-        return found
+        return shares
 
     def _time(self) -> float:
         started = time.perf_counter()
@@ -217,6 +217,6 @@ def peak_memory(device: torch.device) -> float:
         return float(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    found = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    marks = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     unit = 1 if sys.platform == "darwin" else 1024
-    return 1024 * found[0] if found else float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return 1024 * marks[0] if marks else float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ _PARTS = ("isotropic", "antisymmetric", "traceless")
 
 
 @dataclass(frozen=True)
-class Statistics:
+class ErrorStatistics:
     """Statistics of errors ``e = predicted - reference`` over ``count`` components.
 
     ``rmse = sqrt(mean e^2)``, ``mae = mean |e|``, ``max = max |e|``, ``bias = mean e``, in ``unit``;
@@ -35,8 +35,8 @@ class Statistics:
     spread: float
 
     @classmethod
-    def of(cls, reference: Floats, predicted: Floats, unit: str) -> Statistics:
-        """Statistics over all components of two arrays of equal shape."""
+    def of(cls, reference: Floats, predicted: Floats, unit: str) -> ErrorStatistics:
+        """ErrorStatistics over all components of two arrays of equal shape."""
         error = (predicted - reference).ravel()
         return cls(
             unit=unit,
@@ -74,26 +74,26 @@ class Comparison:
         """``predicted - reference``, (rows, components)."""
         return self.predicted - self.reference
 
-    def total(self) -> Statistics:
+    def total(self) -> ErrorStatistics:
         """Over all components of all rows."""
-        return Statistics.of(self.reference, self.predicted, self.row.report_unit)
+        return ErrorStatistics.of(self.reference, self.predicted, self.row.report_unit)
 
-    def per_atom(self) -> Statistics | None:
+    def per_atom(self) -> ErrorStatistics | None:
         """Of values divided by the number of atoms, for an extensive property of structures."""
         if not self.row.extensive:
             return None
         sizes = self.sizes[:, None]
-        return Statistics.of(self.reference / sizes, self.predicted / sizes, f"{self.row.report_unit}/atom")
+        return ErrorStatistics.of(self.reference / sizes, self.predicted / sizes, f"{self.row.report_unit}/atom")
 
-    def details(self) -> Iterator[tuple[str, Statistics]]:
+    def details(self) -> Iterator[tuple[str, ErrorStatistics]]:
         """All that :meth:`total` is made of or leaves out, with names for people."""
-        for name, found in (("per atom", self.per_atom()), ("sum of atoms", self.sums())):
-            if found is not None:
-                yield name, found
+        for name, statistics in (("per atom", self.per_atom()), ("sum of atoms", self.sums())):
+            if statistics is not None:
+                yield name, statistics
         yield from self.parts().items()
         yield from self.elements().items()
 
-    def parts(self) -> dict[str, Statistics]:
+    def parts(self) -> dict[str, ErrorStatistics]:
         """Of the irreducible parts of tensors that have several: isotropic, antisymmetric, traceless for rank two.
 
         Each of the 2l + 1 numbers of a part is given as the largest Cartesian component it makes: a third of the trace,
@@ -105,19 +105,20 @@ class Comparison:
         reference, predicted = (
             decomposition.pack(values.reshape(-1, *self.row.shape)) for values in (self.reference, self.predicted)
         )
-        found = {}
+        statistics = {}
         for l, _ in decomposition.parts:
+            name = _PARTS[l] if self.row.rank == 2 else f"rank {l}"
             size = np.abs(decomposition.basis(l)).max(axis=tuple(range(2, 2 + self.row.rank)))
-            known, told = ((size * values[l]).reshape(len(self.reference), -1) for values in (reference, predicted))
-            found[_PARTS[l] if self.row.rank == 2 else f"rank {l}"] = Statistics.of(known, told, self.row.report_unit)
-        return found
+            labels, values = ((size * part[l]).reshape(len(self.reference), -1) for part in (reference, predicted))
+            statistics[name] = ErrorStatistics.of(labels, values, self.row.report_unit)
+        return statistics
 
-    def elements(self) -> dict[str, Statistics]:
+    def elements(self) -> dict[str, ErrorStatistics]:
         """By chemical element, for a property of atoms."""
-        found = np.unique(self.numbers[self.numbers > 0])
-        return {chemical_symbols[number]: self._of(self.numbers == number) for number in found}
+        elements = np.unique(self.numbers[self.numbers > 0])
+        return {chemical_symbols[number]: self.chosen(self.numbers == number).total() for number in elements}
 
-    def sums(self) -> Statistics | None:
+    def sums(self) -> ErrorStatistics | None:
         """Of sums over the atoms of each structure, where a rule says what they are: zero, or the sums of the labels.
 
         Born charges that add up to zero obey the acoustic sum rule.
@@ -126,19 +127,36 @@ class Comparison:
             return None
         _, position = np.unique(self.structure, return_inverse=True)
         reference, predicted = (_added(values, position) for values in (self.reference, self.predicted))
-        known = np.zeros_like(reference) if self.row.total == "zero" else reference
-        return Statistics.of(known, predicted, self.row.report_unit)
+        expected = np.zeros_like(reference) if self.row.total == "zero" else reference
+        return ErrorStatistics.of(expected, predicted, self.row.report_unit)
 
     def by_structure(self) -> dict[int, float]:
         """Root mean square error of each structure, per atom where the property is extensive."""
         error = self.error / self.sizes[:, None] if self.row.extensive else self.error
         squared = np.mean(error**2, axis=1)
-        found, position = np.unique(self.structure, return_inverse=True)
+        structures, position = np.unique(self.structure, return_inverse=True)
         mean = np.bincount(position, weights=squared) / np.bincount(position)
-        return {int(index): float(value) for index, value in zip(found, np.sqrt(mean), strict=True)}
+        return {int(index): float(value) for index, value in zip(structures, np.sqrt(mean), strict=True)}
 
-    def _of(self, rows: npt.NDArray[np.bool_]) -> Statistics:
-        return Statistics.of(self.reference[rows], self.predicted[rows], self.row.report_unit)
+    def chosen(self, rows: npt.NDArray[np.bool_]) -> Comparison:
+        """Of some of the rows."""
+        return Comparison(
+            self.row,
+            self.reference[rows],
+            self.predicted[rows],
+            self.structure[rows],
+            self.numbers[rows],
+            self.sizes[rows],
+        )
+
+    def by_group(self, groups: Sequence[str]) -> dict[str, Comparison]:
+        """By the group of the structure, in the order of their names.
+
+        Args:
+            groups: the name of the group of each structure of the data.
+        """
+        names = np.array(groups, dtype=object)[self.structure]
+        return {name: self.chosen(names == name) for name in sorted(set(names))}
 
 
 def _added(values: Floats, position: Integers) -> Floats:

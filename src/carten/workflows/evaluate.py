@@ -100,7 +100,7 @@ def evaluate(
         n_atoms += batch.graph.n_atoms
         if advance is not None:
             advance(n_structures)
-    comparisons = {name: _joined(found) for name, found in parts.items() if found}
+    comparisons = {name: _joined(batches) for name, batches in parts.items() if batches}
     for comparison in comparisons.values():
         _require_finite(comparison, frames)
     return Evaluation(comparisons, n_structures, n_atoms, seconds)
@@ -132,15 +132,15 @@ def _compare(row: Property, batch: Batch, predicted: Floats) -> Comparison:
     target = batch.targets[row.name].cpu()
     predicted = nearest(row, torch.from_numpy(predicted), target, graph.to("cpu")).numpy()
     reference = target.numpy().reshape(len(structure), -1)
-    there = ~np.isnan(reference).any(axis=1)
+    labelled = ~np.isnan(reference).any(axis=1)
     factor = conversion(row.unit, row.report_unit)
     return Comparison(
         row=row,
-        reference=reference[there] * factor,
-        predicted=predicted.reshape(len(structure), -1)[there] * factor,
-        structure=batch.index.cpu()[structure].numpy()[there],
-        numbers=numbers.numpy()[there],
-        sizes=sizes[structure].numpy()[there],
+        reference=reference[labelled] * factor,
+        predicted=predicted.reshape(len(structure), -1)[labelled] * factor,
+        structure=batch.index.cpu()[structure].numpy()[labelled],
+        numbers=numbers.numpy()[labelled],
+        sizes=sizes[structure].numpy()[labelled],
     )
 
 

@@ -128,12 +128,12 @@ def activity(isotropic: Floats, rest: Floats) -> Floats:
 def nearest_peaks(wavenumbers: Floats, curve: Floats, where: Floats, width: float = 60.0) -> Floats:
     """Position of the highest maximum of a curve within ``width`` cm^-1 of each line; NaN where there is none."""
     peaks, _ = find_peaks(curve)
-    found = np.full(len(where), np.nan)
+    positions = np.full(len(where), np.nan)
     for k, line in enumerate(where):
         near = peaks[np.abs(wavenumbers[peaks] - line) <= width]
         if len(near):
-            found[k] = wavenumbers[near[np.argmax(curve[near])]]
-    return found
+            positions[k] = wavenumbers[near[np.argmax(curve[near])]]
+    return positions
 
 
 def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, Floats]:
@@ -141,9 +141,9 @@ def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, 
     step = timestep * units.fs
     length = math.ceil(_BINS / (resolution * LIGHT * step))
     if length > len(values):
-        needed, there = (count * timestep / 1000.0 for count in (length, len(values)))
+        needed, present = (count * timestep / 1000.0 for count in (length, len(values)))
         raise DataError(
-            f"a resolution of {resolution:g} cm^-1 needs {needed:.3g} ps, found {there:.3g} ps: run longer dynamics, "
+            f"a resolution of {resolution:g} cm^-1 needs {needed:.3g} ps, found {present:.3g} ps: run longer dynamics, "
             "or ask for less"
         )
     frequencies, power = welch(values, fs=1.0 / step, window="hann", nperseg=length, axis=0)

@@ -40,12 +40,12 @@ def _water(count: int) -> ase.Atoms:
     spacing = (WATER_VOLUME * count) ** (1 / 3) / side
     random = np.random.default_rng(0)
     box = ase.Atoms(cell=np.full(3, spacing * side), pbc=True)
-    places = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:count]
-    for place in places:
-        one = molecule("H2O")
-        one.rotate(float(random.uniform(0, 360)), random.normal(size=3))
-        one.translate((place + 0.5) * spacing)
-        box += one
+    sites = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:count]
+    for site in sites:
+        water = molecule("H2O")
+        water.rotate(float(random.uniform(0, 360)), random.normal(size=3))
+        water.translate((site + 0.5) * spacing)
+        box += water
     return box
 
 

@@ -20,7 +20,7 @@ EXTERNAL = 1e-2  # of the largest: below it, the turn of a linear molecule about
 
 
 @dataclass(frozen=True)
-class Lines:
+class HarmonicLines:
     """Lines of a relaxed molecule.
 
     Args:
@@ -36,7 +36,7 @@ class Lines:
     atoms: ase.Atoms
 
 
-def lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1000) -> Lines:
+def harmonic_lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1000) -> HarmonicLines:
     """Relax a molecule, without its constraints; its harmonic lines without translations and rotations.
 
     Args:
@@ -55,12 +55,12 @@ def lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1
     if not BFGS(relaxed, logfile=None).run(fmax=fmax, steps=steps):
         raise ModelError(f"forces stay above {fmax:g} eV/Å after {steps} steps: start nearer to a minimum")
     wavenumbers, modes = normal_modes(relaxed, relaxed.calc.get_property("hessian", relaxed))
-    return Lines(wavenumbers, *intensities(model, relaxed, modes), relaxed)
+    return HarmonicLines(wavenumbers, *intensities(model, relaxed, modes), relaxed)
 
 
-def no_lines(atoms: ase.Atoms) -> Lines:
+def no_harmonic_lines(atoms: ase.Atoms) -> HarmonicLines:
     """Of a molecule whose modes are not known."""
-    return Lines(np.empty(0), np.empty(0), np.empty(0), atoms)
+    return HarmonicLines(np.empty(0), np.empty(0), np.empty(0), atoms)
 
 
 def normal_modes(atoms: ase.Atoms, hessian: Floats) -> tuple[Floats, Floats]:

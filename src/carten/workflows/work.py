@@ -25,7 +25,7 @@ LINEAR = "linear maps"
 
 
 @dataclass(frozen=True)
-class Operator:
+class OperatorWork:
     """Part of an evaluation, or several evaluations of it together.
 
     Args:
@@ -41,7 +41,7 @@ class Operator:
     seconds: float
 
 
-def count(model: Potential, system: Graph, names: Sequence[str]) -> list[Operator]:
+def count(model: Potential, system: Graph, names: Sequence[str]) -> list[OperatorWork]:
     """Count and time the operators of an evaluation, in the order in which they run first.
 
     Operators run one by one, also where compiled code runs them all in one call. All products of matrices are one
@@ -53,26 +53,26 @@ def count(model: Potential, system: Graph, names: Sequence[str]) -> list[Operato
         system: structures.
         names: properties to evaluate.
     """
-    known = _plans(model.network)
+    named_plans = _plans(model.network)
     started = time.perf_counter()
     with recorded() as runs:
         model(system, names)
     seconds = time.perf_counter() - started
     with recorded(), _MatrixProducts() as products:
         model(system, names)
-    found: dict[str, list[Operator]] = {}
+    operators: dict[str, list[OperatorWork]] = {}
     for run in runs:
-        name = _name(run, known)
-        found.setdefault(name, []).append(Operator(name, run.multiply_adds, run.bytes, run.seconds))
-    found[LINEAR] = products.operators
-    operators = [total(name, parts) for name, parts in found.items()]
-    rest = seconds - sum(operator.seconds for operator in operators)
-    return [*operators, Operator("rest", 0, 0, max(rest, 0.0))]
+        name = _name(run, named_plans)
+        operators.setdefault(name, []).append(OperatorWork(name, run.multiply_adds, run.bytes, run.seconds))
+    operators[LINEAR] = products.operators
+    totals = [total(name, parts) for name, parts in operators.items()]
+    rest = seconds - sum(operator.seconds for operator in totals)
+    return [*totals, OperatorWork("rest", 0, 0, max(rest, 0.0))]
 
 
-def total(name: str, parts: Sequence[Operator]) -> Operator:
+def total(name: str, parts: Sequence[OperatorWork]) -> OperatorWork:
     """Several operators as one."""
-    return Operator(
+    return OperatorWork(
         name,
         sum(part.multiply_adds for part in parts),
         sum(part.bytes for part in parts),
@@ -80,13 +80,13 @@ def total(name: str, parts: Sequence[Operator]) -> Operator:
     )
 
 
-def per_atom(model: Potential) -> Operator:
+def per_atom(model: Potential) -> OperatorWork:
     """Multiply-adds and bytes of one evaluation, for each atom of :func:`sample`, named after what is evaluated."""
     usual = ("energy", "forces")
     names = usual if all(name in model.properties for name in usual) else model.requested
     system = sample(model)
     whole = total(" and ".join(names), count(model, system, names))
-    return Operator(whole.name, whole.multiply_adds / system.n_atoms, whole.bytes / system.n_atoms, 0.0)
+    return OperatorWork(whole.name, whole.multiply_adds / system.n_atoms, whole.bytes / system.n_atoms, 0.0)
 
 
 def sample(model: Potential, n_atoms: int = 64) -> Graph:
@@ -130,9 +130,9 @@ def _plans(network: Network) -> list[tuple[str, Plan]]:
     return [*start, *named]
 
 
-def _name(run: Run, known: Sequence[tuple[str, Plan]]) -> str:
+def _name(run: Run, named_plans: Sequence[tuple[str, Plan]]) -> str:
     """The operator that a plan belongs to: it is it, or its derivative, which has its inputs first."""
-    for name, plan in known:
+    for name, plan in named_plans:
         if run.plan == plan:
             return name
         if run.plan.inputs[: len(plan.inputs)] == plan.inputs and len(run.plan.inputs) > len(plan.inputs):
@@ -145,7 +145,7 @@ class _MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.operators: list[Operator] = []
+        self.operators: list[OperatorWork] = []
 
     def __torch_dispatch__(
         self,
@@ -161,5 +161,5 @@ class _MatrixProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
             seconds = time.perf_counter() - started
             moved = [x for x in (*args, result) if isinstance(x, Tensor)]
             flops = flop_registry[packet](*args, **(kwargs or {}), out_val=result)
-            self.operators.append(Operator(LINEAR, flops / 2, sum(x.numel() * x.itemsize for x in moved), seconds))
+            self.operators.append(OperatorWork(LINEAR, flops / 2, sum(x.numel() * x.itemsize for x in moved), seconds))
         return result
