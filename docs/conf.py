@@ -10,7 +10,7 @@ import carten
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import tables
+import generate
 
 project = "carten"
 author = "The carten developers"
@@ -18,7 +18,7 @@ copyright = "The carten developers"  # the name Sphinx reads
 version = release = carten.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "tables"]
 html_theme = "furo"
 html_title = f"carten {version}"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "linkify"]
@@ -47,6 +47,6 @@ def as_plain_text(app: Sphinx, what: str, name: str, obj: object, options: objec
 
 
 def setup(app: Sphinx) -> None:
-    """Write the tables before Sphinx reads the pages, and read docstrings before napoleon does."""
-    tables.write(Path(__file__).parent / "_generated")
+    """Write the list of modules before Sphinx reads the pages, and read docstrings before napoleon does."""
+    generate.write(Path(__file__).parent / "_generated", {"modules.md": generate.modules()})
     app.connect("autodoc-process-docstring", as_plain_text, priority=100)

@@ -25,6 +25,16 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert (tmp_path / "index.html").exists()
 
 
+def test_the_committed_tables_are_current(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import generate
+
+    for name, text in generate.tables().items():
+        committed = (ROOT / "docs" / "tables" / name).read_text(encoding="utf-8")
+        assert committed == text, f"docs/tables/{name} is not current: run python docs/generate.py"
+    assert {path.name for path in (ROOT / "docs" / "tables").iterdir()} == set(generate.tables())
+
+
 PAGE = """
 <!-- file: numbers.txt -->
 ```text

@@ -22,6 +22,7 @@ from carten.train.config import Config
 from small import labelled, small_model
 
 COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "bench", "spectrum", "demo")
+COMMANDS += ("properties", "config")
 
 
 def test_help_names_every_command(run):

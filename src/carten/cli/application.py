@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import carten
 from carten import errors
-from carten.cli import bench, data, demo, dynamics, engines, model, spectrum, training
+from carten.cli import bench, data, demo, dynamics, engines, model, reference, spectrum, training
 
 USER_ERRORS = (
     errors.ConfigError,
@@ -81,6 +81,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 DATA, USE, ENGINES = "From data to a model", "Use a model", "Use a model in other programs"
+LEARN = "Learn about carten"
 app.command("init", cls=Command, rich_help_panel=DATA)(data.init_command)
 app.command("check", cls=Command, rich_help_panel=DATA)(data.check_command)
 app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
@@ -91,7 +92,9 @@ app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_comm
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)
 app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)
-app.command("demo", cls=Command, rich_help_panel="See it work")(demo.demo_command)
+app.command("demo", cls=Command, rich_help_panel=LEARN)(demo.demo_command)
+app.command("properties", cls=Command, rich_help_panel=LEARN)(reference.properties_command)
+app.command("config", cls=Command, rich_help_panel=LEARN)(reference.config_command)
 
 
 def _show_version(requested: bool) -> None:

@@ -26,13 +26,37 @@ def init_command(
         ),
     ] = None,
     preset: Annotated[Literal["tace", "ictp"], typer.Option(help="Architecture of the network.")] = "tace",
+    every: Annotated[bool, typer.Option("--all", help="Print every option there is, commented out.")] = False,
 ) -> None:
     """Print a short commented configuration: [bold]carten init --data train.extxyz > config.yaml[/].
 
     Every key except data.train has a default: delete the lines you do not change.
     """
     keys, inputs = ({}, []) if data is None else _labels_in(data)
-    typer.echo(configuration(data or Path("train.extxyz"), preset, keys, inputs), nl=False)
+    write = full_configuration if every else configuration
+    typer.echo(write(data or Path("train.extxyz"), preset, keys, inputs), nl=False)
+
+
+def full_configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = ()) -> str:
+    """The text of a configuration with every option; those with a default are commented out.
+
+    Args:
+        data: training data.
+        preset: architecture of the network.
+        keys: name of each property's label in the data; energy and forces when empty.
+        inputs: names of inputs in the data; they are offered as a comment, not chosen.
+    """
+    from carten.report.options import commented
+    from carten.train.config import Config
+
+    document: dict[str, object] = {"data": {"train": str(data)}, "model": {"preset": preset}}
+    active = {"data", "data.train", "model", "model.preset"}
+    if keys:
+        document["properties"] = {name: {"key": key, "weight": WEIGHTS.get(name, "auto")} for name, key in keys.items()}
+        active.add("properties")
+    offered = [f"# Inputs in the data: {', '.join(inputs)}"] if inputs else []
+    head = "# Every option with its default. Remove the '# ' in front of those that you change."
+    return "\n".join([head, *offered, *commented(Config.parse(document), active)]) + "\n"
 
 
 def configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = ()) -> str:
