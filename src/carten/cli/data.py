@@ -107,7 +107,7 @@ training:
   epochs: 200
   # max_minutes: 60
 
-output: run  # best.carten, last.ckpt, metrics.csv, tensorboard
+output: run  # folder for best.carten, last.ckpt, metrics.csv
 """
 
 

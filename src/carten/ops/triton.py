@@ -49,7 +49,7 @@ def check() -> None:
         ModelError: it is not installed.
     """
     if find_spec("triton") is None:
-        raise ModelError("backend='triton' needs Triton, which is not installed: pip install triton")
+        raise ModelError("backend='triton' needs Triton, which is not installed: pip install 'carten[gpu]'")
 
 
 @cache

@@ -148,7 +148,7 @@ def _library(kind: str) -> tuple[Any, Any]:
             return d3, d3.RationalDampingParam
         from dftd4 import interface as d4
     except ImportError as error:
-        raise ModelError(f"{kind} needs the package dft{kind}: pip install dft{kind}") from error
+        raise ModelError(f"{kind} needs the package dft{kind}: pip install 'carten[dispersion]'") from error
     return d4, d4.DampingParam
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from carten.physics.constants import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
-from carten.properties.spec import (
-    INPUTS,
-    PROPERTIES,
+from carten.model.conditions import Input
+from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
+from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
     Equilibrated,
-    Input,
     Latent,
     Multipole,
     Permittivity,
@@ -23,6 +21,7 @@ from carten.properties.spec import (
     Route,
     Sum,
 )
+from carten.properties.spec import INPUTS, PROPERTIES
 
 _ROW = ("name", "per", "indices", "under inversion", "unit")
 PROPERTY_HEADER = (*_ROW, "errors in", "routes (default first)", "conventions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -183,6 +184,13 @@ class _Run:
         return best.results
 
 
+def _logger(output: Path) -> TensorBoardLogger | bool:
+    """TensorBoard files where TensorBoard is installed (the extra ``tensorboard``); ``metrics.csv`` has the same."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return False
+    return TensorBoardLogger(output, name=TENSORBOARD, version="")
+
+
 def _trainer(config: Config, callbacks: list[Callback]) -> Trainer:
     training = config.training
     if training.patience is not None:
@@ -198,7 +206,7 @@ def _trainer(config: Config, callbacks: list[Callback]) -> Trainer:
             check_val_every_n_epoch=training.validate_every,
             gradient_clip_val=training.clip,
             callbacks=callbacks,
-            logger=TensorBoardLogger(config.output, name=TENSORBOARD, version=""),
+            logger=_logger(config.output),
             plugins=[SafetensorsCheckpoint()],
             num_sanity_val_steps=0,
             enable_progress_bar=False,
