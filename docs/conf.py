@@ -1,6 +1,5 @@
 """Configuration of Sphinx; `make docs` builds with warnings as errors."""
 
-import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -10,8 +9,6 @@ from sphinx.application import Sphinx
 import carten
 
 sys.path.insert(0, str(Path(__file__).parent))
-if importlib.util.find_spec("openmmml") is not None:
-    importlib.import_module("openmmml")  # it loads carten.interfaces.openmm, which cannot be imported before it
 
 import generate
 

@@ -52,7 +52,7 @@ def test_tensors_on_the_cpu_are_refused():
 
 def test_without_triton(monkeypatch):
     monkeypatch.setattr(triton, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="not installed: pip install 'carten\[gpu\]'"):
+    with pytest.raises(ModelError, match=r"not installed: pip install 'carten\[gpu\]'"):
         choose([torch.ones(1)], "triton")
 
 
