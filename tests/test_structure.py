@@ -1,8 +1,11 @@
 """Rules about the project itself: file sizes, imports without side effects, a light `import carten`."""
 
+import ast
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,78 @@ def test_files_that_are_not_python_are_packaged():
     packaged = {path for pattern in settings["package-data"]["carten"] for path in package.glob(pattern)}
     files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert files - packaged == set(), "add their pattern to [tool.setuptools.package-data]"
+
+
+SHARED_NAMES = {
+    "evaluate", "supports", "check",  # what every back end offers; a job of the same name
+    # to be renamed:
+    "Array", "Batch", "Embedding", "KIND", "LARGEST", "Labels", "MAX_NUMBER", "MAX_SUMS", "NAMES", "Operator", "PAIRS",
+    "Part", "Pass", "Positive", "REGISTERS", "Row", "Run", "SCALARS", "build", "combine", "digest", "lines", "load",
+    "nearest", "reachable", "read", "recording", "reference_energies", "run", "self_interaction", "write_structure",
+}  # fmt: skip
+"""Public names that several modules define."""
+
+PRONOUNS = {
+    "found", "there", "given", "told", "how", "own", "mine", "these", "those", "wanted", "made", "said", "what",
+}  # fmt: skip
+"""Names that say which role a value has in the sentence, not what it is."""
+
+NOT_YET_RENAMED = {
+    "cli": {"found", "said", "what"},
+    "data": {"found", "given", "there", "told", "wanted", "what"},
+    "interfaces": {"found", "given"},
+    "math": {"found"},
+    "model": {"found", "given", "made", "own", "told", "wanted", "what"},
+    "ops": {"found", "given", "made", "mine", "own", "there", "wanted", "what"},
+    "physics": {"found", "given", "how", "own", "there", "these", "what"},
+    "properties": {"found", "how", "own", "there", "told", "wanted", "what"},
+    "train": {"found", "given", "how", "made", "mine", "own", "there", "told", "wanted", "what"},
+    "workflows": {"made", "own", "what"},
+}
+"""Pronouns that folders still use; no folder may get more."""
+
+
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """Classes, functions and constants that a module defines."""
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names = [node.name]
+        yield from (name for name in names if not name.startswith("_"))
+
+
+def variables(tree: ast.Module) -> set[str]:
+    """Names that are bound: parameters, local variables, and those of loops and comprehensions."""
+    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return bound | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+def repeated(modules: dict[str, str]) -> dict[str, list[str]]:
+    """Public names that more than one module defines, by name."""
+    places = defaultdict(list)
+    for module, text in modules.items():
+        for name in set(public_names(ast.parse(text))):
+            places[name].append(module)
+    return {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_one_name_is_one_thing():
+    modules = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in SOURCES}
+    twice = {name: where for name, where in repeated(modules).items() if name not in SHARED_NAMES}
+    assert twice == {}, "give one of them another name, or an underscore if it is private"
+
+
+def test_variables_say_what_they_are():
+    package = ROOT / "src" / "carten"
+    for path in SOURCES:
+        pronouns = variables(ast.parse(path.read_text(encoding="utf-8"))) & PRONOUNS
+        allowed = NOT_YET_RENAMED.get(path.relative_to(package).parts[0], set())
+        assert pronouns <= allowed, f"{path.relative_to(ROOT)}: name what {', '.join(pronouns - allowed)} is"
+
+
+def test_the_checks_of_names_can_fail():
+    assert repeated({"a": "class Term: ...", "b": "Term = 1", "c": "def _Term(): ..."}) == {"Term": ["a", "b"]}
+    assert variables(ast.parse("def f(told):\n    return [found for found in told]")) == {"told", "found"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from carten.workflows.bench import BenchedModel, Timing
 
-WIDTH = 110
+_WIDTH = 110
 """Minimum width of the tables in characters."""
 
 SMALLEST_SHARE = 0.005
@@ -75,7 +75,7 @@ def bench_command(
     subjects = [_benched(model, backend, atoms, device_and_dtype)]
     subjects += [_other(name, subjects[0], atoms, device_and_dtype) for name in compare or ()]
     timings = measure(subjects, atoms, system, seconds)
-    console = Console(highlight=False, width=max(Console().width, WIDTH))
+    console = Console(highlight=False, width=max(Console().width, _WIDTH))
     for line in _about(timings[0]):
         console.print(line, soft_wrap=True)
     console.print(timings_table(timings))

@@ -17,14 +17,14 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table = _table("", "RMSE", "MAE", "max", "bias", "values")
     for name, comparison in evaluation.comparisons.items():
         table.add_row(*_line(name, comparison.total()), style="bold")
-        for what, statistics in comparison.details():
-            table.add_row(*_line(f"  {what}", statistics))
+        for part, statistics in comparison.details():
+            table.add_row(*_line(f"  {part}", statistics))
     return table
 
 
-def _line(name: str, found: ErrorStatistics) -> list[str]:
-    values = [number(value) for value in (found.rmse, found.mae, found.max, found.bias)]
-    return [name, unit(found.unit), *values, f"{found.count:,}"]
+def _line(name: str, statistics: ErrorStatistics) -> list[str]:
+    values = [number(value) for value in (statistics.rmse, statistics.mae, statistics.max, statistics.bias)]
+    return [name, unit(statistics.unit), *values, f"{statistics.count:,}"]
 
 
 def training_table(sets: Mapping[str, Mapping[str, float]], rows: Mapping[str, Property]) -> Table:

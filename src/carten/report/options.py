@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-WIDTH = 100
+_WIDTH = 100
 """Characters of a line of remarks."""
 
 _TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
@@ -158,7 +158,7 @@ def _yaml(model: type[BaseModel], values: BaseModel | None, prefix: str) -> Iter
     for option in options_of(model):
         path = f"{prefix}{option.name}"
         value = getattr(values, option.name) if values is not None else None
-        yield from ((f"{path}#", f"# {line}") for line in textwrap.wrap(option.meaning, WIDTH))
+        yield from ((f"{path}#", f"# {line}") for line in textwrap.wrap(option.meaning, _WIDTH))
         if isinstance(value, BaseModel):
             yield path, f"{option.name}:"
             yield from _yaml(type(value), value, f"{path}.")

@@ -164,7 +164,7 @@ def _property(anchor: str, name: str, sets: Mapping[str, EvaluatedData]) -> tupl
     """The section of a property, and the table of its values."""
     subject = next(iter(sets.values()))
     compared = {data: evaluated.evaluation.comparisons for data, evaluated in sets.items()}
-    comparisons = {data: found[name] for data, found in compared.items() if name in found}
+    comparisons = {data: by_name[name] for data, by_name in compared.items() if name in by_name}
     groups = group_errors(subject.groups, comparisons[next(iter(sets))])
     shown = pictures(_file_name(name), comparisons, groups)
     names = {data: [structure_name(frame) for frame in evaluated.frames] for data, evaluated in sets.items()}

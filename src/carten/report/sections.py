@@ -19,7 +19,7 @@ from carten.workflows.evaluate import Evaluation
 PRESSURES = ("eV/Angstrom^3", "meV/Angstrom^3")
 """Units that people also read in GPa."""
 
-MAX_GROUPS = 200
+_MAX_LISTED = 200
 """Groups that a table lists."""
 
 
@@ -70,7 +70,7 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
     """The root mean square error of each property; per atom first where the property grows with the structure."""
     shown = []
     for name, comparison in evaluation.comparisons.items():
-        values = [found for found in (comparison.per_atom(), *in_units(comparison.total())) if found is not None]
+        values = [value for value in (comparison.per_atom(), *in_units(comparison.total())) if value is not None]
         texts = [(number(statistics.rmse), unit(statistics.unit)) for statistics in values]
         shown.append(Headline(name.replace("_", " ").capitalize(), texts))
     return shown
@@ -142,7 +142,7 @@ def group_table(evaluation: Evaluation, groups: Mapping[str, Mapping[str, Floats
     for name, errors in groups.items():
         row = evaluation.comparisons[name].row
         unit_name = unit(row.report_unit + ("/atom" if row.extensive else ""))
-        for group in sorted(errors, key=lambda group: -float(np.mean(errors[group] ** 2)))[:MAX_GROUPS]:
+        for group in sorted(errors, key=lambda group: -float(np.mean(errors[group] ** 2)))[:_MAX_LISTED]:
             values = errors[group]
             measures = (np.sqrt(np.mean(values**2)), np.abs(values).mean(), np.abs(values).max(), values.mean())
             cells = [clean(name), clean(group, 60) or "(no group)", unit_name, *(number(float(x)) for x in measures)]

@@ -41,7 +41,7 @@ def values_table(name: str, sets: Mapping[str, Evaluation], structures: Mapping[
         sets: evaluations by the name of the data.
         structures: for each of them, names of the structures by position.
     """
-    compared = {data: found.comparisons[name] for data, found in sets.items() if name in found.comparisons}
+    compared = {data: each.comparisons[name] for data, each in sets.items() if name in each.comparisons}
     if sum(comparison.reference.size for comparison in compared.values()) > MAX_ROWS:
         return None
     header = ("data", "structure", "atoms", "element", "component", "reference", "predicted", "error", "unit")
