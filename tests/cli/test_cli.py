@@ -148,6 +148,30 @@ def test_evaluate_writes_numbers_and_a_report(run, trained, tmp_path):
     assert run(*arguments, "--overwrite").code == 0
 
 
+def test_evaluate_shows_errors_by_group(run, trained, tmp_path):
+    """By what the files say, else by file; a model that looks good may be bad on a group."""
+    frames = ase.io.read(trained.test, ":")
+    for number, atoms in enumerate(frames):
+        atoms.info["config_type"] = "strained [1]" if number == 3 else "bulk"
+        atoms.calc.results["energy"] += 9.0 * (number == 3)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    numbers, structures, atoms = (tmp_path / name for name in ("e.json", "s.csv", "a.csv"))
+    options = ("--json", numbers, "--structures", structures, "--atoms", atoms)
+    said = run("evaluate", trained.model, tmp_path / "a.extxyz", *options)
+    assert said.code == 0, said.err
+    groups = json.loads(numbers.read_text())["groups"]
+    assert [(name, group["structures"]) for name, group in groups.items()] == [("bulk", 4), ("strained [1]", 1)]
+    bias = {name: group["properties"]["energy"]["per_atom"]["bias"] for name, group in groups.items()}
+    assert bias["strained [1]"] - bias["bulk"] == pytest.approx(-1000.0, abs=50.0)
+    assert "strained [1]" in said.out
+    assert [len(path.read_text().splitlines()) for path in (structures, atoms)] == [6, 46]
+    said = run("evaluate", trained.model, tmp_path / "a.extxyz", trained.test, "--group", "file")
+    assert [line.split()[:2] for line in said.out.splitlines()[-2:]] == [["a.extxyz", "5"], ["test.extxyz", "5"]]
+    assert "bulk" not in said.out
+    refused = run("evaluate", trained.model, trained.test, "--group", "phase")
+    assert (refused.code, "carries 'phase'" in refused.err) == (1, True)
+
+
 def test_evaluate_takes_other_names_and_units(run, trained, tmp_path):
     frames = ase.io.read(trained.test, ":")
     for atoms in frames:

@@ -10,7 +10,7 @@ def test_the_demo_trains_evaluates_runs_and_reports(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     folder = tmp_path / "demo-2"
-    said = run("demo", "--minutes", 0.05)
+    said = run("demo", "--minutes", 0.2)
     assert said.code == 0, said.err
     assert str(folder / "report.html") in said.out
     errors = json.loads((folder / "errors.json").read_text())

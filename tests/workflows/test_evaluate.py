@@ -1,5 +1,6 @@
 """Errors are those of their definitions, over exactly the labels that are there."""
 
+import csv
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.spec import property_table
 from carten.workflows.comparison import Comparison, ErrorStatistics
+from carten.workflows.error_files import write_atoms, write_structures
 from carten.workflows.evaluate import evaluate
 from small import diamond, ethanol, oxide, small_model
 
@@ -89,6 +91,55 @@ def test_the_summary_is_json_with_units():
     assert forces["unit"] == "meV/Angstrom"
     assert forces["elements"]["H"]["rmse"] > 0
     assert summary["properties"]["energy"]["per_atom"]["unit"] == "meV/atom"
+
+
+def test_errors_by_group_are_those_of_each_group_alone():
+    structures, errors = labelled()
+    groups = ["crystal" if number % 3 == 2 else "molecule" for number in range(6)]
+    evaluation = evaluate(MODEL, frames_of(structures), groups=groups)
+    summary = json.loads(json.dumps(evaluation.summary()))["groups"]
+    assert list(summary) == ["crystal", "molecule"]
+    for group, found in summary.items():
+        members = [number for number in range(6) if groups[number] == group]
+        assert found["structures"] == len(members)
+        alone = evaluate(MODEL, [frames_of(structures)[number] for number in members]).summary()["properties"]
+        for name in alone:
+            assert found["properties"][name]["rmse"] == pytest.approx(alone[name]["rmse"], rel=1e-9)
+        energy = [1000 * errors[number][0] / len(structures[number][1]) for number in members]
+        assert found["properties"]["energy"]["per_atom"]["bias"] == pytest.approx(np.mean(energy))
+    assert evaluate(MODEL, frames_of(structures)).summary()["groups"] == {}
+
+
+def test_files_of_errors_have_a_line_for_each_structure_and_for_each_atom(tmp_path):
+    structures, errors = labelled()
+    frames = frames_of(structures)
+    evaluation = evaluate(MODEL, frames, max_atoms=20, groups=["=a", "b"] * 3)
+    write_structures(tmp_path / "structures.csv", evaluation, frames)
+    write_atoms(tmp_path / "atoms.csv", evaluation, frames)
+    lines, atoms = (list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in ("structures", "atoms"))
+    assert [line["structure"] for line in lines] == [f"frame {number}" for number in range(6)]
+    assert [line["group"] for line in lines] == ["'=a", "b"] * 3
+    for line, error, (_, structure) in zip(lines, errors, structures, strict=True):
+        assert (line["formula"], int(line["atoms"])) == (str(structure.symbols.formula), len(structure))
+        assert float(line["energy_error (meV)"]) == pytest.approx(1000 * error[0], rel=1e-5)
+        assert float(line["energy_error (meV/atom)"]) == pytest.approx(1000 * error[0] / len(structure), rel=1e-5)
+        expected = float(line["energy_predicted (meV)"]) - float(line["energy_reference (meV)"])
+        assert expected == pytest.approx(1000 * error[0], rel=1e-3)
+        if line["structure"] == "frame 5":
+            assert line["forces_rmse (meV/Angstrom)"] == line["forces_max (meV/Angstrom)"] == ""
+        else:
+            rmse = 1000 * np.sqrt(np.mean(error[1:] ** 2))
+            assert float(line["forces_rmse (meV/Angstrom)"]) == pytest.approx(rmse, rel=1e-5)
+            largest = 1000 * np.abs(error[1:]).max()
+            assert float(line["forces_max (meV/Angstrom)"]) == pytest.approx(largest, rel=1e-5)
+    assert [line["element"] for line in atoms] == [symbol for _, one in structures for symbol in one.symbols]
+    assert [int(line["atom"]) for line in atoms] == [atom for _, one in structures for atom in range(len(one))]
+    found = [[line[f"forces_{axis}_error (meV/Angstrom)"] for axis in "xyz"] for line in atoms]
+    unlabelled = len(structures[-1][1])
+    assert found[-unlabelled:] == [["", "", ""]] * unlabelled
+    expected = 1000 * np.concatenate([error[1:].reshape(-1, 3) for error in errors[:-1]])
+    np.testing.assert_allclose(np.array(found[:-unlabelled], dtype=float), expected, rtol=1e-5, atol=1e-6)
+    assert "energy_error (meV)" not in atoms[0]
 
 
 def test_only_the_properties_asked_for_are_compared():

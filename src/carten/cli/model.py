@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,11 @@ from carten.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from carten.data.labels import Label
+    from carten.properties.potential import Potential
+    from carten.report.page import EvaluatedData
     from carten.workflows.work import OperatorWork
 
 Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
@@ -44,6 +50,22 @@ def evaluate_command(
             "--train", metavar="FILE", help="Training data, shown beside DATA in the report. May be repeated."
         ),
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Key of the group of each structure in the files, or file "
+            "(default: as in training, else config_type or group, else file).",
+            show_default=False,
+        ),
+    ] = None,
+    structures_csv: Annotated[
+        Path | None,
+        typer.Option("--structures", metavar="FILE", help="Write labels, predictions and errors by structure as CSV."),
+    ] = None,
+    atoms_csv: Annotated[
+        Path | None, typer.Option("--atoms", metavar="FILE", help="Write those of each atom as CSV.")
+    ] = None,
     metrics: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="CSV of learning curves (default: metrics.csv next to the model)."),
@@ -55,46 +77,73 @@ def evaluate_command(
     backend: Backend = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Errors of a model on labelled structures, for every property that both have.
+    """Errors of a model on labelled structures, for every property that both have: in all, by element and by group.
 
     Labels are looked up as they were in training, or as --label says.
     """
     from rich.console import Console
 
-    from carten.cli.progress import progress
-    from carten.cli.tables import evaluation_table
-    from carten.data.labels import read_frames
+    from carten.cli.tables import evaluation_table, group_table
+    from carten.data.write import replacing
     from carten.properties.io import header
     from carten.report.assembly import evaluation_report
-    from carten.report.page import EvaluatedData
-    from carten.workflows.evaluate import evaluate as run
+    from carten.workflows.error_files import write_atoms, write_structures
 
-    for path in (report, json_file):
+    for path in (report, json_file, structures_csv, atoms_csv):
         require_new(path, overwrite)
     head, potential = header(model), load_model(model, device, dtype, backend)
     labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
-    inputs = trained_labels(head, potential.inputs, section="inputs")
     console = Console()
-
-    def evaluated(paths: Sequence[Path]) -> EvaluatedData:
-        frames = read_frames(paths, list(labels.values()), list(inputs.values()))
-        with progress(console, f"{len(frames)} structures", len(frames)) as done:
-            return EvaluatedData(frames, run(potential, frames, max_atoms=max_atoms, advance=done))
-
-    names = ", ".join(path.name for path in data)
-    sets = {names: evaluated(data)}
-    evaluation = sets[names].evaluation
+    read = partial(_evaluated, potential, head, labels, group, max_atoms, console)
+    evaluated, key = read(data)
+    evaluation, names = evaluated.evaluation, ", ".join(path.name for path in data)
     console.print(evaluation_table(evaluation))
+    if len(set(evaluation.groups)) > 1:
+        console.print("", group_table(evaluation, key), sep="\n")
+    for path, write in ((structures_csv, write_structures), (atoms_csv, write_atoms)):
+        if path is not None:
+            write(path, evaluation, evaluated.frames)
     if json_file is not None:
         summary = {"model": str(model), "data": [str(path) for path in data], **evaluation.summary()}
-        json_file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with replacing(json_file) as file:
+            file.write(json.dumps(summary, indent=2) + "\n")
     if report is not None:
-        if train_data:
-            sets["training data"] = evaluated(train_data)
+        sets = {names: evaluated} | ({"training data": read(train_data)[0]} if train_data else {})
         beside = model.parent / "metrics.csv"
         curves = metrics or (beside if beside.exists() else None)
-        report.write_text(evaluation_report(model.name, names, head, sets, curves), encoding="utf-8")
+        with replacing(report) as file:
+            file.write(evaluation_report(model.name, names, head, sets, curves))
         console.print(f"report: {report.resolve()}", highlight=False, soft_wrap=True)
+
+
+def _evaluated(
+    model: Potential,
+    head: Mapping[str, Any],
+    labels: Mapping[str, Label],
+    group: str | None,
+    max_atoms: int,
+    console: Console,
+    paths: Sequence[Path],
+) -> tuple[EvaluatedData, str]:
+    """Errors on the structures of some files, and what tells their groups."""
+    from carten.cli.progress import progress
+    from carten.data.labels import frames_from
+    from carten.data.read import read_structures
+    from carten.report.page import EvaluatedData
+    from carten.train.groups import FILE, find_groups
+    from carten.workflows.evaluate import evaluate
+
+    structures = read_structures(paths)
+    key = group or head["provenance"].get("config", {}).get("data", {}).get("group")
+    if group is None and key != FILE and not any(key in atoms.info for _, atoms in structures):
+        key = None  # that of training is not in these files
+    groups = find_groups(structures, key)
+    inputs = trained_labels(head, model.inputs, section="inputs")
+    frames = frames_from(structures, list(labels.values()), list(inputs.values()))
+    members = [groups.members[frame.where] for frame in frames]
+    with progress(console, f"{len(frames)} structures", len(frames)) as done:
+        evaluation = evaluate(model, frames, max_atoms=max_atoms, advance=done, groups=members)
+    return EvaluatedData(frames, evaluation, members), groups.key
 
 
 def predict_command(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from carten.properties.routes import Property
@@ -19,6 +21,28 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         table.add_row(*_line(name, comparison.total()), style="bold")
         for part, statistics in comparison.details():
             table.add_row(*_line(f"  {part}", statistics))
+    return table
+
+
+def group_table(evaluation: Evaluation, key: str) -> Table:
+    """RMSE and mean error (bias) of each property for each group; per atom where the property is extensive."""
+    columns = []
+    for name, comparison in evaluation.comparisons.items():
+        where = unit((comparison.per_atom() or comparison.total()).unit)
+        columns += [f"{name} RMSE\n{where}", f"bias\n{where}"]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(key, overflow="fold", min_width=8)
+    names = {group: Path(group).name if key == "file" else group for group in evaluation.by_group()}
+    if len(set(names.values())) < len(names):
+        names = {group: group for group in names}
+    for column in ("structures", *columns):
+        table.add_column(column, justify="right")
+    for group, comparisons in evaluation.by_group().items():
+        cells = [f"{evaluation.groups.count(group):,}"]
+        for name in evaluation.comparisons:
+            errors = (comparisons[name].per_atom() or comparisons[name].total()) if name in comparisons else None
+            cells += ["", ""] if errors is None else [number(errors.rmse), number(errors.bias)]
+        table.add_row(escape(names[group]), *cells)
     return table
 
 

@@ -27,12 +27,21 @@ from carten.workflows.predict import evaluate_graph
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Comparisons by property name; ``seconds`` is the time spent in the model."""
+    """Errors of a model on some data.
+
+    Args:
+        comparisons: by property name.
+        n_structures: in the data.
+        n_atoms: in all of them.
+        seconds: spent in the model.
+        groups: name of the group of each structure; empty where there are none.
+    """
 
     comparisons: dict[str, Comparison]
     n_structures: int
     n_atoms: int
     seconds: float
+    groups: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Everything but the single errors, ready for JSON: numbers in the units stated beside them."""
@@ -41,7 +50,22 @@ class Evaluation:
             "atoms": self.n_atoms,
             "seconds": self.seconds,
             "properties": {name: _summary(comparison) for name, comparison in self.comparisons.items()},
+            "groups": {
+                group: {
+                    "structures": self.groups.count(group),
+                    "properties": {name: _summary(comparison) for name, comparison in comparisons.items()},
+                }
+                for group, comparisons in self.by_group().items()
+            },
         }
+
+    def by_group(self) -> dict[str, dict[str, Comparison]]:
+        """Comparisons by property for each group, in the order of their names; empty without groups."""
+        grouped: dict[str, dict[str, Comparison]] = {group: {} for group in sorted(set(self.groups))}
+        for name, comparison in self.comparisons.items() if self.groups else ():
+            for group, part in comparison.by_group(self.groups).items():
+                grouped[group][name] = part
+        return grouped
 
     def hardest(self, count: int) -> list[int]:
         """The structures with the largest errors, worst first, as positions in the data.
@@ -63,6 +87,7 @@ def evaluate(
     properties: Sequence[str] | None = None,
     max_atoms: int = 500,
     advance: Callable[[int], None] | None = None,
+    groups: Sequence[str] = (),
 ) -> Evaluation:
     """Predict what structures carry labels of, and compare.
 
@@ -72,6 +97,7 @@ def evaluate(
         properties: names to compare; all the model predicts and the data carry when omitted.
         max_atoms: evaluated together, unless one structure has more.
         advance: called with the number of structures done after every batch.
+        groups: name of the group of each structure, by which errors are given too.
 
     Raises:
         DataError: no structure carries a label of the properties.
@@ -103,7 +129,7 @@ def evaluate(
     comparisons = {name: _joined(batches) for name, batches in parts.items() if batches}
     for comparison in comparisons.values():
         _require_finite(comparison, frames)
-    return Evaluation(comparisons, n_structures, n_atoms, seconds)
+    return Evaluation(comparisons, n_structures, n_atoms, seconds, tuple(groups))
 
 
 def _rows(model: Potential, properties: Sequence[str] | None) -> dict[str, Property]:
