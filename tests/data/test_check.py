@@ -13,6 +13,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.spatial.transform import Rotation
 
+from carten.data import geometry
 from carten.data.check import check
 from carten.data.geometry import closest_contacts, duplicates, surroundings
 from carten.data.labels import Label, frames_from, read_frames
@@ -174,6 +175,59 @@ def _pairs_and_triplets(atoms):
         angles = np.exp(-(vectors[mine] @ vectors[mine].T) / 9)
         triplets += (atoms.numbers[atom] - 72.0) * float(weights @ angles @ weights)
     return pairs, triplets
+
+
+def posed(rng, atoms, mirrored):
+    """The same geometry: rotated, mirrored, moved, its atoms in another order, in another setting of the cell."""
+    atoms = atoms[rng.permutation(len(atoms))]
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rotation = rotation if (np.linalg.det(rotation) < 0) == mirrored else -rotation
+    atoms.set_cell(atoms.cell.array @ rotation.T)
+    atoms.positions = atoms.positions @ rotation.T + rng.normal(scale=3.0, size=3)
+    if atoms.pbc.all():
+        atoms.wrap()
+        atoms.set_cell((atoms.cell.array * rng.choice([-1, 1], size=(3, 1)))[rng.permutation(3)])
+    return atoms
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_duplicates_are_those_that_were_made(periodic, seed):
+    """Within the tolerance the same, beyond it not; each structure has between no and four twins."""
+    rng = np.random.default_rng(seed)
+    structures, origin = [], []
+    for number in range(60):
+        base = bulk("NaCl", "rocksalt", a=5.6, cubic=True) if periodic else molecule("CH3CH2OH")
+        base.positions += rng.normal(scale=0.05, size=base.positions.shape)
+        for twin in range(int(rng.integers(1, 6))):
+            copy = posed(rng, base, mirrored=bool(twin % 2))
+            copy.positions += rng.uniform(-1e-4, 1e-4, size=copy.positions.shape)
+            structures.append(copy)
+            origin.append(number)
+        near = posed(rng, base, mirrored=False)
+        near.positions[int(rng.integers(len(near)))] += 0.006 * rng.permutation([1.0, 0.0, 0.0])
+        structures.append(near)
+        origin.append(-number - 1)
+    order = rng.permutation(len(structures))
+    expected = [np.flatnonzero(np.array(origin)[order] == number) for number in range(60)]
+    groups = group_of([structures[k] for k in order])
+    assert [list(group) for group in groups] == sorted(group.tolist() for group in expected if len(group) > 1)
+
+
+def test_few_structures_of_many_are_compared_atom_by_atom(monkeypatch):
+    """What made the search quadratic: structures of one composition."""
+    rng = np.random.default_rng(0)
+    structures = [molecule("CH3CH2OH") for _ in range(400)]
+    for atoms in structures[1:]:
+        atoms.positions += rng.normal(scale=0.03, size=(9, 3))
+    compared = []
+    same = geometry._same
+    monkeypatch.setattr(geometry, "_same", lambda one, other: compared.append(1) or same(one, other))
+    assert group_of([*structures, structures[7]]) == ((7, 400),)
+    assert len(compared) < 50
+    compared.clear()
+    assert group_of([structures[0]] * 300) == (tuple(range(300)),)
+    assert len(compared) < 300
 
 
 def test_rigid_parts_at_different_distances_are_no_duplicates():

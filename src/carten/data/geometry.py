@@ -10,6 +10,7 @@ from itertools import permutations, product
 
 import numpy as np
 from ase.data import covalent_radii
+from scipy.spatial import cKDTree
 
 from carten.data.labels import Frame
 from carten.data.neighbours import edges
@@ -17,7 +18,8 @@ from carten.math.arrays import Array
 from carten.math.lattice import nearest
 
 _SAME = 1e-3  # Å, largest difference of corresponding positions or distances in duplicates
-_ALIKE = 3e-4  # largest difference of fingerprints of duplicates, relative to their largest entry
+_ALIKE = 1e-2  # largest difference of fingerprints of duplicates, relative to their largest entry
+_FEATURES = 16  # entries of fingerprints by which candidates are sought
 _LARGE = 2000  # atoms; larger structures are not compared atom by atom
 
 
@@ -75,14 +77,14 @@ def surroundings(frame: Frame, cutoff: float) -> Surroundings:
 
 def _fingerprint(numbers: Array, centre: Array, neighbour: Array, unit: Array, smooth: Array) -> Array:
     """Norms of the monopole, dipole and quadrupole of neighbours about each atom, passed on to neighbours once."""
+    quadrupole = unit[:, :, None] * unit[:, None, :] - np.eye(3) / 3.0
+    basis = np.concatenate([np.ones((len(unit), 1)), unit, quadrupole.reshape(-1, 9)], axis=1)
+    ends = np.searchsorted(centre, np.arange(len(numbers) + 1))  # edges are sorted by centre
     weight = numbers.astype(np.float64)
-    invariants = np.zeros((len(numbers), 3))
     for _ in range(2):
-        amplitude = weight[neighbour] * smooth
-        moments = [amplitude, *(amplitude * unit.T)]
-        moments += [amplitude * (unit[:, a] * unit[:, b] - (a == b) / 3.0) for a in range(3) for b in range(3)]
-        sums = np.stack([np.bincount(centre, moment, minlength=len(numbers)) for moment in moments], axis=1)
-        invariants = np.stack([np.linalg.norm(part, axis=1) for part in np.split(sums, (1, 4), axis=1)], axis=1)
+        moments = (weight[neighbour] * smooth)[:, None] * basis
+        sums = np.diff(np.concatenate([np.zeros((1, 13)), np.cumsum(moments, axis=0)])[ends], axis=0)
+        invariants = np.sqrt(np.add.reduceat(sums**2, (0, 1, 4), axis=1))
         weight = numbers + invariants @ (1.0, 0.7, 0.4)
     return np.sort(invariants, axis=0)
 
@@ -101,43 +103,48 @@ def closest_contacts(frames: Sequence[Frame], found: Sequence[Surroundings]) -> 
     return tuple(sorted(contacts, key=lambda contact: (contact.ratio, contact.elements)))
 
 
-def duplicates(frames: Sequence[Frame], found: Sequence[Surroundings]) -> tuple[tuple[int, ...], ...]:
-    """Groups of indices of structures with the same geometry.
+def duplicates(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[tuple[int, ...], ...]:
+    """Groups of indices of structures with the same geometry as the first of the group.
 
     Same means within 1e-3 Å, whatever the orientation, mirror image, origin and order of atoms: crystals can be
     superposed (cell vectors exchanged or reversed, but not another choice of cell), others have equal environments of
     atoms and equal distances between nearest images.
+
+    The time is nearly linear in the number of structures: only structures whose fingerprints are neighbours in a tree
+    are compared atom by atom.
     """
     alike: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
     for index, frame in enumerate(frames):
         alike[(np.sort(frame.numbers).tobytes(), frame.pbc.tobytes())].append(index)
     groups: list[tuple[int, ...]] = []
     for indices in alike.values():
-        groups += _groups(frames, indices, [found[index].fingerprint for index in indices])
+        fingerprints = np.stack([environments[index].fingerprint.ravel() for index in indices])
+        groups += _groups([frames[index] for index in indices], indices, fingerprints)
     return tuple(sorted(groups))
 
 
-def _groups(frames: Sequence[Frame], indices: Sequence[int], fingerprints: Sequence[Array]) -> list[tuple[int, ...]]:
+def _groups(frames: Sequence[Frame], indices: Sequence[int], fingerprints: Array) -> list[tuple[int, ...]]:
     """Groups among structures of the same elements."""
-
-    def equal(one: int, other: int) -> bool:
-        tolerance = _ALIKE * float(np.abs(fingerprints[one]).max(initial=1.0))
-        alike = np.abs(fingerprints[one] - fingerprints[other]).max() <= tolerance
-        return bool(alike) and _same(frames[indices[one]], frames[indices[other]])
-
-    totals = np.array([float(fingerprint[:, 0].mean()) for fingerprint in fingerprints])
-    order = np.argsort(totals, kind="stable").tolist()
-    groups: dict[int, list[int]] = {}
-    joined: set[int] = set()
-    for position, item in enumerate(order):
-        for other in reversed(order[:position]):
-            if totals[item] - totals[other] > 10.0 * _ALIKE * (1.0 + totals[item]):
-                break
-            if other not in joined and equal(item, other):
-                joined.add(item)
-                groups.setdefault(other, [other]).append(item)
-                break
-    return [tuple(sorted(indices[item] for item in group)) for group in groups.values()]
+    if len(frames) < 2:
+        return []
+    tolerances = _ALIKE * np.maximum(np.abs(fingerprints).max(axis=1, initial=0.0), 1.0)
+    telling = np.argsort(-np.ptp(fingerprints, axis=0), kind="stable")[:_FEATURES]
+    features = fingerprints[:, telling]
+    tree = cKDTree(features)
+    candidates = tree.query_ball_point(features, tolerances, p=np.inf, return_length=True)
+    grouped = np.zeros(len(frames), dtype=bool)
+    groups = []
+    for first in np.flatnonzero(candidates > 1).tolist():
+        if grouped[first]:
+            continue
+        near = np.array(tree.query_ball_point(features[first], tolerances[first], p=np.inf))
+        near = np.sort(near[(near > first) & ~grouped[near]])
+        near = near[np.abs(fingerprints[near] - fingerprints[first]).max(axis=1, initial=0.0) <= tolerances[first]]
+        same = [other for other in near.tolist() if _same(frames[first], frames[other])]
+        grouped[same] = True
+        if same:
+            groups.append(tuple(indices[item] for item in (first, *same)))
+    return groups
 
 
 def _same(one: Frame, other: Frame) -> bool:

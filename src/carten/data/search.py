@@ -79,12 +79,14 @@ def closed(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Ar
     box = cell.copy()
     for axis in np.flatnonzero(~pbc):
         height = positions @ cell[axis]
-        order = np.argsort(height)
-        lowered = np.zeros(len(height))
-        lowered[order[1:]] = np.cumsum(np.maximum(np.diff(height[order]) - gap, 0.0))
-        positions = positions - (lowered + height[order[0]])[:, None] * cell[axis]
-        box[axis] = (height - lowered).max() - height[order[0]] + gap
-        box[axis] *= cell[axis]
+        if np.ptp(height) > 10.0 * gap:
+            order = np.argsort(height)
+            lowered = np.zeros(len(height))
+            lowered[order[1:]] = np.cumsum(np.maximum(np.diff(height[order]) - gap, 0.0))
+            positions = positions - lowered[:, None] * cell[axis]
+            height = height - lowered
+        positions = positions - height.min() * cell[axis]
+        box[axis] = (np.ptp(height) + gap) * cell[axis]
     return positions, box
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -213,10 +214,9 @@ def _periodic(value: Any, where: str) -> list[bool]:
 def _require_spelling(values: dict[str, Any], where: str) -> None:
     """Refuse keys that were probably meant to be those of the structure."""
     for key, value in values.items():
-        plain = key.lower().replace("_", "").replace("-", "")
+        plain = _plain(key)
         size = value.size if isinstance(value, np.ndarray) else len(value) if isinstance(value, list) else 0
-        cell_like = plain in _CELLS or bool(difflib.get_close_matches(plain, ["lattice"], cutoff=0.8))
-        if "Lattice" not in values and any(values.get("pbc", [True])) and cell_like and size in (3, 6, 9):
+        if size in (3, 6, 9) and "Lattice" not in values and any(values.get("pbc", [True])) and _is_cell(plain):
             meant = 'Lattice="ax ay az bx by bz cx cy cz"'
         elif "Properties" not in values and isinstance(value, str) and _COLUMNS.fullmatch(value):
             meant = "Properties=..."
@@ -225,3 +225,12 @@ def _require_spelling(values: dict[str, Any], where: str) -> None:
         else:
             continue
         raise DataError(f"{where}: has the key {key!r}, which nothing reads; write {meant}, or remove it")
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "")
+
+
+@lru_cache(maxsize=1024)
+def _is_cell(plain: str) -> bool:
+    return plain in _CELLS or bool(difflib.get_close_matches(plain, ["lattice"], cutoff=0.8))
