@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
-from vesin import NeighborList
 
+from carten.data.images import all_pairs
 from carten.data.search import closed, require_finite, require_volume, search_radius
 from carten.errors import DataError
 from carten.math.arrays import Array
 from carten.math.lattice import complete_cell
-from carten.model.graph import Graph
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from carten.model.graph import Graph
 
 SAME_PLACE = 1e-3  # Å
 SMALL = 2000  # atoms; fewer are not worth a second thread
@@ -33,7 +36,7 @@ class Structure(Protocol):
     def pbc(self) -> Any: ...
 
 
-def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Array, Array]:
+def edges(positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int = 1) -> tuple[Array, Array]:
     """All ordered pairs (i, j, image of j) closer than ``cutoff``, sorted by i, then j, then image.
 
     An atom is a neighbour of its own periodic images, never of itself. Any mixture of periodic directions, cells
@@ -44,6 +47,7 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
         cell: (3, 3) in Å, rows are lattice vectors.
         pbc: (3,) bool.
         cutoff: in Å.
+        threads: that search large structures.
 
     Returns:
         index (2, E) int64, centre and neighbour, and shift (E, 3) int64: ``vector = r_j - r_i + shift @ cell``.
@@ -60,10 +64,9 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
     require_volume(cell, pbc)
     points, box = closed(positions, complete_cell(cell, pbc), pbc, cutoff)
     radius = search_radius(points, box, cutoff)
-    threads = 1 if len(positions) < SMALL else torch.get_num_threads()
-    search = NeighborList(cutoff=radius, full_list=True, sorted=False, n_threads=threads)
-    pairs, shift, distance = search.compute(points, box, True, "PSd", copy=False)
-    if radius > cutoff:
+    near = all_pairs(points, box, pbc, cutoff)
+    pairs, shift, distance = _search(points, box, radius, threads) if near is None else near
+    if radius > cutoff and near is None:
         pairs, shift, distance = (array[distance < cutoff] for array in (pairs, shift, distance))
     index = pairs.T.astype(np.int64)
     shift = shift.astype(np.int64)
@@ -72,11 +75,21 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Arr
     return np.ascontiguousarray(index[:, order]), shift[order]
 
 
+def _search(positions: Array, box: Array, radius: float, threads: int) -> tuple[Array, Array, Array]:
+    """As :func:`carten.data.images.all_pairs`, for any number of atoms in a box that is periodic in all directions."""
+    from vesin import NeighborList  # imports torch
+
+    used = 1 if len(positions) < SMALL else threads
+    search = NeighborList(cutoff=radius, full_list=True, sorted=False, n_threads=used)
+    pairs, shifts, distances = search.compute(positions, box, True, "PSd")
+    return pairs, shifts, distances
+
+
 def graph(
     atoms: Structure,
     cutoff: float,
     inputs: Mapping[str, Array] | None = None,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
 ) -> Graph:
     """Graph of one structure with all neighbours closer than ``cutoff``.
 
@@ -85,14 +98,19 @@ def graph(
         cutoff: in Å.
         inputs: conditions by name, with their leading axis: (1, ...) per structure, (N, ...) per atom. Integers stay
             int64, everything else becomes ``dtype``.
-        dtype: floating-point type of the graph; the neighbour list is always found in float64.
+        dtype: floating-point type of the graph, float64 by default; the neighbour list is always found in float64.
 
     Raises:
         DataError: as :func:`edges`.
     """
+    import torch
+
+    from carten.model.graph import Graph
+
+    dtype = torch.float64 if dtype is None else dtype
     positions, cell = np.asarray(atoms.positions, dtype=np.float64), np.array(atoms.cell, dtype=np.float64)
     pbc = np.array(atoms.pbc, dtype=bool)
-    index, shift = edges(positions, cell, pbc, cutoff)
+    index, shift = edges(positions, cell, pbc, cutoff, torch.get_num_threads())
     return Graph(
         positions=torch.tensor(positions, dtype=dtype),
         numbers=torch.tensor(np.asarray(atoms.numbers), dtype=torch.int64),
@@ -116,6 +134,8 @@ def _rank_key(index: Array, shift: Array, n_atoms: int) -> Array:
 
 
 def _input(value: Array, dtype: torch.dtype) -> Tensor:
+    import torch
+
     value = np.asarray(value)
     return torch.tensor(value, dtype=torch.int64 if value.dtype.kind in "iub" else dtype)
 

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ase
 import numpy as np
 import numpy.typing as npt
-import torch
-from ase.calculators.calculator import BaseCalculator
-from ase.data import chemical_symbols
+from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
-from torch import Tensor
 
-from carten.data.labels import VOIGT, Label, carries, frame_from, matrix
-from carten.errors import ModelError
-from carten.interfaces.skin import SkinList
-from carten.model.conditions import Input
-from carten.physics.names import FRAGMENT_CHARGE
-from carten.properties.io import load
-from carten.properties.potential import Potential
+from carten.deploy import Deployed
+from carten.interfaces.paths import Paths, Row
+from carten.interfaces.structures import read_inputs, require_known
+from carten.math.arrays import Array, Floats
+
+if TYPE_CHECKING:
+    import torch
+
+    from carten.properties.potential import Potential
 
 ALWAYS = ("energies", "energy", "forces")
 """Evaluated together, whichever of them is asked for: they cost one pass."""
+VOIGT = ("stress",)
+
+__all__ = ["Calculator", "read_inputs", "require_known"]
 
 
 class Calculator(BaseCalculator):
@@ -35,21 +38,28 @@ class Calculator(BaseCalculator):
     model has its name in ``implemented_properties``, and ASE's where that differs, and is there through
     ``calculator.get_property(name, atoms)``.
 
+    The calculator has a snapshot of the model: later changes of a model that is passed do not reach it, nor does it
+    change the model. Energies, forces, stress, virials and what is read from features come from one call of a compiled
+    library (see :mod:`carten.deploy`); Hessians, responses and models with long-ranged terms are evaluated with torch.
+    ``path`` says which of the two ran last. Threads may share a calculator; one of them evaluates at a time.
+
     Nothing is evaluated twice for the same atoms and inputs, and the neighbour list is kept while atoms move less than
     half the skin. Inputs of the model are read from ``inputs``, else from ``atoms.info`` (structures) and
     ``atoms.arrays`` (atoms) under the name of the row or the name ASE has for it, else they have the row's default.
 
     Args:
-        model: a ``.carten`` file, or a model; a model that is passed is put into evaluation mode.
-        device: e.g. ``"cpu"``, ``"cuda"``; where the model is by default.
+        model: a ``.carten`` file, a library made by ``carten export``, or a model.
+        device: e.g. ``"cpu"``, ``"cuda"``; the CPU by default.
         dtype: ``"float32"`` or ``"float64"``; as the model is by default.
-        backend: see :func:`carten.load`; for a file only.
+        backend: ``"auto"``, or one of :data:`carten.ops.library.BACKENDS`, which are evaluated with torch.
         skin: in Å, see :class:`carten.interfaces.skin.SkinList`.
         inputs: conditions by name that hold for all structures; they may be changed between calculations.
+        threads: of the library; 1 by default.
 
     Raises:
         ModelFileError: the file is no model.
         ModelError: the structure has an element the model does not know.
+        ConfigError: the device can't be used.
         DataError: an input is missing, or two atoms coincide.
 
     Example:
@@ -61,143 +71,142 @@ class Calculator(BaseCalculator):
 
     def __init__(
         self,
-        model: str | Path | Potential,
+        model: str | Path | Potential | Deployed,
         device: torch.device | str | None = None,
         dtype: str | None = None,
         backend: str = "auto",
         skin: float = 0.5,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
+        threads: int = 1,
     ) -> None:
         BaseCalculator.__init__(self)
-        potential = model if isinstance(model, Potential) else load(model, backend=backend)
-        self.model: Potential = potential.to(device=device, dtype=_dtype(dtype)).freeze()
+        self._paths = Paths(model, device, dtype, backend, (skin, threads))
         self.inputs = dict(inputs or {})
-        rows = self.model.properties
+        rows = self._paths.rows
         self._known = {name: name for name in rows} | {row.ase: name for name, row in rows.items() if row.ase}
         if "energy" in rows:
             self._known["free_energy"] = "energy"
         self.implemented_properties = [*self._known]
-        self._neighbours = SkinList(self.model.cutoff, skin, self.model.element_of.device)
-        self._last_inputs: Mapping[str, npt.NDArray[Any]] = {}
+        self._last: tuple[ase.Atoms, Mapping[str, Array]] | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def path(self) -> str:
+        """``"library"`` or ``"torch"``: what evaluated last, or will evaluate energies first."""
+        return self._paths.path
+
+    @property
+    def model(self) -> Potential:
+        """The exact model, for evaluation with torch; a copy that is the calculator's own."""
+        return self._paths.model
+
+    @property
+    def cutoff(self) -> float:
+        """Distance up to which atoms interact directly, Å."""
+        return self._paths.cutoff
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self._paths.elements
+
+    def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """A property of a structure, or of the last one."""
+        with self._lock:
+            return BaseCalculator.get_property(self, name, atoms, allow_calculation)
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation."""
-        changes: list[str] = BaseCalculator.check_state(self, atoms, tol=tol)
-        last = self._last_inputs
-        if any(name not in last or not np.array_equal(value, last[name]) for name, value in self._read(atoms).items()):
-            changes.append("inputs")
-        return changes
+        with self._lock:
+            changes: list[str] = BaseCalculator.check_state(self, atoms, tol=tol)
+            last = self._last[1] if self._last is not None else {}
+            told = self._read(atoms)
+            if any(name not in last or not np.array_equal(value, last[name]) for name, value in told.items()):
+                changes.append("inputs")
+            return changes
 
-    def calculate(self, atoms: ase.Atoms, properties: Sequence[str], system_changes: Sequence[str]) -> None:
-        """Add the properties, and what comes with them for free, to the results."""
-        if "numbers" in system_changes:
-            require_known(atoms.numbers, self.model.elements, str(atoms.symbols))
-        self._last_inputs = self._read(atoms)
-        names = [name for name in self._wanted(atoms, properties) if name not in self.results]
-        self._require_volume(atoms, names)
-        graph = self._neighbours.graph(atoms, self._tensors())
-        for name, value in self.model(graph, names).items():
-            self.results[name] = self._result(name, value)
-        self.results.update({alias: self.results[name] for alias, name in self._known.items() if name in self.results})
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),  # noqa: ARG002  what has changed is looked at
+    ) -> None:
+        """Add the properties, and what comes with them for free, to the results.
+
+        Args:
+            atoms: the structure; the last one by default.
+            properties: names.
+            system_changes: as ASE passes it; not relied on.
+        """
+        with self._lock:
+            atoms = self.atoms if atoms is None else atoms
+            if atoms is None:
+                raise ValueError("calculate() needs a structure: there was none before")
+            told = self._read(atoms)
+            if not self._is_last(atoms, told):
+                self.results, self._last = {}, None
+                require_known(atoms.numbers, self._paths.elements, str(atoms.symbols))
+            names = [name for name in self._wanted(atoms, properties) if name not in self.results]
+            self._require_volume(atoms, names)
+            values = self._paths.evaluate(atoms, names, told)
+            found = {name: self._result(self._paths.rows[name], value) for name, value in values.items()}
+            results = {**self.results, **found}
+            results.update({alias: results[name] for alias, name in self._known.items() if name in results})
+            copy = atoms.copy()
+            self.results, self.atoms, self._last = results, copy, (copy, told)
+
+    def _is_last(self, atoms: ase.Atoms, told: Mapping[str, Array]) -> bool:
+        """Whether the results are those of a structure."""
+        if self._last is None:
+            return False
+        last, last_told = self._last
+        arrays = ((getattr(x, name) for name in ("numbers", "positions", "pbc")) for x in (atoms, last))
+        same = all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+        same = same and np.array_equal(atoms.cell.array, last.cell.array) and told.keys() == last_told.keys()
+        return same and all(np.array_equal(value, last_told[name]) for name, value in told.items())
 
     def _wanted(self, atoms: ase.Atoms, properties: Sequence[str]) -> list[str]:
         """The names asked for and those that come with them."""
         names = dict.fromkeys(self._known.get(name, name) for name in properties)
+        if unknown := [name for name in names if name not in self._paths.rows]:
+            raise PropertyNotImplementedError(f"the model does not predict {unknown[0]}")
         if any(name in (*ALWAYS, "stress") for name in names):
-            names.update(dict.fromkeys(ALWAYS if not atoms.pbc.all() else (*ALWAYS, "stress")))
-        return [name for name in names if name in self.model.properties]
+            solid = atoms.pbc.all() and atoms.cell.rank == 3
+            names.update(dict.fromkeys((*ALWAYS, "stress") if solid else ALWAYS))
+        return [name for name in names if name in self._paths.rows]
 
     def _require_volume(self, atoms: ase.Atoms, names: Sequence[str]) -> None:
         if atoms.cell.rank == 3:
             return
         for name in names:
-            if self.model.properties[name].per_volume:
-                raise ModelError(f"{name} is per volume, {atoms.get_chemical_formula()} has no cell: set atoms.cell")
+            if self._paths.rows[name].per_volume:
+                raise PropertyNotImplementedError(
+                    f"{name} is per volume, {atoms.get_chemical_formula()} has no cell: set atoms.cell"
+                )
 
-    def _result(self, name: str, value: Tensor) -> float | npt.NDArray[np.float64]:
-        row = self.model.properties[name]
-        array = value.to("cpu", torch.float64).numpy()
-        if name in VOIGT:
-            array = np.asarray(full_3x3_to_voigt_6_stress(array))
+    def _result(self, row: Row, values: Floats) -> float | Floats:
+        """As ASE has it, from (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""
+        if row.name in VOIGT:
+            values = np.asarray(full_3x3_to_voigt_6_stress(values))
         if row.scope == "atom":
-            return array
+            return values
         if row.scope == "pair":
-            return matrix(array) if row.rank == 2 else array
-        return float(array[0]) if row.rank == 0 else array[0]
+            return _matrix(values) if row.rank == 2 else values
+        return float(values[0]) if row.rank == 0 else values[0]
 
-    def _read(self, atoms: ase.Atoms) -> Mapping[str, npt.NDArray[Any]]:
-        return read_inputs(atoms, self.model.inputs, self.inputs)
+    def _read(self, atoms: ase.Atoms) -> Mapping[str, Array]:
+        return read_inputs(atoms, self._paths.inputs, self.inputs)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        device = self._neighbours.device
-        return {name: torch.as_tensor(value, device=device) for name, value in self._last_inputs.items()}
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
-
-def read_inputs(
-    atoms: ase.Atoms,
-    rows: Mapping[str, Input],
-    given: Mapping[str, npt.ArrayLike],
-    labels: Mapping[str, Label] | None = None,
-) -> Mapping[str, npt.NDArray[Any]]:
-    """Values of inputs with their leading axis, (1, 3, ..) or (N, 3, ..).
-
-    Args:
-        atoms: the structure.
-        rows: the inputs.
-        given: values that go before those of the structure.
-        labels: names and units under which the structure may have them; else they are under the name of the row, or,
-            as initial charges and magnetic moments are, under ASE's.
-
-    Raises:
-        DataError: one is missing and has no default, or its shape is wrong.
-        ModelError: one is given that the model does not know, or charges of fragments are prescribed that it has not.
-    """
-    if unknown := [name for name in given if name not in rows]:
-        known = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
-        raise ModelError(f"inputs: there is the input {unknown[0]!r}, which the model does not know: {known}")
-    if FRAGMENT_CHARGE not in rows and (FRAGMENT_CHARGE in atoms.arrays or FRAGMENT_CHARGE in atoms.info):
-        raise ModelError(
-            f"{atoms.symbols} prescribes charges of fragments ({FRAGMENT_CHARGE}), the model has none that add up: it "
-            "takes charges by the route balanced, equalised or equilibrated (properties.charges.route)"
-        )
-    if not rows:
-        return {}
-    if given:
-        atoms = atoms.copy()
-        atoms.info.update(given)
-    found = [find_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
-    return frame_from(atoms, (), found, str(atoms.symbols)).inputs
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
 
 
-def find_label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
-    """Where a structure keeps an input: as the label says, else under ASE's name, else under the name of the row."""
-    if label is not None and carries(atoms, label):
-        return label
-    keys = {*atoms.info, *atoms.arrays}
-    return Label(row, key=row.ase if row.ase in keys and row.name not in keys else row.name)
+def _matrix(blocks: Floats) -> Floats:
+    """(N * N, 3, 3) blocks as one 3N x 3N matrix."""
+    from carten.data.labels import matrix
 
-
-def require_known(numbers: npt.NDArray[Any], elements: Sequence[int], where: str) -> None:
-    """Check that a model knows all elements of a structure.
-
-    Raises:
-        ModelError: it does not.
-    """
-    place = np.flatnonzero(~np.isin(numbers, elements))
-    if len(place):
-        unknown = ", ".join(chemical_symbols[number] for number in sorted(set(numbers[place].tolist())))
-        known = ", ".join(chemical_symbols[number] for number in elements)
-        others = " and others" if len(place) > 1 else ""
-        raise ModelError(
-            f"{where}: the model does not know {unknown} (atom {place[0]}{others}), it knows {known}: "
-            "use a model trained on these elements"
-        )
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    if name is None:
-        return None
-    known = {"float32": torch.float32, "float64": torch.float64}
-    if name not in known:
-        raise ValueError(f"dtype must be 'float32' or 'float64', found {name!r}")
-    return known[name]
+    return matrix(blocks)

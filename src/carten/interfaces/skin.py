@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ase
 import numpy as np
-import torch
-from torch import Tensor
 
-from carten.data.neighbours import graph as build_graph
-from carten.math.arrays import Floats
-from carten.model.graph import Graph
+from carten.data.neighbours import edges
+from carten.deploy.deployed import Pairs
+from carten.math.arrays import Array, Floats
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from carten.model.graph import Graph
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """The configuration a list was built for and all edges up to cutoff + skin."""
+    """The configuration a list was built for, and all pairs up to cutoff + skin."""
 
     positions: Floats
     cell: Floats
-    numbers: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    numbers: Array
     pbc: tuple[bool, ...]
-    graph: Graph
+    pairs: Pairs
 
 
 class SkinList:
-    """Graphs of one structure along a trajectory.
+    """Pairs of one structure along a trajectory.
 
     All pairs closer than ``cutoff + skin`` are listed once. As long as no pair that is not listed can have come closer
-    than the cutoff, a new graph is the listed edges now shorter than the cutoff, in the listed order.
+    than the cutoff, they are all that can matter.
 
     With a strain F that takes the periodic vectors of the listed cell to the present ones and ``u_i = r_i - r0_i F``,
     an unlisted pair is now at least ``s_min(F) (cutoff + skin) - 2 max|u|`` apart (s_min: smallest singular value), so
@@ -39,58 +44,56 @@ class SkinList:
     Args:
         cutoff: distance in Å up to which pairs are edges.
         skin: further distance in Å that is listed; 0 builds a new list for every change.
-        device: where graphs live.
 
     Source: L. Verlet, Phys. Rev. 159, 98 (1967).
     """
 
-    def __init__(self, cutoff: float, skin: float, device: torch.device) -> None:
+    def __init__(self, cutoff: float, skin: float) -> None:
         if not skin >= 0.0:
             raise ValueError(f"skin must not be negative, found {skin} Å")
         self.cutoff = cutoff
         self.skin = skin
-        self.device = device
         self.builds = 0
         self._reference: _Reference | None = None
 
-    def graph(self, atoms: ase.Atoms, inputs: Mapping[str, Tensor]) -> Graph:
-        """The graph of ``atoms``, positions in float64.
+    def pairs(self, atoms: ase.Atoms) -> Pairs:
+        """All pairs of ``atoms`` that are closer than the cutoff, and others, sorted by centre."""
+        reference = self._reference
+        if reference is None or not self._covers(atoms, reference):
+            reference = self._reference = self._build(atoms)
+        return reference.pairs
+
+    def graph(self, atoms: ase.Atoms, inputs: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Graph:
+        """The graph of ``atoms``, positions in float64: listed pairs now shorter than the cutoff, in the listed order.
 
         Args:
             atoms: the structure.
             inputs: conditions by name, as the graph carries them.
+            device: where it lives.
         """
-        reference = self._reference
-        if reference is None or not self._covers(atoms, reference):
-            reference = self._reference = self._build(atoms)
-        listed = reference.graph
-        positions, cell = self._tensor(atoms.positions), self._tensor(atoms.cell.array)
-        centre, neighbour = listed.edge_index
-        vectors = positions.index_select(0, neighbour) - positions.index_select(0, centre)
-        vectors += torch.mm(listed.edge_shift, cell)
-        near = (torch.linalg.vector_norm(vectors, dim=1) < self.cutoff).nonzero().squeeze(1)
-        return replace(
-            listed,
-            positions=positions,
-            cell=cell[None],
-            edge_index=listed.edge_index.index_select(1, near),
-            edge_shift=listed.edge_shift.index_select(0, near),
-            inputs=inputs,
-        )
+        import torch
 
-    def _tensor(self, array: Floats) -> Tensor:
-        return torch.tensor(array, dtype=torch.float64, device=self.device)
+        from carten.model.graph import Graph
+
+        pairs, positions, cell = self.pairs(atoms), atoms.positions, atoms.cell.array
+        vectors = positions[pairs.neighbour] - positions[pairs.centre] + pairs.shifts @ cell
+        near = np.flatnonzero(np.einsum("ex,ex->e", vectors, vectors) < self.cutoff**2)
+        return Graph(
+            positions=torch.tensor(positions, dtype=torch.float64),
+            numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+            cell=torch.tensor(cell, dtype=torch.float64)[None],
+            pbc=torch.tensor(atoms.pbc)[None],
+            structure=torch.zeros(len(atoms), dtype=torch.int64),
+            edge_index=torch.tensor(np.stack([pairs.centre[near], pairs.neighbour[near]])),
+            edge_shift=torch.tensor(pairs.shifts[near], dtype=torch.float64),
+            inputs=inputs,
+        ).to(device=device)
 
     def _build(self, atoms: ase.Atoms) -> _Reference:
         self.builds += 1
-        graph = build_graph(atoms, self.cutoff + self.skin).to(device=self.device)
-        return _Reference(
-            positions=atoms.positions.copy(),
-            cell=atoms.cell.array.copy(),
-            numbers=atoms.numbers.copy(),
-            pbc=tuple(atoms.pbc),
-            graph=graph,
-        )
+        index, shifts = edges(atoms.positions, atoms.cell.array, atoms.pbc, self.cutoff + self.skin)
+        pairs = Pairs(*(np.ascontiguousarray(row) for row in index), np.ascontiguousarray(shifts, dtype=np.int32))
+        return _Reference(atoms.positions.copy(), atoms.cell.array.copy(), atoms.numbers.copy(), tuple(atoms.pbc), pairs)
 
     def _covers(self, atoms: ase.Atoms, reference: _Reference) -> bool:
         if tuple(atoms.pbc) != reference.pbc or not np.array_equal(atoms.numbers, reference.numbers):

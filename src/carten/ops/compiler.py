@@ -61,10 +61,10 @@ def _load(key: str, source: Callable[[], str], timeout: float) -> ctypes.CDLL:
     name = _entry_name(key, ATTEMPTS)
     for kept in read(name, ".so"):
         with suppress(OSError):
-            return _loaded(kept)
+            return load_bytes(kept)
     try:
         made = _compiled(source(), ("-shared",), ATTEMPTS, timeout)
-        library = _loaded(made)
+        library = load_bytes(made)
     except OSError as error:
         compiler().failure = f"what {compiler().path} compiles can't be loaded ({error}): {REMEDY}"
         raise ModelError(compiler().failure) from error
@@ -94,8 +94,7 @@ def build(
     Raises:
         ModelError: no compiler, it failed or took too long, or the library can't be written.
     """
-    objects = {f"{n}.o": _object(source, attempts) for n, source in enumerate(sources)}
-    library = _run_compiler([*objects, "-shared", *link_flags], {**(files or {}), **objects}, TIMEOUT)
+    library = linked(sources, attempts, link_flags, files)
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(8)}")
     try:
         try:
@@ -106,6 +105,21 @@ def build(
     except OSError as error:
         raise ModelError(f"cannot write {output}: {error}") from error
     return output
+
+
+def linked(
+    sources: Sequence[str],
+    attempts: Sequence[Sequence[str]] = ATTEMPTS,
+    link_flags: Sequence[str] = (),
+    files: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """The content of a library, see :func:`build`.
+
+    Raises:
+        ModelError: no compiler, it failed or took too long.
+    """
+    objects = {f"{n}.o": _object(source, attempts) for n, source in enumerate(sources)}
+    return _run_compiler([*objects, "-shared", *link_flags], {**(files or {}), **objects}, TIMEOUT)
 
 
 def check() -> None:
@@ -259,7 +273,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.kill()
 
 
-def _loaded(library: bytes) -> ctypes.CDLL:
+def load_bytes(library: bytes) -> ctypes.CDLL:
     """Load a shared library from memory, so that what was checked is what runs.
 
     Elsewhere than on Linux, and where the system forbids it, from a copy in a private folder.

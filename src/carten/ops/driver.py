@@ -120,7 +120,7 @@ class Driver:
             yield f"    S* const copy{n} = share.copy ? {offset} : out{n};"
             offset += f" + limit_{n} * {size}"
         if self.strewn:
-            yield "    if (share.copy) zero(share.copy, copied()); else clear_strewn();"
+            yield "    if (share.copy) zero(share.copy, copied()); else if (!share.adds) clear_strewn();"
 
     def _open_row(self) -> Iterable[str]:
         if not self.rows:

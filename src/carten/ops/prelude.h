@@ -164,12 +164,14 @@ struct Common {
 /// Runs a function in a team of threads: `GOMP_parallel` of the OpenMP runtime that torch has loaded.
 typedef void (*Team)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
 
-/// A thread's share of the sites: where it adds to a row that an earlier share began, and to strewn outputs.
+/// A thread's share of the sites: where it adds to a row that an earlier share began, and to strewn outputs, which are
+/// cleared before unless it `adds` to what is there.
 struct Share {
   S* head = nullptr;
   int64_t row = -1;
   S* copy = nullptr;
   bool wrong = false;
+  bool adds = false;
 };
 
 /// Work in parts, claimed one by one: results don't depend on how many threads the team really has.

@@ -1,0 +1,260 @@
+"""Binding: the circuits of a model together with its weights, as plain data that no longer depends on the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+import carten
+from carten.deploy.library import Bound, HeadData, InputData, Radial
+from carten.deploy.phases import ENERGIES, Circuits
+from carten.deploy.tables import tables
+from carten.errors import ModelError
+from carten.math.symmetry import decompose
+from carten.model.conditions import Category, Coupled, Fidelity
+from carten.ops.circuit import Circuit
+from carten.ops.interpreter import run, weights
+from carten.ops.operators import renamed
+from carten.ops.space import SCALAR, Part
+from carten.physics import zbl
+from carten.physics.constants import COULOMB
+from carten.properties.heads import Head
+from carten.properties.potential import Potential
+from carten.properties.routes import AtomicVirial, Derivative, Positive, Property, Readout, Sum
+from carten.properties.rows import dump
+
+TOLERANCE = 1e-6
+EXPORTED = ("zbl",)
+"""Kinds of terms that libraries have."""
+ELSEWHERE = {
+    "d3": "add it in the engine instead (in LAMMPS: pair_style hybrid/overlay carten .. dispersion/d3 ..)",
+    "d4": "add it in the engine instead",
+}
+Arrays = dict[str, list[npt.NDArray[Any]]]
+
+
+def bind(model: Potential, dtype: str, exact: bool = False, tolerance: float = TOLERANCE) -> Bound:
+    """A model as data. The model stays as it is.
+
+    Args:
+        model: a model on any device.
+        dtype: precision of the library, ``"float32"`` or ``"float64"``.
+        exact: whether radial networks are evaluated for every pair, not looked up in tables.
+        tolerance: of tables; where they can't reach it, radial networks are evaluated.
+
+    Raises:
+        ModelError: the model has something that a library can't do; the message says what, and what to do instead.
+    """
+    require_local(model)
+    found: Arrays = {}
+    network, config = model.network, model.config
+    edges, start = (_take(network, network.circuits[name], "network.", found) for name in ("edges", "start"))
+    n_intervals = 0
+    if not exact and not config.radial.elements:
+        making = [(layer.circuits["tables"], _doubles(weights(layer, layer.circuits["tables"]))) for layer in network.layers]
+        n_intervals, made, _ = tables(making, config, tolerance)
+        for k, by_name in enumerate(made):
+            found.update({f"{k}:{name}": [table] for name, table in by_name.items()})
+    kind = "tabulated" if n_intervals else "exact"
+    layers = [_take(layer, layer.circuits[kind], f"layers.{k}.", found) for k, layer in enumerate(network.layers)]
+    told = network.inputs
+    circuits = Circuits(
+        edges,
+        start,
+        tuple(layers),
+        {name: _head(model.heads[name], f"heads.{name}.", found) for name in heads(model)},
+        tuple(_take(told, told.circuits[name], "inputs.", found) for name in ("start", "messages")) if told else (),
+    )
+    radial = config.radial
+    return Bound(
+        circuits,
+        found,
+        {name: _head_data(model, name) for name in heads(model)},
+        [_input(row) for row in model.inputs.values() if not isinstance(row.embed, Coupled)],
+        Radial(config.cutoff, n_intervals, radial.basis, radial.n_basis, radial.envelope_power, radial.elements),
+        model.elements,
+        dtype,
+        header(model, dtype, n_intervals),
+        _zbl(model),
+    )
+
+
+def require_local(model: Potential) -> None:
+    """Check that all terms of a model can be in a library.
+
+    Raises:
+        ModelError: one can't.
+    """
+    for kind in beyond(model):
+        instead = ELSEWHERE.get(kind, "it is long-ranged, and is evaluated in Python only")
+        raise ModelError(
+            f"a library cannot have the term {kind} yet: {instead}; carten.Calculator, md and predict evaluate the whole "
+            "model"
+        )
+
+
+def heads(model: Potential) -> list[str]:
+    """Properties that are read from features as they are."""
+    found = []
+    for name in model.heads:
+        route = model.properties[name].routes[0] if name in model.properties else None
+        if name == ENERGIES or isinstance(route, Readout | Positive):
+            found.append(name)
+    return found
+
+
+def header(model: Potential, dtype: str, n_intervals: int) -> dict[str, Any]:
+    """What a library says about itself."""
+    return {
+        "version": carten.__version__,
+        "dtype": dtype,
+        "network": model.config.model_dump(mode="json"),
+        "elements": list(model.elements),
+        "neighbours": model.neighbours,
+        "properties": [dump(row) for row in model.properties.values()],
+        "rows": rows(model),
+        "requested": list(model.requested),
+        "usual": list(model.usual),
+        "inputs": [dump(row) for row in model.inputs.values()],
+        "terms": [config.model_dump(mode="json") for config in model.term_configs],
+        "readouts": [name for name in heads(model) if name != ENERGIES],
+        "intervals": n_intervals,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def rows(model: Potential) -> list[dict[str, Any]]:
+    """The properties of a model in short, and how each follows from what a library gives; see :func:`_source`."""
+    readable = [] if beyond(model) else heads(model)
+    return [
+        {
+            "name": row.name,
+            "scope": row.scope,
+            "rank": row.rank,
+            "ase": row.ase,
+            "per_volume": row.per_volume,
+            "source": _source(row, readable),
+        }
+        for row in model.properties.values()
+    ]
+
+
+def _source(row: Property, readable: Sequence[str]) -> str:
+    """Where the calculator finds a property: among the results of a step, or ``sum NAME`` or ``mean NAME`` of a readout.
+
+    Nothing where it takes more than a step of a library.
+    """
+    energies = ENERGIES in readable
+    match row.routes[0]:
+        case Readout() | Positive() if row.name in readable and row.scope == "atom":
+            return row.name
+        case Readout(reduce) if row.name in readable and row.scope == "structure":
+            return f"{reduce} {row.name}"
+        case Sum("energies") if energies:
+            return "energy"
+        case Derivative("energy", ("positions",), -1, False) if energies:
+            return "forces"
+        case Derivative("energy", ("strain",), -1, False) if energies:
+            return "virial"
+        case Derivative("energy", ("strain",), 1, True) if energies:
+            return "stress"
+        case AtomicVirial("energy", 1, False) if energies:
+            return "virials"
+        case AtomicVirial("energy", -1, True) if energies:
+            return "stresses"
+    return ""
+
+
+def beyond(model: Potential) -> list[str]:
+    """Kinds of terms that a library can't have."""
+    return [term.kind for term in model.term_configs if term.kind not in EXPORTED]
+
+
+def _doubles(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", torch.float64) for name, tensor in tensors.items()}
+
+
+def _take(owner: nn.Module, circuit: Circuit, prefix: str, found: Arrays) -> Circuit:
+    """A circuit with weights under unique names, and their values as they are now added to those found."""
+    named, arrays = _with_weights(owner, circuit, prefix)
+    found.update({name: [array] for name, array in arrays.items()})
+    return named
+
+
+def _with_weights(owner: nn.Module, circuit: Circuit, prefix: str) -> tuple[Circuit, dict[str, npt.NDArray[Any]]]:
+    first, rest = circuit.split()
+    given = _doubles(weights(owner, circuit))
+    made = run(first, {value.name: given[value.name] for value in first.weights}, {}, {}, "reference")
+    values = {**given, **made}
+    names = {value.name: f"{prefix}{value.name}" for value in rest.weights}
+    arrays = {names[v.name]: values[v.name].reshape(int(v.rows), *v.row_shape).numpy() for v in rest.weights}
+    return _renamed(rest, names), arrays
+
+
+def _renamed(circuit: Circuit, names: Mapping[str, str]) -> Circuit:
+    def called(name: str) -> str:
+        return names.get(name, name)
+
+    return Circuit(
+        circuit.inputs,
+        tuple(replace(value, name=called(value.name)) for value in circuit.weights),
+        circuit.indices,
+        circuit.values,
+        tuple(renamed(operator, called) for operator in circuit.operators),
+        circuit.outputs,
+    )
+
+
+def _head(head: nn.Module, prefix: str, found: Arrays) -> Circuit:
+    """The circuit of a head; weights of the levels of theory side by side."""
+    levels = sorted(head.circuits, key=lambda name: int(name.removeprefix("level ")))
+    made = [_with_weights(head, head.circuits[level], prefix) for level in levels]
+    for names in zip(*(arrays for _, arrays in made), strict=True):
+        found[names[0]] = [arrays[name] for name, (_, arrays) in zip(names, made, strict=True)]
+    return made[0][0]
+
+
+def _head_data(model: Potential, name: str) -> HeadData:
+    head, row = model.heads[name], model.properties.get(name)
+    assert isinstance(head, Head)  # noqa: S101  for mypy
+    parts: list[Part] = list(head.copies)
+    if parts and SCALAR in parts and parts[0] != SCALAR:
+        raise ModelError(f"property {name!r}: scalars are expected to come first")
+    return HeadData(
+        float(head.scale),
+        (head.reference + head.shift).cpu().numpy(),
+        head.assembly.cpu().numpy(),
+        tuple(part.size * copies for part, copies in head.copies.items()),
+        row is not None and isinstance(row.routes[0], Positive),
+        row.unit if row is not None else "",
+    )
+
+
+def _input(row: Any) -> InputData:
+    values = row.embed.values if isinstance(row.embed, Category) else ()
+    default = None
+    if row.default is not None:
+        default = float(values.index(row.default)) if values else float(row.default)
+    level = isinstance(row.embed, Fidelity)
+    return InputData(row.name, row.unit, row.scope == "atom", 3**row.rank, len(values), default, level)
+
+
+def _zbl(model: Potential) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Tables of the repulsion of nuclei by pair of elements, and its constants, as ``geometry.h`` takes them."""
+    term = next((term for term in model.terms if isinstance(term, zbl.Zbl)), None)
+    if term is None:
+        return None
+    numbers = torch.tensor(model.elements)
+    reach, size = (table.cpu()[numbers[:, None], numbers].numpy() for table in (term.reach, term.size))
+    screening = [number for pair in zbl.SCREENING for number in pair]
+    constants = [*zbl.CORE, zbl.POWER, zbl.LENGTH, COULOMB, *screening, float(zbl.SMOOTHNESS)]
+    return reach, size, np.array(constants)
+
+
+__all__ = ["bind", "heads", "require_local"]

@@ -1,0 +1,84 @@
+"""What calculators and workflows read from structures: inputs of a model, and whether it knows the elements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import ase
+import numpy as np
+import numpy.typing as npt
+from ase.data import chemical_symbols
+
+from carten.errors import ModelError
+from carten.math.arrays import Array
+from carten.physics.constants import FRAGMENT_CHARGE
+
+if TYPE_CHECKING:
+    from carten.data.labels import Label
+    from carten.properties.spec import Input
+
+
+def read_inputs(
+    atoms: ase.Atoms,
+    rows: Mapping[str, Input],
+    values: Mapping[str, npt.ArrayLike],
+    labels: Mapping[str, Label] | None = None,
+) -> Mapping[str, Array]:
+    """Values of inputs with their leading axis, (1, 3, ..) or (N, 3, ..).
+
+    Args:
+        atoms: the structure.
+        rows: the inputs.
+        values: those that go before the structure's own.
+        labels: names and units under which the structure may have them; else they are under the name of the row, or,
+            as initial charges and magnetic moments are, under ASE's.
+
+    Raises:
+        DataError: one is missing and has no default, or its shape is wrong.
+        ModelError: one is given that the model does not know, or charges of fragments are prescribed that it has not.
+    """
+    if unknown := [name for name in values if name not in rows]:
+        known = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
+        raise ModelError(f"inputs: there is the input {unknown[0]!r}, which the model does not know: {known}")
+    if FRAGMENT_CHARGE not in rows and (FRAGMENT_CHARGE in atoms.arrays or FRAGMENT_CHARGE in atoms.info):
+        raise ModelError(
+            f"{atoms.symbols} prescribes charges of fragments ({FRAGMENT_CHARGE}), the model has none that add up: it "
+            "takes charges by the route balanced, equalised or equilibrated (properties.charges.route)"
+        )
+    if not rows:
+        return {}
+    from carten.data.labels import frame_from
+
+    if values:
+        atoms = atoms.copy()
+        atoms.info.update(values)
+    carried = [_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
+    return frame_from(atoms, (), carried, str(atoms.symbols)).inputs
+
+
+def _label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
+    """Where a structure keeps an input."""
+    from carten.data.labels import Label
+
+    keys = {*atoms.info, *atoms.arrays}
+    if label is not None and label.file_key in keys:
+        return label
+    return Label(row, key=row.ase if row.ase in keys and row.name not in keys else row.name)
+
+
+def require_known(numbers: Array, elements: Sequence[int], where: str) -> None:
+    """Check that a model knows all elements of a structure.
+
+    Raises:
+        ModelError: it does not.
+    """
+    strangers = np.flatnonzero(~np.isin(numbers, elements))
+    if len(strangers):
+        unknown = ", ".join(chemical_symbols[number] for number in sorted(set(numbers[strangers].tolist())))
+        known = ", ".join(chemical_symbols[number] for number in elements)
+        others = " and others" if len(strangers) > 1 else ""
+        raise ModelError(
+            f"{where}: the model does not know {unknown} (atom {strangers[0]}{others}), it knows {known}: "
+            "use a model trained on these elements"
+        )
