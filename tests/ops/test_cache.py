@@ -213,7 +213,7 @@ def test_what_was_checked_is_what_is_loaded(folder, monkeypatch):
     """The entry is exchanged between check and loading."""
     answer()
     content = library_of(FOREIGN)
-    loaded = compiler._loaded
+    loaded = compiler.load_bytes
 
     def exchange(library):
         for entry in folder.iterdir():
@@ -221,7 +221,7 @@ def test_what_was_checked_is_what_is_loaded(folder, monkeypatch):
             entry.write_bytes(content)
         return loaded(library)
 
-    monkeypatch.setattr(compiler, "_loaded", exchange)
+    monkeypatch.setattr(compiler, "load_bytes", exchange)
     assert answer(FOREIGN) == 42
 
 
@@ -326,7 +326,7 @@ def test_a_full_disk(folder):
         "made = compiler._compiled(sys.argv[1], ('-shared',), compiler.ATTEMPTS, 60)\n"
         "compiler._compiled = lambda *_: made\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "compiler._loaded(made)\nloaded = compiler._loaded(made)\ncompiler._loaded = lambda _: loaded\n"
+        "compiler.load_bytes(made)\nloaded = compiler.load_bytes(made)\ncompiler.load_bytes = lambda _: loaded\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "print(compiler.load('key', lambda: sys.argv[1]).answer())\n"
     )
