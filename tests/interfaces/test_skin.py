@@ -9,7 +9,6 @@ from carten.data.neighbours import graph
 from carten.interfaces.skin import SkinList
 from small import diamond, ethanol, oxide, slab
 
-CPU = torch.device("cpu")
 CUTOFF = 4.0
 
 
@@ -21,7 +20,7 @@ def require_equal(atoms: Atoms, skin_list: SkinList) -> None:
 
 @pytest.mark.parametrize("make", [ethanol, oxide, slab, diamond])
 def test_graphs_of_a_walk_equal_new_ones(make):
-    atoms, random, skin_list = make(), np.random.default_rng(0), SkinList(CUTOFF, 0.6, CPU)
+    atoms, random, skin_list = make(), np.random.default_rng(0), SkinList(CUTOFF, 0.6)
     for _ in range(60):
         atoms.positions += random.normal(scale=0.04, size=(len(atoms), 3))
         require_equal(atoms, skin_list)
@@ -30,7 +29,7 @@ def test_graphs_of_a_walk_equal_new_ones(make):
 
 @pytest.mark.parametrize("make", [oxide, slab, diamond])
 def test_graphs_in_a_cell_that_deforms_equal_new_ones(make):
-    atoms, random, skin_list = make(), np.random.default_rng(1), SkinList(CUTOFF, 0.6, CPU)
+    atoms, random, skin_list = make(), np.random.default_rng(1), SkinList(CUTOFF, 0.6)
     for _ in range(60):
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + random.normal(scale=0.008, size=(3, 3))), scale_atoms=True)
         atoms.positions += random.normal(scale=0.02, size=(len(atoms), 3))
@@ -39,7 +38,7 @@ def test_graphs_in_a_cell_that_deforms_equal_new_ones(make):
 
 
 def test_a_squeezed_cell_needs_a_new_list_though_no_atom_leaves_its_fractional_place():
-    atoms, skin_list = diamond(), SkinList(CUTOFF, 0.5, CPU)
+    atoms, skin_list = diamond(), SkinList(CUTOFF, 0.5)
     require_equal(atoms, skin_list)
     atoms.set_cell(atoms.cell.array * 0.8, scale_atoms=True)
     require_equal(atoms, skin_list)
@@ -47,7 +46,7 @@ def test_a_squeezed_cell_needs_a_new_list_though_no_atom_leaves_its_fractional_p
 
 
 def test_a_list_is_kept_until_an_atom_moves_half_the_skin():
-    atoms, skin_list = ethanol(), SkinList(CUTOFF, 0.5, CPU)
+    atoms, skin_list = ethanol(), SkinList(CUTOFF, 0.5)
     for shift, builds in ((0.0, 1), (0.24, 1), (0.26, 2), (0.50, 2)):
         moved = ethanol()
         moved.positions[0, 0] += shift
@@ -57,7 +56,7 @@ def test_a_list_is_kept_until_an_atom_moves_half_the_skin():
 
 
 def test_other_atoms_or_directions_make_a_new_list():
-    atoms, skin_list = oxide(), SkinList(CUTOFF, 0.5, CPU)
+    atoms, skin_list = oxide(), SkinList(CUTOFF, 0.5)
     require_equal(atoms, skin_list)
     atoms.pbc = (True, True, False)
     require_equal(atoms, skin_list)
@@ -68,7 +67,7 @@ def test_other_atoms_or_directions_make_a_new_list():
 
 
 def test_without_a_skin_every_change_makes_a_new_list():
-    atoms, skin_list = ethanol(), SkinList(CUTOFF, 0.0, CPU)
+    atoms, skin_list = ethanol(), SkinList(CUTOFF, 0.0)
     require_equal(atoms, skin_list)
     require_equal(atoms, skin_list)
     assert skin_list.builds == 1
@@ -78,10 +77,10 @@ def test_without_a_skin_every_change_makes_a_new_list():
 
 
 def test_no_atoms_and_one_atom():
-    require_equal(Atoms(), SkinList(CUTOFF, 0.5, CPU))
-    require_equal(Atoms("H"), SkinList(CUTOFF, 0.5, CPU))
+    require_equal(Atoms(), SkinList(CUTOFF, 0.5))
+    require_equal(Atoms("H"), SkinList(CUTOFF, 0.5))
 
 
 def test_a_negative_skin_is_refused():
     with pytest.raises(ValueError, match=r"skin must not be negative, found -0\.1"):
-        SkinList(CUTOFF, -0.1, CPU)
+        SkinList(CUTOFF, -0.1)

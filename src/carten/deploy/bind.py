@@ -16,12 +16,11 @@ from carten.deploy.library import Bound, HeadData, InputData, Radial
 from carten.deploy.phases import ENERGIES, Circuits
 from carten.deploy.tables import tables
 from carten.errors import ModelError
-from carten.math.symmetry import decompose
 from carten.model.conditions import Category, Coupled, Fidelity
+from carten.model.described import Layered
 from carten.ops.circuit import Circuit
 from carten.ops.interpreter import run, weights
 from carten.ops.operators import renamed
-from carten.ops.space import SCALAR, Part
 from carten.physics import zbl
 from carten.physics.constants import COULOMB
 from carten.properties.heads import Head
@@ -54,22 +53,25 @@ def bind(model: Potential, dtype: str, exact: bool = False, tolerance: float = T
     require_local(model)
     found: Arrays = {}
     network, config = model.network, model.config
-    edges, start = (_take(network, network.circuits[name], "network.", found) for name in ("edges", "start"))
+    edges, start = (_take(network, name, "network.", found) for name in ("edges", "start"))
     n_intervals = 0
     if not exact and not config.radial.elements:
-        making = [(layer.circuits["tables"], _doubles(weights(layer, layer.circuits["tables"]))) for layer in network.layers]
+        making = [
+            (_circuits(layer)["tables"], _doubles(weights(layer, _circuits(layer)["tables"])))
+            for layer in network.layers
+        ]
         n_intervals, made, _ = tables(making, config, tolerance)
         for k, by_name in enumerate(made):
             found.update({f"{k}:{name}": [table] for name, table in by_name.items()})
     kind = "tabulated" if n_intervals else "exact"
-    layers = [_take(layer, layer.circuits[kind], f"layers.{k}.", found) for k, layer in enumerate(network.layers)]
+    layers = [_take(layer, kind, f"layers.{k}.", found) for k, layer in enumerate(network.layers)]
     told = network.inputs
     circuits = Circuits(
         edges,
         start,
         tuple(layers),
-        {name: _head(model.heads[name], f"heads.{name}.", found) for name in heads(model)},
-        tuple(_take(told, told.circuits[name], "inputs.", found) for name in ("start", "messages")) if told else (),
+        {name: _head(_as_head(model, name), f"heads.{name}.", found) for name in heads(model)},
+        tuple(_take(told, name, "inputs.", found) for name in ("start", "messages")) if told else (),
     )
     radial = config.radial
     return Bound(
@@ -94,8 +96,8 @@ def require_local(model: Potential) -> None:
     for kind in beyond(model):
         instead = ELSEWHERE.get(kind, "it is long-ranged, and is evaluated in Python only")
         raise ModelError(
-            f"a library cannot have the term {kind} yet: {instead}; carten.Calculator, md and predict evaluate the whole "
-            "model"
+            f"a library cannot have the term {kind} yet: {instead}; carten.Calculator, md and predict evaluate the "
+            "whole model"
         )
 
 
@@ -146,7 +148,7 @@ def rows(model: Potential) -> list[dict[str, Any]]:
 
 
 def _source(row: Property, readable: Sequence[str]) -> str:
-    """Where the calculator finds a property: among the results of a step, or ``sum NAME`` or ``mean NAME`` of a readout.
+    """Where a calculator finds a property: among the results of a step, or ``sum NAME``, ``mean NAME`` of a readout.
 
     Nothing where it takes more than a step of a library.
     """
@@ -180,9 +182,15 @@ def _doubles(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", torch.float64) for name, tensor in tensors.items()}
 
 
-def _take(owner: nn.Module, circuit: Circuit, prefix: str, found: Arrays) -> Circuit:
+def _circuits(owner: nn.Module) -> Mapping[str, Circuit]:
+    if not isinstance(owner, Layered):
+        raise ModelError(f"{type(owner).__name__} does not describe itself as a circuit: it can't be compiled")
+    return owner.circuits
+
+
+def _take(owner: nn.Module, name: str, prefix: str, found: Arrays) -> Circuit:
     """A circuit with weights under unique names, and their values as they are now added to those found."""
-    named, arrays = _with_weights(owner, circuit, prefix)
+    named, arrays = _with_weights(owner, _circuits(owner)[name], prefix)
     found.update({name: [array] for name, array in arrays.items()})
     return named
 
@@ -211,21 +219,25 @@ def _renamed(circuit: Circuit, names: Mapping[str, str]) -> Circuit:
     )
 
 
-def _head(head: nn.Module, prefix: str, found: Arrays) -> Circuit:
+def _head(head: Head, prefix: str, found: Arrays) -> Circuit:
     """The circuit of a head; weights of the levels of theory side by side."""
-    levels = sorted(head.circuits, key=lambda name: int(name.removeprefix("level ")))
-    made = [_with_weights(head, head.circuits[level], prefix) for level in levels]
+    circuits = _circuits(head)
+    levels = sorted(circuits, key=lambda name: int(name.removeprefix("level ")))
+    made = [_with_weights(head, circuits[level], prefix) for level in levels]
     for names in zip(*(arrays for _, arrays in made), strict=True):
         found[names[0]] = [arrays[name] for name, (_, arrays) in zip(names, made, strict=True)]
-    return made[0][0]
+    return replace(made[0][0], outputs=tuple(part.name for part in head.copies))
+
+
+def _as_head(model: Potential, name: str) -> Head:
+    head = model.heads[name]
+    if not isinstance(head, Head):
+        raise ModelError(f"the readout of {name} was replaced by a {type(head).__name__}: it can't be compiled")
+    return head
 
 
 def _head_data(model: Potential, name: str) -> HeadData:
-    head, row = model.heads[name], model.properties.get(name)
-    assert isinstance(head, Head)  # noqa: S101  for mypy
-    parts: list[Part] = list(head.copies)
-    if parts and SCALAR in parts and parts[0] != SCALAR:
-        raise ModelError(f"property {name!r}: scalars are expected to come first")
+    head, row = _as_head(model, name), model.properties.get(name)
     return HeadData(
         float(head.scale),
         (head.reference + head.shift).cpu().numpy(),

@@ -26,12 +26,12 @@ class Pairs:
     Args:
         centre: (P,) the atoms whose neighbours are listed.
         neighbour: (P,) their neighbours.
-        shifts: (P, 3) lattice vectors that are crossed, int32; None where none is.
+        shifts: (P, 3) lattice vectors that are crossed.
     """
 
     centre: Integers
     neighbour: Integers
-    shifts: npt.NDArray[np.int32] | None = None
+    shifts: npt.NDArray[np.int32]
 
 
 class _ReadoutInfo(ctypes.Structure):
@@ -48,7 +48,10 @@ class _InputInfo(ctypes.Structure):
 
 class _Info(ctypes.Structure):
     _fields_ = (
-        *((n, ctypes.c_int32) for n in ("interface", "scalar_bytes", "n_layers", "n_elements", "n_readouts", "n_inputs")),
+        *(
+            (n, ctypes.c_int32)
+            for n in ("interface", "scalar_bytes", "n_layers", "n_elements", "n_readouts", "n_inputs")
+        ),
         ("cutoff", ctypes.c_double),
         ("numbers", ctypes.POINTER(ctypes.c_int32)),
         ("readouts", ctypes.POINTER(_ReadoutInfo)),
@@ -182,17 +185,21 @@ class Evaluator:
         pointers = [_address(readouts[name]) if name in readouts else None for name in self.model.readouts]
         table = (ctypes.c_void_p * len(pointers))(*pointers) if readouts else None
         arrays = [_address(results[name]) if name in results else None for name in shapes]
-        shifts = None if pairs.shifts is None else _address(pairs.shifts)
+        shifts = np.ascontiguousarray(pairs.shifts, dtype=np.int32)
         self._require(
             self._library.carten_step(
                 self._state, n, _address(elements), _address(positions), _address(cell), len(pairs.centre),
-                _address(pairs.centre), _address(pairs.neighbour), shifts, *arrays, table,
+                _address(pairs.centre), _address(pairs.neighbour), _address(shifts), *arrays, table,
             )
         )  # fmt: skip
         return results | readouts
 
     def evaluate(
-        self, elements: npt.NDArray[np.int32], pairs: Pairs, vectors: Floats, counted: npt.NDArray[np.int32] | None = None
+        self,
+        elements: npt.NDArray[np.int32],
+        pairs: Pairs,
+        vectors: Floats,
+        counted: npt.NDArray[np.int32] | None = None,
     ) -> tuple[Floats, Floats]:
         """Energies of atoms, and their derivatives with respect to vectors (P, 3) from centre to neighbour.
 

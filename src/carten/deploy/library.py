@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> s
         "n_exchanged": max((sum(made.values[n].width for n in names) for names in made.features), default=0),
     }
     text = [
-        "#include <cmath>\n#include <cstdint>\n#include <cstdio>\n#include <cstdlib>\n#include <cstring>\n#include <new>",
+        *(f"#include <{name}>" for name in ("cmath", "cstdint", "cstdio", "cstdlib", "cstring", "new")),
         read["carten_model.h"],
         'asm(".hidden carten_data");\nextern "C" const char carten_data[];',
         f"typedef {_scalar(bound.dtype)} S;",
@@ -197,7 +198,10 @@ def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> s
         "struct Kept { Rows rows; int64_t width; };\nstruct Scattered { int array; int number; int64_t width; };",
         "struct Input { bool per_atom; int array; int category; bool level; };",
         _tables(bound, made, source, infos),
-        *(f"extern \"C\" __attribute__((visibility(\"hidden\"))) bool {each.function}(const int64_t*);" for each in source.kernels),
+        *(
+            f'extern "C" __attribute__((visibility("hidden"))) bool {each.function}(const int64_t*);'
+            for each in source.kernels
+        ),
         *(read[name] for name in ("matrix.h", "memory.h", "threads.h", "view.h", "runtime.h")),
         *(_readout(n, name, bound.heads[name], heads) for n, name in enumerate(others)),
         *source.functions,
@@ -235,7 +239,9 @@ def _readout_info(name: str, head: HeadData) -> str:
 
 def _text(text: str) -> str:
     """A literal of C."""
-    return json.dumps(text, ensure_ascii=True) if text.isascii() else json.dumps(text.encode("ascii", "replace").decode())
+    return (
+        json.dumps(text, ensure_ascii=True) if text.isascii() else json.dumps(text.encode("ascii", "replace").decode())
+    )
 
 
 def _readout(n: int, name: str, head: HeadData, heads: Sequence[str]) -> str:
@@ -269,8 +275,8 @@ def _functions(made: Scheme, source: Source) -> str:
     lines.append(f"static const int64_t* const model_memory[] = {{{memory}}};")
     for kind, lists in (("exchanged", made.features), ("returned", made.returned)):
         for k, names_of_layer in enumerate(lists):
-            entries = ", ".join(str(source.arrays[name]) for name in names_of_layer)
-            lines.append(f"static const int {kind}{k}[] = {{{entries}{', ' if entries else ''}-1}};")
+            numbers = [*(str(source.arrays[name]) for name in names_of_layer), "-1"]
+            lines.append(f"static const int {kind}{k}[] = {{{', '.join(numbers)}}};")
         lines.append(f"static const int* const model_{kind}[] = {{{', '.join(f'{kind}{k}' for k in layers)}}};")
     for k in layers:
         phases = [*(phase for phase in made.backs if phase.name == f"back{k}"), *made.layers[k : k + 1]]
@@ -321,7 +327,7 @@ def constants(bound: Bound, source: Source, heads: Sequence[str]) -> bytes:
         arrays = [np.asarray(array, dtype=np.float64) * scale for array in bound.weights[name]]
         arrays = [np.ascontiguousarray(array.mT if transposed else array, dtype=scalar) for array in arrays]
         offsets = [put(array.tobytes()) for array in arrays]
-        steps = {after - before for before, after in zip(offsets, offsets[1:], strict=False)}
+        steps = {after - before for before, after in pairwise(offsets)}
         if len(steps) > 1:
             raise ValueError(f"levels of {name} differ in size")
         table += [offsets[0], steps.pop() if steps else 0]

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,7 +94,7 @@ def _for_processor(bound: Bound, march: str, provenance: Mapping[str, Any] | Non
 
 def _compiled(made: Parts, march: str) -> bytes:
     """The content of a library file."""
-    attempts = compiler.ATTEMPTS
+    attempts: Sequence[Sequence[str]] = compiler.ATTEMPTS
     if march != "native":
         attempts = tuple((f"-march={march}", *flags[1:]) for flags in compiler.ATTEMPTS[:2])
     files = {"data.s": ASSEMBLY.encode(), "constants.bin": made.constants, "exports": EXPORTS}
@@ -118,8 +118,8 @@ def _require_same(library: Deployed, model: Potential, tolerance: float) -> None
     centre, neighbour = (row.contiguous().numpy() for row in sample.edge_index)
     evaluator = library.evaluator()
     evaluator.tell({name: value for name, value in told.items() if name in library.inputs})
-    elements = library.rows_of(atoms.numbers)
-    found = evaluator.step(elements, atoms.positions, np.zeros((3, 3)), Pairs(centre, neighbour), names)
+    elements, pairs = library.rows_of(atoms.numbers), Pairs(centre, neighbour, np.zeros((len(centre), 3), np.int32))
+    found = evaluator.step(elements, atoms.positions, np.zeros((3, 3)), pairs, names)
     for name in names:
         if name == "forces" and "energies" not in exact.heads:
             continue
@@ -150,4 +150,3 @@ def _sample(model: Potential) -> tuple[Atoms, dict[str, npt.NDArray[Any]]]:
         else:
             told[row.name] = generator.normal(0, row.scale, (n, *row.shape))
     return atoms, told
-

@@ -213,7 +213,9 @@ class _Scheduler:
         names = self._head_names(head)
         reverse = head.vjp(list(names), [SCALAR.name])
         called = {value.name: f"{ENERGIES}:{value.name}" for value in reverse.inputs} | names
-        called |= {gradient(source): f"d_head {target}" for source, target in names.items()} | {gradient(SCALAR.name): SEED}
+        called |= {gradient(source): f"d_head {target}" for source, target in names.items()} | {
+            gradient(SCALAR.name): SEED
+        }
         read = self._add(reverse, f"d {ENERGIES}:", called)
         for source, target in names.items():
             if gradient(source) in reverse.outputs:
@@ -289,7 +291,9 @@ class _Scheduler:
             backs,
             [[] if k == 0 else self._exchanged(layer, f"{k}/") for k, layer in enumerate(layers)],
             [[n for o in each.operators for n in o.writes if n.startswith("d_all ")] for each in receives],
-            frozenset(name for name, value in self.values.items() if not isinstance(value.rows, str) or value.rows == "knots"),
+            frozenset(
+                name for name, value in self.values.items() if not isinstance(value.rows, str) or value.rows == "knots"
+            ),
             tuple(dict.fromkeys(f"input/{value.name}" for circuit in self.circuits.told for value in circuit.inputs)),
             self._categories(),
         )
@@ -317,7 +321,9 @@ class _Scheduler:
         reads = [n for o in layer if self._rows(o) in ("all", "edges") for n in o.reads if n.startswith(prefix)]
         return list(dict.fromkeys(reads))
 
-    def _with_missing(self, operators: Sequence[Operator], there: set[str], rows: Sequence[str]) -> tuple[Operator, ...]:
+    def _with_missing(
+        self, operators: Sequence[Operator], there: set[str], rows: Sequence[str]
+    ) -> tuple[Operator, ...]:
         """Operators, and before them those on these rows that write what they read, unless it is there."""
         chosen: dict[int, Operator] = {}
         mine = {name for operator in operators for name in operator.writes}

@@ -1,4 +1,4 @@
-"""Library files: complete, made by carten, for this processor; and what they say about themselves, without running them."""
+"""Library files: whole, made by carten, for this processor, and what they say about themselves; nothing is run."""
 
 from __future__ import annotations
 

@@ -129,43 +129,45 @@ class _Writer:
             self.lines += [f"const S* const parts[] = {{{parts}}};", f"readout<Readout{number}>(v, c, parts);", "}"]
 
     def _emit(self, operator: Operator) -> None:
-        values = self.scheme.values
         match operator:
             case Run():
                 self._run(operator)
-            case Mix(source, weight, target, scale, index, transposed):
-                x, y, w = values[source], values[target], values[weight]
-                n_in, n_out = (w.size, w.channels) if index else (int(w.rows), w.size)
-                n_in, n_out = (n_out, n_in) if transposed else (n_in, n_out)
-                matrix, size = self._weight((weight, scale, transposed)), x.width // n_in
-                head = f"{self._read(source)}, {self._rows(x)}"
-                if index:
-                    kinds = self._index(index)[0]
-                    call = f"product_by_kind({head}, {size}, {n_in}, {matrix}, {kinds}, {n_out}"
-                else:
-                    call = f"product({head} * {size}, {n_in}, {matrix}, {n_out}"
-                self.lines.append(f"{call}, {self._write(target)});")
+            case Mix():
+                self._mix(operator)
             case Combine(source, matrix, target, transposed):
-                x, y = values[source], values[target]
+                x, y = self.scheme.values[source], self.scheme.values[target]
                 m = self._weight((matrix, 1.0, transposed))
                 call = f"combine({self._read(source)}, {self._rows(x)}, {x.size}, {x.channels or 1}, {m}, {y.size}"
                 self.lines.append(f"{call}, {self._write(target)});")
             case Add(inputs, target):
-                n, reads = self._numbers(values[target]), [self._read(name) for name in inputs]
-                y = self._write(target)
-                if len(reads) == 1:
-                    self.lines.append(f"copy({reads[0]}, {n}, {y});")
-                for left, right in zip([reads[0], *[y] * (len(reads) - 2)], reads[1:], strict=False):
-                    self.lines.append(f"add({left}, {right}, {n}, {y});")
+                self._add([self._read(name) for name in inputs], target)
             case Multiply(left, right, target):
-                n, reads = self._numbers(values[target]), (self._read(left), self._read(right))
+                n, reads = self._numbers(target), (self._read(left), self._read(right))
                 self.lines.append(f"multiply({', '.join(reads)}, {n}, {self._write(target)});")
             case Apply(function, source, target, order):
-                n, x = self._numbers(values[target]), self._read(source)
                 if order > 1:
                     raise ValueError(f"the derivative of order {order} of {function!r} is not compiled")
-                name = "slopes" if order else "apply"
-                self.lines.append(f"{name}<{function.capitalize()}>({x}, {n}, {self._write(target)});")
+                n, read, name = self._numbers(target), self._read(source), "slopes" if order else "apply"
+                self.lines.append(f"{name}<{function.capitalize()}>({read}, {n}, {self._write(target)});")
+
+    def _mix(self, mix: Mix) -> None:
+        x, w = self.scheme.values[mix.input], self.scheme.values[mix.weight]
+        n_in, n_out = (w.size, w.channels) if mix.index else (int(w.rows), w.size)
+        n_in, n_out = (n_out, n_in) if mix.transposed else (n_in, n_out)
+        matrix, size = self._weight((mix.weight, mix.scale, mix.transposed)), x.width // n_in
+        head = f"{self._read(mix.input)}, {self._rows(x)}"
+        if mix.index:
+            call = f"product_by_kind({head}, {size}, {n_in}, {matrix}, {self._index(mix.index)[0]}, {n_out}"
+        else:
+            call = f"product({head} * {size}, {n_in}, {matrix}, {n_out}"
+        self.lines.append(f"{call}, {self._write(mix.output)});")
+
+    def _add(self, reads: Sequence[str], target: str) -> None:
+        n, y = self._numbers(target), self._write(target)
+        if len(reads) == 1:
+            self.lines.append(f"copy({reads[0]}, {n}, {y});")
+        for left, right in zip([reads[0], *[y] * (len(reads) - 2)], reads[1:], strict=False):
+            self.lines.append(f"add({left}, {right}, {n}, {y});")
 
     def _run(self, run: Run) -> None:
         values, renamed = self.scheme.values, dict(run.indices)
@@ -228,7 +230,8 @@ class _Writer:
     def _rows(self, value: Value) -> str:
         return self._sites(value.rows)
 
-    def _numbers(self, value: Value) -> str:
+    def _numbers(self, name: str) -> str:
+        value = self.scheme.values[name]
         return f"{self._rows(value)} * {value.width}"
 
     def _weight(self, weight: Weight) -> str:
@@ -273,9 +276,10 @@ def write(scheme: Scheme, heads: Sequence[str]) -> Source:
     for phase in scheme.phases:
         writer = _Writer(scheme, source, phase)
         body = "\n  ".join(writer.body())
-        setup = "const int64_t n = c.n, e = c.n_edges, N = padded(n), E = padded(e);\n  S* const m = c.local;"
+        ends = ", ".join(map(str, writer.memory.end.values()))
         source.functions.append(
-            f"static bool {phase.name}(const View& v, const Chunk& c) {{\n  {setup}\n  (void)e, (void)m, (void)N, (void)E;\n  {body}\n}}\n"
-            f"constexpr int64_t {phase.name}_memory[] = {{{writer.memory.end['own']}, {writer.memory.end['edges']}}};\n"
+            f"static bool {phase.name}(const View& v, const Chunk& c) {{\n"
+            "  const int64_t n = c.n, e = c.n_edges, N = padded(n), E = padded(e);\n  S* const m = c.local;\n"
+            f"  {body}\n}}\nconstexpr int64_t {phase.name}_memory[] = {{{ends}}};\n"
         )
     return source

@@ -27,8 +27,6 @@ ALWAYS = ("energies", "energy", "forces")
 """Evaluated together, whichever of them is asked for: they cost one pass."""
 VOIGT = ("stress",)
 
-__all__ = ["Calculator", "read_inputs", "require_known"]
-
 
 class Calculator(BaseCalculator):
     """Energies, forces, stress and every other property of a model, for ASE.
@@ -129,7 +127,7 @@ class Calculator(BaseCalculator):
         self,
         atoms: ase.Atoms | None = None,
         properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),  # noqa: ARG002  what has changed is looked at
+        system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Add the properties, and what comes with them for free, to the results.
 

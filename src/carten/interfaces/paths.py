@@ -21,8 +21,8 @@ from carten.math.arrays import Array, Floats
 if TYPE_CHECKING:
     import torch
 
+    from carten.model.conditions import Input
     from carten.properties.potential import Potential
-    from carten.properties.spec import Input
 
 COMPILED = ("auto", "cpp")
 """Back ends of which a library is one."""
@@ -158,11 +158,11 @@ class Paths:
         if self._library.inputs:
             self._evaluator.tell({name: value for name, value in told.items() if name in self._library.inputs})
         sources = {name: self.rows[name].source for name in names}
-        wanted = {_result_of(source) for source in sources.values()}
+        wanted = {result_of(source) for source in sources.values()}
         elements, pairs = self._library.rows_of(atoms.numbers), self._neighbours.pairs(atoms)
         results = self._evaluator.step(elements, atoms.positions, atoms.cell.array, pairs, tuple(wanted))
         volume = atoms.get_volume() if atoms.cell.rank == 3 else np.nan
-        return {name: _shaped(self.rows[name], _value(source, results, volume)) for name, source in sources.items()}
+        return {name: _shaped(self.rows[name], value_of(source, results, volume)) for name, source in sources.items()}
 
     def _torch(self, atoms: ase.Atoms, names: Sequence[str], told: Mapping[str, Array]) -> dict[str, Floats]:
         import torch
@@ -177,18 +177,18 @@ class Paths:
         return {**self.__dict__, "_evaluator": None}
 
 
-def _result_of(source: str) -> str:
+def result_of(source: str) -> str:
     """The result of a step that a property follows from."""
     kind, _, readout = source.partition(" ")
     return readout or {"energy": "energies", "stress": "virial", "stresses": "virials"}.get(kind, kind)
 
 
-def _value(source: str, results: Mapping[str, Floats], volume: float) -> Floats:
+def value_of(source: str, results: Mapping[str, Floats], volume: float) -> Floats:
     """A property from the results of a step."""
     kind, _, readout = source.partition(" ")
     match kind:
         case "energy":
-            return results["energies"].sum(keepdims=True)
+            return np.array([results["energies"].sum()])
         case "stress":
             return results["virial"][None] / -volume
         case "virial":
@@ -196,9 +196,9 @@ def _value(source: str, results: Mapping[str, Floats], volume: float) -> Floats:
         case "stresses":
             return results["virials"] / -volume
         case "sum":
-            return results[readout].sum(axis=0, keepdims=True)
+            return np.array([results[readout].sum(axis=0)])
         case "mean":
-            return results[readout].mean(axis=0, keepdims=True)
+            return np.array([results[readout].mean(axis=0)])
     return results[kind]
 
 

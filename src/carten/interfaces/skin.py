@@ -92,8 +92,11 @@ class SkinList:
     def _build(self, atoms: ase.Atoms) -> _Reference:
         self.builds += 1
         index, shifts = edges(atoms.positions, atoms.cell.array, atoms.pbc, self.cutoff + self.skin)
-        pairs = Pairs(*(np.ascontiguousarray(row) for row in index), np.ascontiguousarray(shifts, dtype=np.int32))
-        return _Reference(atoms.positions.copy(), atoms.cell.array.copy(), atoms.numbers.copy(), tuple(atoms.pbc), pairs)
+        centre, neighbour = (np.ascontiguousarray(row) for row in index)
+        pairs = Pairs(centre, neighbour, np.ascontiguousarray(shifts, dtype=np.int32))
+        return _Reference(
+            atoms.positions.copy(), atoms.cell.array.copy(), atoms.numbers.copy(), tuple(atoms.pbc), pairs
+        )
 
     def _covers(self, atoms: ase.Atoms, reference: _Reference) -> bool:
         if tuple(atoms.pbc) != reference.pbc or not np.array_equal(atoms.numbers, reference.numbers):

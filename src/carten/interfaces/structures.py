@@ -12,11 +12,11 @@ from ase.data import chemical_symbols
 
 from carten.errors import ModelError
 from carten.math.arrays import Array
-from carten.physics.constants import FRAGMENT_CHARGE
+from carten.physics.names import FRAGMENT_CHARGE
 
 if TYPE_CHECKING:
     from carten.data.labels import Label
-    from carten.properties.spec import Input
+    from carten.model.conditions import Input
 
 
 def read_inputs(
@@ -53,17 +53,17 @@ def read_inputs(
     if values:
         atoms = atoms.copy()
         atoms.info.update(values)
-    carried = [_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
+    carried = [find_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
     return frame_from(atoms, (), carried, str(atoms.symbols)).inputs
 
 
-def _label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
-    """Where a structure keeps an input."""
-    from carten.data.labels import Label
+def find_label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
+    """Where a structure keeps an input: as the label says, else under ASE's name, else under the name of the row."""
+    from carten.data.labels import Label, carries
 
-    keys = {*atoms.info, *atoms.arrays}
-    if label is not None and label.file_key in keys:
+    if label is not None and carries(atoms, label):
         return label
+    keys = {*atoms.info, *atoms.arrays}
     return Label(row, key=row.ase if row.ase in keys and row.name not in keys else row.name)
 
 

@@ -14,7 +14,7 @@ from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Frame, carried
 from carten.errors import DataError, ModelError
-from carten.interfaces.ase import require_known
+from carten.interfaces.structures import require_known
 from carten.math.arrays import Floats
 from carten.properties.branches import nearest
 from carten.properties.potential import Potential

@@ -14,7 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from carten.data.labels import VOIGT, Label, matrix
 from carten.data.neighbours import graph
 from carten.errors import DataError, ModelError
-from carten.interfaces.ase import read_inputs, require_known
+from carten.interfaces.structures import read_inputs, require_known
 from carten.math.arrays import Floats
 from carten.model.graph import Graph, batch
 from carten.properties.potential import Potential
