@@ -14,7 +14,7 @@ from carten.data.labels import Frame
 from carten.data.neighbours import graph
 from carten.data.statistics import energies_per_atom, reference_energies
 from carten.model.graph import batch
-from carten.properties.branches import nearest
+from carten.properties.branches import nearest_branch
 from carten.properties.routes import Property
 from carten.units import conversion
 from carten.workflows.comparison import Comparison, ErrorStatistics
@@ -86,4 +86,4 @@ def _folded(row: Property, values: Floats, reference: Floats, frames: Sequence[F
     if not row.modulo:
         return values
     structures = batch([graph(frame, 1.0) for frame in frames])
-    return nearest(row, torch.from_numpy(values), torch.from_numpy(reference), structures).numpy()
+    return nearest_branch(row, torch.from_numpy(values), torch.from_numpy(reference), structures).numpy()

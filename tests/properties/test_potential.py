@@ -340,3 +340,11 @@ def test_no_atoms(model):
     assert values["energy"].tolist() == [0.0]
     assert values["forces"].shape == (0, 3)
     assert values["hessian"].shape == (0, 3, 3)
+
+
+def test_nothing_is_per_volume_where_there_is_no_volume(model):
+    """Asked for whatever there is, a model says nothing of the stress of molecules."""
+    values = model(graphs(model, [molecule(), molecule()]))
+    assert set(values) == {name for name in model.usual if not model.properties[name].per_volume}
+    assert "virial" in values and "stress" not in values
+    assert all(torch.isfinite(value).all() for value in values.values())

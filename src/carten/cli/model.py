@@ -228,6 +228,7 @@ def info_command(
     The work is that of one evaluation for each of 64 atoms that have the average number of neighbours.
     """
     from carten.properties.io import has_checksum, header, load
+    from carten.properties.isolated import surprises
     from carten.workflows.work import per_atom
 
     head, potential = header(model), load(model, backend="reference")
@@ -240,6 +241,7 @@ def info_command(
     lines = list(description(head, parameters, work))
     if not has_checksum(model):
         lines.append(("checksum", "none: written by an older carten; damage of the file would go unnoticed"))
+    lines += [("isolated", text) for text in surprises(potential)]
     for name, text in lines:
         typer.echo(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}")
 

@@ -16,7 +16,7 @@ import numpy as np
 from carten.data.labels import Frame
 from carten.errors import ConfigError
 from carten.math.arrays import Array
-from carten.math.lattice import nearest
+from carten.math.lattice import nearest_images
 from carten.properties.recipes import POSITIONS, Variable, variables
 from carten.properties.routes import Derivative, Property
 from carten.properties.spec import input_table
@@ -167,7 +167,7 @@ def _pairs(frames: Sequence[Frame], told: Mapping[str, Variable]) -> Iterator[_P
 
 def _moved(one: Frame, other: Frame, told: Mapping[str, Variable]) -> dict[str, Array]:
     """Changes of positions and of inputs, by name, each in the shape of one structure."""
-    moved = {POSITIONS.name: nearest(other.positions - one.positions, one.cell[one.pbc])}
+    moved = {POSITIONS.name: nearest_images(other.positions - one.positions, one.cell[one.pbc])}
     for name in one.inputs:
         if name in told:
             change = other.inputs[name] - one.inputs[name]
@@ -203,4 +203,4 @@ def _compare(slopes: Sequence[_Slope], of: Property, pairs: Sequence[_Pair]) -> 
 
 def folded(change: Array, frame: Frame) -> Array:
     """A dipole of a cell, or its change, e Å, up to e times lattice vectors: the branch nearest to zero."""
-    return nearest(change, frame.cell[frame.pbc])
+    return nearest_images(change, frame.cell[frame.pbc])

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from carten.data.labels import Frame
 from carten.data.neighbours import edges
 from carten.math.arrays import Array
-from carten.math.lattice import nearest
+from carten.math.lattice import nearest_images
 
 _SAME = 1e-3  # Å, largest difference of corresponding positions or distances in duplicates
 _ALIKE = 1e-2  # largest difference of fingerprints of duplicates, relative to their largest entry
@@ -187,7 +187,7 @@ def _distances(frame: Frame) -> Array:
     """All distances between nearest images, sorted within each pair of elements, and the lengths of the cell."""
     i, j = np.triu_indices(len(frame), 1)
     cell = frame.cell[frame.pbc]
-    vectors = nearest(frame.positions[j] - frame.positions[i], cell)
+    vectors = nearest_images(frame.positions[j] - frame.positions[i], cell)
     numbers = np.sort(np.stack([frame.numbers[i], frame.numbers[j]]), axis=0)
     lengths = np.linalg.norm(vectors, axis=1)
     ordered = lengths[np.lexsort((lengths, numbers[1], numbers[0]))]

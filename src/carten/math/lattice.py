@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import product
+
 import numpy as np
+from ase.geometry import minkowski_reduce
 
 from carten.math.arrays import Array
 
@@ -22,12 +26,37 @@ def complete_cell(cell: Array, pbc: Array) -> Array:
     return rows
 
 
-def nearest(vectors: Array, cell: Array) -> Array:
-    """Vectors less the lattice vectors next to them: their nearest images unless the cell is very skew, (.., 3).
+def nearest_images(vectors: Array, cell: Array) -> Array:
+    """The shortest of all vectors that differ by lattice vectors, (.., 3), in cells however skew.
 
     Args:
         vectors: (.., 3).
         cell: (k, 3) vectors of the periodic directions, which may be none.
     """
-    inside: Array = vectors - np.round(vectors @ np.linalg.pinv(cell)) @ cell
-    return inside
+    return vectors - nearest_points(vectors, cell)
+
+
+def nearest_points(vectors: Array, cell: Array) -> Array:
+    """The lattice vectors next to vectors, (.., 3).
+
+    Args:
+        vectors: (.., 3).
+        cell: (k, 3) vectors of the periodic directions, which may be none.
+    """
+    reduced = _reduced(tuple(map(tuple, cell.tolist())))
+    rounded = np.round(vectors @ np.linalg.pinv(reduced)) @ reduced
+    steps = np.array(list(product((0.0, -1.0, 1.0), repeat=len(reduced)))) @ reduced
+    candidates = rounded[..., None, :] + steps
+    distances = np.square(vectors[..., None, :] - candidates).sum(-1)
+    chosen: Array = np.take_along_axis(candidates, distances.argmin(-1)[..., None, None], axis=-2)[..., 0, :]
+    return chosen
+
+
+@lru_cache(maxsize=4096)
+def _reduced(cell: tuple[tuple[float, float, float], ...]) -> Array:
+    """Shortest vectors of the same lattice, (k, 3): what rounding finds among them is a neighbour of the nearest."""
+    periodic = np.arange(3) < len(cell)
+    rows = np.zeros((3, 3))
+    rows[: len(cell)] = np.array(cell).reshape(-1, 3)
+    reduced: Array = np.asarray(minkowski_reduce(complete_cell(rows, periodic), periodic)[0])[: len(cell)]
+    return reduced

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product
-
+import numpy as np
 import torch
 from torch import Tensor
 
+from carten.math.lattice import nearest_points
 from carten.model.graph import Graph
 from carten.properties.routes import Property
 from carten.units import conversion
 
 
-def nearest(row: Property, predicted: Tensor, reference: Tensor, graph: Graph) -> Tensor:
+def nearest_branch(row: Property, predicted: Tensor, reference: Tensor, graph: Graph) -> Tensor:
     """Predictions as they are, or, for properties modulo lattice vectors, the branch nearest to the reference.
 
     Args:
@@ -24,16 +24,9 @@ def nearest(row: Property, predicted: Tensor, reference: Tensor, graph: Graph) -
     if row.modulo != "lattice":
         return predicted
     quantum = conversion("e*Angstrom", row.unit)
-    vectors = torch.where(graph.pbc.unsqueeze(2), graph.cell.to(reference.dtype) * quantum, 0.0)
-    with torch.no_grad():
-        whole = _whole_vectors((predicted - reference).nan_to_num(), vectors)
-    return predicted - torch.einsum("sk,skx->sx", whole, vectors)
+    differences = (predicted.detach() - reference).nan_to_num().cpu().numpy()
+    cells, periodic = graph.cell.detach().cpu().to(torch.float64).numpy() * quantum, graph.pbc.cpu().numpy()
+    structures = zip(differences, cells, periodic, strict=True)
+    points = [nearest_points(difference, cell[pbc]) for difference, cell, pbc in structures]
+    return predicted - torch.as_tensor(np.reshape(points, differences.shape)).to(reference)
 
-
-def _whole_vectors(difference: Tensor, vectors: Tensor) -> Tensor:
-    """(S, 3) numbers of lattice vectors nearest to differences (S, 3): rounded, then the best of the neighbours."""
-    rounded = torch.einsum("sx,sxk->sk", difference, torch.linalg.pinv(vectors)).round()
-    steps = torch.tensor(list(product((0.0, -1.0, 1.0), repeat=3)), dtype=vectors.dtype, device=vectors.device)
-    left = difference.unsqueeze(1) - torch.einsum("snk,skx->snx", rounded.unsqueeze(1) + steps, vectors)
-    best = left.square().sum(2).argmin(1)
-    return rounded + steps[best]

@@ -181,31 +181,38 @@ class Potential(nn.Module):
         Args:
             graph: structures, float32 or float64; only edge vectors are cast to the dtype of the model, so that
                 positions far from the origin lose nothing.
-            properties: names; :attr:`usual` by default.
+            properties: names; :attr:`usual` by default, without what is per volume if no structure has a volume.
             drawn: rows wanted of what is differentiated, all by default.
 
         Returns:
-            By name, (S, 3, ..), (N, 3, ..) or (P, 3, ..) in the row's unit. In training mode they can be differentiated
+            By name, (S, 3, ..), (N, 3, ..) or (P, 3, ..) in the row's unit. In batches NaN stands where a structure has
+            no volume that a property is divided by. In training mode they can be differentiated
             with respect to the parameters; in evaluation mode they are detached. Where positions, cells or inputs of
             the graph require gradients, values can be differentiated with respect to these in either mode.
 
         Raises:
             ModelError: for an unknown property, an element the model has not seen, or an input that is missing.
         """
-        return self._values(graph, tuple(self.usual if properties is None else properties), drawn, fixed=True)
+        return self._values(graph, self._meaningful(graph) if properties is None else tuple(properties), drawn, True)
 
     def remainder(self, graph: Graph, properties: Sequence[str], drawn: Drawn | None = None) -> dict[str, Tensor]:
         """As :meth:`forward`, without fixed terms: for labels their share is subtracted from (training).
 
         See :mod:`carten.properties.fixed`.
         """
-        return self._values(graph, tuple(properties), drawn, fixed=False)
+        return self._values(graph, tuple(properties), drawn, False)
 
     def planned(self, names: tuple[str, ...]) -> DerivativePlan:
         """What it takes to evaluate some properties, see :meth:`carten.properties.assembly.Design.plan`."""
         if names not in self._plans:
             self._plans[names] = self.design.plan(names)
         return self._plans[names]
+
+    def _meaningful(self, graph: Graph) -> tuple[str, ...]:
+        """The usual properties that at least one structure has."""
+        if bool((torch.linalg.det(graph.cell) != 0.0).any()):
+            return self.usual
+        return tuple(name for name in self.usual if not self.properties[name].per_volume)
 
     def _values(self, graph: Graph, names: tuple[str, ...], drawn: Drawn | None, fixed: bool) -> dict[str, Tensor]:
         plan, keep = self.planned(names), self.training or differentiated(graph)

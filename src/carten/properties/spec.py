@@ -38,7 +38,8 @@ PROPERTIES: tuple[Property, ...] = (
     Property("virial", "structure", "ij=ji", +1, "eV", (Derivative("energy", ("strain",), sign=-1), Readout()),
              report="meV", note="minus volume times stress"),
     Property("virials", "atom", "ij", +1, "eV", (AtomicVirial("energy"), Readout()), report="meV",
-             note="add up to the virial; in a field, where there are torques, their symmetric part does"),
+             note="add up to the virial; in a field, where there are torques, their symmetric part does; "
+                  "halves of edges to both atoms, which are no virials of the heat flux (Green-Kubo)"),
     Property("stresses", "atom", "ij", +1, "eV/Angstrom^3",
              (AtomicVirial("energy", sign=-1, per_volume=True), Readout()), report="meV/Angstrom^3",
              note="per volume of the cell: add up to the stress as atomic virials do to the virial"),
@@ -46,7 +47,8 @@ PROPERTIES: tuple[Property, ...] = (
              note="d2E / dr_ai dr_bj of every pair (a, b); files hold the 3N x 3N matrix"),
     Property("elastic", "structure", "ijkl=jikl=ijlk=klij", +1, "eV/Angstrom^3",
              (Derivative("energy", ("strain", "strain"), per_volume=True), Readout("mean")), report="GPa",
-             note="clamped ions; second derivative in the symmetric strain e of r (1 + e), per volume at e = 0"),
+             note="clamped ions; second derivative in the symmetric strain e of r (1 + e), per volume at e = 0; "
+                  "where there is stress this is not d stress / d strain (see docs/theory.md)"),
     Property("internal_strain", "atom", "ijk=ikj", -1, "eV/Angstrom",
              (Derivative("energy", ("positions", "strain"), sign=-1), Readout()),
              note="-d2E / dr_i de_jk with r before the strain: force first, strain after"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from carten.data.dataset import Batch
-from carten.properties.branches import nearest
+from carten.properties.branches import nearest_branch
 from carten.properties.pairs import Pairs
 from carten.properties.routes import Property
 
@@ -68,7 +68,7 @@ def errors(row: Property, predictions: Predictions, batch: Batch) -> Tensor:
     Dipoles of periodic cells are compared up to whole quanta of polarization.
     """
     target = batch.targets[row.name]
-    predicted = nearest(row, predictions[row.name], target, batch.graph)
+    predicted = nearest_branch(row, predictions[row.name], target, batch.graph)
     return (predicted - target).reshape(target.shape[0], -1)
 
 

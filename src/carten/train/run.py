@@ -19,6 +19,7 @@ from rich.console import Console
 
 from carten.errors import ConfigError
 from carten.properties.io import load, save
+from carten.properties.isolated import surprises
 from carten.properties.potential import Potential
 from carten.train.balance import balanced, lines, losses_of_means
 from carten.train.build import build_model
@@ -123,6 +124,9 @@ class _Run:
                 self._enter(facts)
             fit, batches = self._prepare(source, trainer.is_global_zero)
             trainer.fit(fit, datamodule=batches, ckpt_path=last if self.resume else None)
+            if trainer.is_global_zero:
+                for line in surprises(load(config.output / BEST, backend="reference", exact=True)):
+                    self.say(line)
             minutes, steps, epochs = fit.elapsed / 60.0, trainer.global_step, trainer.current_epoch
             test = self._test(trainer, fit, batches) if batches.sets.test is not None else {}
         return TrainResult(config.output / BEST, epochs, steps, minutes, keeper.results, test)

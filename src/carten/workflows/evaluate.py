@@ -16,7 +16,7 @@ from carten.data.labels import Frame, carried
 from carten.errors import DataError, ModelError
 from carten.interfaces.structures import require_known
 from carten.math.arrays import Floats
-from carten.properties.branches import nearest
+from carten.properties.branches import nearest_branch
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
 from carten.train.loss import structure_of_rows
@@ -156,7 +156,7 @@ def _compare(row: Property, batch: Batch, predicted: Floats) -> Comparison:
     sizes = torch.bincount(graph.structure.cpu(), minlength=graph.n_structures)
     numbers = graph.numbers.cpu() if row.scope == "atom" else torch.zeros(len(structure), dtype=torch.int64)
     target = batch.targets[row.name].cpu()
-    predicted = nearest(row, torch.from_numpy(predicted), target, graph.to("cpu")).numpy()
+    predicted = nearest_branch(row, torch.from_numpy(predicted), target, graph.to("cpu")).numpy()
     reference = target.numpy().reshape(len(structure), -1)
     labelled = ~np.isnan(reference).any(axis=1)
     factor = conversion(row.unit, row.report_unit)
