@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength
 
 from carten.data.read import read_structures
-from carten.data.write import replacing, write_structure
+from carten.data.write import replacing, append_structure
 from carten.model.config import NetworkConfig
 from carten.properties.io import save
 from carten.properties.potential import Potential
@@ -48,7 +48,7 @@ def with_inputs(inputs) -> Potential:
 def write(path, *structures):
     with replacing(path) as file:
         for atoms in structures:
-            write_structure(file, atoms)
+            append_structure(file, atoms)
     return path
 
 

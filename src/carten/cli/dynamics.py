@@ -82,7 +82,7 @@ def md_command(
     limits = Limits(max_temperature, max_force, max_step)
     where, atoms = read_structures(structure)[-1]
     potential, head = load_model(model, device, dtype, backend), header(model)
-    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, digest(model))
+    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, _digest(model))
     atoms = _start(atoms, where, potential, head)
     atoms.calc = Calculator(potential, skin=skin)
     with _progress(Console(), f"{ensemble}, {len(atoms)} atoms", settings) as advance:
@@ -92,7 +92,7 @@ def md_command(
     typer.echo(f"trajectory    {output}")
 
 
-def digest(model: Path) -> str:
+def _digest(model: Path) -> str:
     """What tells one model file from another: the beginning of its SHA-256."""
     import hashlib
 
@@ -157,6 +157,6 @@ def summary_lines(summary: Summary, settings: Settings) -> list[str]:
         drift = f"{summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom"
         heat = "" if settings.ensemble == "nve" else ", the heat of the thermostat included"
         lines.append(f"energy drift  {drift}{heat}")
-    if summary.made == 0:
+    if summary.new_steps == 0:
         return [*lines, "all these steps had been made already: ask for more with --steps"]
     return [*lines, f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day"]
