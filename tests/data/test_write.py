@@ -18,7 +18,7 @@ from ase.constraints import (
 
 from carten.data.extra import EXTRA
 from carten.data.read import read_structures
-from carten.data.write import replacing, append_structure
+from carten.data.write import append_structure, replacing
 from carten.errors import DataError
 
 RANDOM = np.random.default_rng(0)

@@ -180,7 +180,7 @@ def predict_command(
 
     from carten.cli.progress import progress
     from carten.data.read import read_structures
-    from carten.data.write import replacing, append_structure
+    from carten.data.write import append_structure, replacing
     from carten.errors import ConfigError
     from carten.properties.io import header
     from carten.workflows.predict import PREFIX, predict, replaced, with_values

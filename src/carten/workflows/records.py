@@ -15,7 +15,7 @@ from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 
-from carten.data.write import as_json, described_constraints, append_structure
+from carten.data.write import append_structure, as_json, described_constraints
 from carten.errors import DataError
 from carten.math.arrays import Floats
 
