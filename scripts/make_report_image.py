@@ -31,7 +31,13 @@ def photograph(report: Path, image: Path) -> None:
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         sys.exit(f"no browser on PATH: looked for {', '.join(BROWSERS)}")
-    options = [f"--window-size={WIDTH},{HEIGHT}", "--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu"]
+    options = [
+        f"--window-size={WIDTH},{HEIGHT}",
+        "--headless=new",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--disable-gpu",
+    ]
     address = report.resolve().as_uri()
     subprocess.run([browser, *options, f"--screenshot={image}", address], check=True, capture_output=True)
     print(f"{image}: {image.stat().st_size / 1000:.0f} kB")

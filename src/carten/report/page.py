@@ -139,7 +139,6 @@ def _facts(info: ReportInfo, evaluation: Evaluation) -> list[str]:
     return [
         f"{evaluation.n_structures:,} structures",
         f"{evaluation.n_atoms:,} atoms",
-        f"{1e6 * evaluation.seconds / max(evaluation.n_atoms, 1):,.0f} µs per atom",
         f"carten {info.version}",
         info.date,
     ]
