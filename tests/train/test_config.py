@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,52 @@ def test_a_new_property_is_declared_in_the_configuration() -> None:
     shielding = {"scope": "atom", "indices": "ij", "parity": 1, "unit": "ppm", "key": "sigma"}
     (term,) = terms(Config.parse({**MINIMAL, "properties": {"shielding": shielding}}).properties)
     assert (term.property.scope, term.property.shape, term.property.unit) == ("atom", (3, 3), "ppm")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed: 2024-13-45", "seed: expected a valid integer"),  # a date to PyYAML, and an impossible one
+        ("output: 2024-13-45 99:99:99", ""),
+        (f"seed: {'1' * 5000}", "has a number that can't be read"),
+        ("? [a, b]\n: 1", "not valid YAML.*unhashable"),
+        ("? {a: 1}\n: 1", "not valid YAML.*unhashable"),
+        ("model: !!python/object/apply:os.system [ls]", "not valid YAML.*tag"),
+        ("seed: !!int x", "not valid YAML.*tag"),
+        ("terms: !!set {a, b}", "not valid YAML.*tag"),
+        ("model: " + "[" * 5000, "nested too deeply"),
+        ("model: " + "{a: " * 40 + "1" + "}" * 40, "nested too deeply: expected at most 30"),
+        ("model: &x [*x]", "nested too deeply"),
+        ("seed: 1\nseed: 2", "not valid YAML.*found the key 'seed' twice"),
+        ("\n".join(["a0: &a0 [1]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12))]), "values"),
+        ("data: {train: 'a\\0b'}", ""),
+        ('data: {train: "a\\0b"}', "data.train: expected the name of a file or folder"),
+        ("output: ''", "output: expected the name of a file or folder"),
+        ("1: 2", "1: expected keys should be strings"),
+        ("seed: 99999999999999999999", "seed: .*less than or equal to"),
+        ("training: {epochs: 1" + "0" * 400 + "}", "training.epochs: .*less than or equal to"),
+        ("seed: \x00", "not valid YAML"),
+        ("x" * 2_000_000, "more than 1048576 bytes"),
+    ],
+)
+def test_no_text_is_more_than_a_mistake(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text if "data" in text else f"data: {{train: a.xyz}}\n{text}")
+    if not expected:
+        Config.load(path)
+        return
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    assert re.search(expected, str(caught.value), re.IGNORECASE | re.DOTALL), str(caught.value)[:300]
+
+
+def test_anchors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {train: a.xyz}\nproperties: {energy: &w {weight: 3}, forces: {<<: *w, loss: huber}}")
+    properties = Config.load(path).properties
+    assert (properties["forces"].weight, properties["forces"].loss) == (3.0, "huber")
+
+
+def test_a_name_no_file_can_have() -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Config.load("a\0b.yaml")

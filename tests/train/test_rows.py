@@ -1,6 +1,7 @@
-"""SampledRows of second derivatives, drawn anew in each step: the same values, the same loss on average."""
+"""Rows of second derivatives, drawn anew in each step: the same values, the same loss on average."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 import torch
@@ -59,6 +60,8 @@ def test_rows_are_those_of_the_whole_and_labels_go_with_them(model: Potential) -
     drawn = rows.draw(batch, 5)
     assert {source: len(chosen) for source, chosen in drawn.items()} == {FIELD: 2, STRAIN: 2}
     assert all(torch.equal(chosen, rows.draw(batch, 5)[source]) for source, chosen in drawn.items())
+    seeds = [SampledRows(_terms(model, polarizability=2, born_charges=2), model, seed) for seed in range(40)]
+    assert {tuple(row.draw(batch, 5)[FIELD].tolist()) for row in seeds} == set(permutations(range(3), 2))
     found, labels = model(batch.graph, NAMES, drawn), rows.restrict(batch, drawn).targets
     for name in NAMES:
         there = ~found[name].isnan()

@@ -12,6 +12,7 @@ from carten.cli.options import Backend
 from carten.train.signals import Interrupted, interruptible
 
 LARGEST_SEED = 2**63 - 1
+"""As in the configuration."""
 
 
 def train_command(

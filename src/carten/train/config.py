@@ -24,12 +24,15 @@ from carten.errors import ConfigError
 from carten.model.config import NetworkConfig
 from carten.physics.config import AnyTerm
 from carten.physics.term import require_distinct
+from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=2**31)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+LARGEST_SEED = 2**63 - 1
 
 DECLARATION = ("scope", "indices", "parity", "unit")
 """Keys that declare a new property or input."""
@@ -37,6 +40,8 @@ DECLARATION = ("scope", "indices", "parity", "unit")
 
 def _resolve(path: Any, info: ValidationInfo) -> Any:
     folder = (info.context or {}).get("folder")
+    if "\0" in str(path) or not str(path):
+        raise ValueError("expected the name of a file or folder")
     return path if folder is None or not isinstance(path, (str, Path)) else Path(folder) / Path(path).expanduser()
 
 
@@ -99,7 +104,7 @@ class DataConfig(_Section):
     """Name, in the files, of what a random split keeps on one side (a trajectory, a molecule), or ``file``. Structures
     with the same geometry always stay together."""
     batch: BatchConfig = BatchConfig(structures=5)
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that prepare batches ahead; 0 prepares them in the training process."""
 
 
@@ -230,7 +235,7 @@ class TrainingConfig(_Section):
     checkpoint_minutes: NotNegative = 5.0
     """Time between checkpoints to resume from; 0 writes one each epoch."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: PositiveInt = 1
+    devices: Annotated[int, Field(ge=1, le=256)] = 1
 
 
 Energies = Annotated[dict[str, float], Field(min_length=1)]
@@ -239,7 +244,7 @@ Energies = Annotated[dict[str, float], Field(min_length=1)]
 class Config(_Section):
     """Everything a training run depends on."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
     dtype: Literal["float32", "float64"] = "float32"
     data: DataConfig
     model: NetworkConfig = NetworkConfig()
@@ -271,13 +276,7 @@ class Config(_Section):
                 the path of its key, what was found, what is allowed, and the nearest valid name.
         """
         path = Path(path)
-        try:
-            document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: is not valid YAML: {error}") from error
-        return cls.parse(document, path.parent.absolute(), str(path))
+        return cls.parse(read_document(path), path.parent.absolute(), str(path))
 
     @classmethod
     def parse(cls, document: Any, folder: Path | None = None, source: str = "configuration") -> Config:
@@ -287,7 +286,8 @@ class Config(_Section):
             ConfigError: as :meth:`load`.
         """
         if not isinstance(document, dict):
-            raise ConfigError(f"{source}: expected keys {', '.join(cls.model_fields)}; found {document!r}")
+            raise ConfigError(f"{source}: expected keys {', '.join(cls.model_fields)}; found {document!r:.60}")
+        require_bounded(document, source)
         try:
             return cls.model_validate(document, context={"folder": folder})
         except ValidationError as error:

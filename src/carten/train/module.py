@@ -40,6 +40,7 @@ class Fit(LightningModule):
         schedule: the learning rate.
         length: of the run.
         ema: decay of the average of the weights, 0 for none.
+        seed: of what is drawn in a step.
 
     Attributes:
         results: ``loss`` and errors in reported units of the last validation or test.
@@ -54,6 +55,7 @@ class Fit(LightningModule):
         schedule: Schedule,
         length: Length,
         ema: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -68,7 +70,7 @@ class Fit(LightningModule):
         self.watch = Watch()
         self.errors = PropertyErrors([term.property for term in terms])
         self._names = tuple(term.property.name for term in terms)
-        self._rows = SampledRows(terms, potential)
+        self._rows = SampledRows(terms, potential, seed)
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
         self._measured = torch.zeros_like(self._trained)
         self._earlier, self._since = 0.0, time.monotonic()

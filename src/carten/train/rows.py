@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,12 +45,14 @@ class SampledRows:
     Args:
         terms: of the loss.
         model: that is trained.
+        seed: of the run.
 
     Raises:
         ConfigError: a property that one pass gives whole is to have rows.
     """
 
-    def __init__(self, terms: Sequence[LossTerm], model: Potential) -> None:
+    def __init__(self, terms: Sequence[LossTerm], model: Potential, seed: int = 0) -> None:
+        self.seed = seed
         plan = model.planned(tuple(term.property.name for term in terms))
         asked = {term.property.name: term.rows for term in terms}
         wanted: dict[Partial, list[int | None]] = {}
@@ -67,8 +70,9 @@ class SampledRows:
         self._counts = {source: max(numbers) for source, numbers in counts.items()}
 
     def draw(self, batch: Batch, step: int) -> Drawn:
-        """SampledRows for a step, the same for the same step: see :attr:`carten.properties.planning.Drawn`."""
-        generator = torch.Generator().manual_seed(step)
+        """Rows for a step, the same for the same seed and step: see :attr:`carten.properties.planning.Drawn`."""
+        state = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]))
         drawn: dict[Partial, Tensor] = {}
         for place, count in self._counts.items():
             source = self._sources[place]

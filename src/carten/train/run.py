@@ -175,7 +175,8 @@ class _Run:
             write_text(config.output / CONFIG, config.dump())
             for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
                 self.say(line)
-        fit = Fit(model, loss_terms, config.optimizer, Schedule(config.schedule), batches.length, config.training.ema)
+        schedule, length = Schedule(config.schedule), batches.length
+        fit = Fit(model, loss_terms, config.optimizer, schedule, length, config.training.ema, config.seed)
         return fit, batches
 
     def _save(self, model: Potential, provenance: Mapping[str, Any]) -> None:
