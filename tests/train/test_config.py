@@ -150,7 +150,7 @@ def test_a_new_property_is_declared_in_the_configuration() -> None:
         ("model: " + "{a: " * 40 + "1" + "}" * 40, "nested too deeply: expected at most 30"),
         ("model: &x [*x]", "nested too deeply"),
         ("seed: 1\nseed: 2", "not valid YAML.*found the key 'seed' twice"),
-        ("\n".join(["a0: &a0 [1]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12))]), "values"),
+        ("\n".join(["a0: &a0 [1]", *(f"a{k}: &a{k} [{f'*a{k - 1}, ' * 9}]" for k in range(1, 12))]), "values"),
         ("data: {train: 'a\\0b'}", ""),
         ('data: {train: "a\\0b"}', "data.train: expected the name of a file or folder"),
         ("output: ''", "output: expected the name of a file or folder"),

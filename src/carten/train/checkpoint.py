@@ -88,7 +88,7 @@ def _decode(value: Any, tensors: dict[str, Tensor], depth: int = 0) -> Any:
         case list():
             return [_decode(item, tensors, depth + 1) for item in value]
         case {"tensor": str(name)} if len(value) == 1 and name in tensors:
-            return tensors[name]
+            return tensors[name].clone()  # aligned as new tensors are: matrix products round by alignment
         case {"tuple": list(items)} if len(value) == 1:
             return tuple(_decode(item, tensors, depth + 1) for item in items)
         case {"dict": list(pairs)} if len(value) == 1:
