@@ -133,6 +133,7 @@ def test_weights_of_another_type(path, dtype):
         (lambda found: found["properties"][0].update(parity="odd"), "parity"),
         (lambda found: found["properties"][0].update(scope="planet"), "scope"),
         (lambda found: found["properties"][0].update(routes={}), "no list of routes"),
+        (lambda found: found["properties"][0].update(routes=[]), "no list of routes"),
         (lambda found: found["properties"][0].pop("name"), "name"),
         (lambda found: found.update(properties=[found["properties"][0]] * 2), "twice"),
         (lambda found: found.update(inputs=[None]), "expected an input"),

@@ -38,7 +38,7 @@ def load_property(data: Any) -> Property:
     if isinstance(data, Property):
         return data
     values = _values(data, "a property")
-    if not isinstance(routes := values.get("routes"), list | tuple):
+    if not isinstance(routes := values.get("routes"), list | tuple) or not routes:
         raise ModelFileError(f"the property {values.get('name')!r} has no list of routes")
     return _built(Property, {**values, "routes": tuple(_part(route, _ROUTES) for route in routes)})
 
