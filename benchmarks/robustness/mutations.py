@@ -88,17 +88,17 @@ def _number(rng: Random, data: bytes) -> bytes:
     found = list(NUMBER.finditer(data))
     if not found:
         return data
-    place = pick(rng, found)
-    return data[: place.start()] + pick(rng, NUMBERS).encode() + data[place.end() :]
+    place = found[int(rng.integers(len(found)))]
+    return data[: place.start()] + str(pick(rng, NUMBERS)).encode() + data[place.end() :]
 
 
 def _word(rng: Random, data: bytes) -> bytes:
     found = list(re.finditer(rb"[^\s=\"]+", data))
     if not found:
         return str(pick(rng, WORDS)).encode()
-    place = pick(rng, found)
+    place = found[int(rng.integers(len(found)))]
     stop = place.end() if rng.random() < 0.7 else place.start()
-    return data[: place.start()] + pick(rng, WORDS).encode() + data[stop:]
+    return data[: place.start()] + str(pick(rng, WORDS)).encode() + data[stop:]
 
 
 def of_document(rng: Random, document: Any) -> Any:

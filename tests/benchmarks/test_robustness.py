@@ -1,4 +1,4 @@
-"""A small part of every attack, and that the attacks see what they look for. More: `python -m benchmarks.robustness`."""
+"""A small part of every attack, and that attacks see what they look for; more: `python -m benchmarks.robustness`."""
 
 import os
 import signal

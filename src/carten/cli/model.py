@@ -309,6 +309,6 @@ def _validation(head: Mapping[str, Any]) -> Iterator[str]:
 
     found = head["provenance"].get("validation", {})
     for row in map(load_property, head["properties"]):
-        if f"{row.name}_rmse" in found:
+        if {f"{row.name}_rmse", f"{row.name}_mae"} <= found.keys():
             rmse, mae = (number(found[f"{row.name}_{kind}"]) for kind in ("rmse", "mae"))
             yield f"{row.name} RMSE {rmse}, MAE {mae} {unit(row.report_unit)}"

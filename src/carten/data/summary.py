@@ -32,9 +32,13 @@ def _structures(report: Report) -> Iterator[str]:
     low, mean, high = report.atoms
     kinds = ", ".join(f"{count} {_KINDS[directions]}" for directions, count in report.periodic.items())
     yield f"{report.n_structures} structures of {low} to {high} atoms (mean {mean:.1f}): {kinds}"
-    names = [f"{chemical_symbols[number]} {count}" for number, count in report.elements.items()]
+    names = [f"{_symbol(number)} {count}" for number, count in report.elements.items()]
     yield f"{len(names)} elements, in how many structures: {', '.join(names)}"
     yield f"{report.neighbours:.1f} neighbours of an atom within {report.cutoff:g} Å on average"
+
+
+def _symbol(number: int) -> str:
+    return chemical_symbols[number] if 0 <= number < len(chemical_symbols) else f"(no element: {number})"
 
 
 def _labels(report: Report) -> Iterator[str]:

@@ -65,7 +65,7 @@ class NetworkConfig(_Section):
     def _expand_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        preset = PRESETS.get(values.get("preset", "tace"), {})
+        preset = PRESETS.get(str(values.get("preset", "tace")), {})
         merged = dict(values)
         for section, defaults in preset.items():
             given = values.get(section, {})
