@@ -61,14 +61,13 @@ class Layered(nn.Module):
 
     def run(
         self,
-        name: str,
+        circuit: Circuit,
         tensors: Mapping[str, Tensor],
         indices: Mapping[str, Index],
         rows: Mapping[str, int],
         backend: str = "auto",
     ) -> dict[str, Tensor]:
-        """Outputs of a circuit with the present weights, see :func:`carten.ops.interpreter.run`."""
-        circuit = self.circuits[name]
+        """Outputs of one of the circuits with the present weights, see :func:`carten.ops.interpreter.run`."""
         return interpreter.run(circuit, {**tensors, **interpreter.weights(self, circuit)}, indices, rows, backend)
 
 

@@ -112,7 +112,8 @@ class Inputs(Layered):
                 indices[row.name] = Index(value, len(row.embed.values))
             else:
                 tensors[row.name] = value.to(next(embedding.parameters()).dtype).reshape(len(value), 3**row.rank)
-        start, messages = (self.run(name, tensors, indices, rows, "reference") for name in ("start", "messages"))
+        circuits = [self.circuits[name] for name in ("start", "messages")]
+        start, messages = (self.run(circuit, tensors, indices, rows, "reference") for circuit in circuits)
         places = [_features(start, "start/"), *(_features(messages, f"added/{k}/") for k in range(self.n_layers))]
         return Conditions(places, [value for name, value in start.items() if name.startswith("moments/")])
 

@@ -125,19 +125,19 @@ class Layer(Layered):
         }
         for m, value in enumerate(moments):
             tensors |= {f"all_moments/{m}": value, f"own_moments/{m}": value}
-        name = "exact"
+        circuits = self.circuits
+        circuit = circuits["exact" if edges.interval is None else "tabulated"]
         if edges.interval is not None:
-            name = "tabulated"
-            tensors |= self._present_tables(edges)
-        indices = {index.name: edges.index(index.name) for index in self.circuits[name].indices}
-        values = self.run(name, tensors, indices, edges.rows, edges.backend)
+            tensors |= self._present_tables(circuits["tables"], edges)
+        indices = {index.name: edges.index(index.name) for index in circuit.indices}
+        values = self.run(circuit, tensors, indices, edges.rows, edges.backend)
         return {part: values[part.name] for part in self.space.parts}
 
-    def _present_tables(self, edges: Edges) -> dict[str, Tensor]:
+    def _present_tables(self, circuit: Circuit, edges: Edges) -> dict[str, Tensor]:
         tables = {name: interaction.table for name, interaction in self._interactions.items()}
         if not self.training and all(table is not None for table in tables.values()):
             return {name: table for name, table in tables.items() if table is not None}
-        return self.run("tables", edges.knots, {}, edges.rows, edges.backend)
+        return self.run(circuit, edges.knots, {}, edges.rows, edges.backend)
 
 
 def _named(prefix: str, features: Mapping[Part, Tensor]) -> dict[str, Tensor]:
@@ -301,7 +301,7 @@ class Network(Layered):
             return compiled(vectors, edge_index, element)
         edges = self._edges(vectors, edge_index, element, n_intervals)
         tensors = _named("start", told.places[0]) if told is not None else {}
-        start = self.run("start", tensors, {"all_element": edges.element}, edges.rows, self.backend)
+        start = self.run(self.circuits["start"], tensors, {"all_element": edges.element}, edges.rows, self.backend)
         return self._propagate({part: start[part.name] for part in self.start.parts}, edges, told)
 
     def _edges(self, vectors: Tensor, edge_index: Tensor, element: Tensor, n_intervals: int) -> Edges:
@@ -312,7 +312,7 @@ class Network(Layered):
         interval = locate(length, self.config, n_intervals) if n_intervals else None
         basis = unit[:, :0] if n_intervals else radial_basis(length, self.config)
         tensors = {"one": torch.ones_like(unit[:, :1]), "unit": unit}
-        harmonics = self.run("edges", tensors, {}, {"edges": len(unit)}, self.backend)["harmonics"]
+        harmonics = self.run(self.circuits["edges"], tensors, {}, {"edges": len(unit)}, self.backend)["harmonics"]
         return Edges(basis, harmonics, centre, neighbour, Index(element, len(self.embedding)), self.backend, interval)
 
     def _propagate(self, features: Features, edges: Edges, told: Conditions | None = None) -> list[Features]:

@@ -109,11 +109,11 @@ class Head(Precise, Layered):
         return draft.finish({part.name: value for part, value in total.items()})
 
     def _read(self, layers: list[Features], level: int) -> Features:
-        name = f"level {level}"
+        circuit = self.circuits[f"level {level}"]
         features = {f"{k}/{part.name}": value for k, layer in enumerate(layers) for part, value in layer.items()}
-        tensors = {value.name: features[value.name] for value in self.circuits[name].inputs}
+        tensors = {value.name: features[value.name] for value in circuit.inputs}
         rows = {"own": len(next(iter(tensors.values())))}
-        return {Part.named(part): value for part, value in self.run(name, tensors, {}, rows, "reference").items()}
+        return {Part.named(part): value for part, value in self.run(circuit, tensors, {}, rows, "reference").items()}
 
 
 def _rows(row: Property, part: Part) -> Tensor:
