@@ -198,3 +198,18 @@ def test_a_part_without_a_description_says_so():
     model.network.layers[0].out = Empty()
     with pytest.raises(NotImplementedError, match="Empty has to describe itself"):
         energies(model)
+
+
+@pytest.mark.parametrize("part", ["model", "network"])
+def test_torch_compile_leaves_a_model_as_it_is(part):
+    """What is slow is compiled already; forces are derivatives inside of forward."""
+    model = models.build({}, models.SCALARS).double()
+    graph = contract.graphs(model, [models.molecule()])
+    if part == "model":
+        arguments, run = (graph, ["energy", "forces"]), model
+    else:
+        arguments, run = (graph.edge_vectors(), graph.edge_index, model.element_of[graph.numbers]), model.network
+    compiled = torch.compile(run, backend="eager")
+    found, expected = compiled(*arguments), run(*arguments)
+    for one, other in zip(*(x.items() if part == "model" else x[-1].items() for x in (found, expected)), strict=True):
+        assert torch.equal(one[1], other[1]), one[0]

@@ -26,7 +26,7 @@ from carten.ops.circuit import Circuit
 from carten.ops.draft import Draft
 from carten.ops.gates import look_up_plan
 from carten.ops.index import Index
-from carten.ops.library import choose
+from carten.ops.library import choose, uncompiled
 from carten.ops.record import recording
 from carten.ops.space import SCALAR, Part, Space
 
@@ -295,6 +295,8 @@ class Network(Layered):
                 rough.
             again: whether derivatives of the features will be differentiated.
         """
+        if torch.compiler.is_compiling():
+            return uncompiled(self.forward)(vectors, edge_index, element, told, exact, again)
         n_intervals = 0 if exact else self.n_trained_intervals if self.training else self._present_intervals()
         once = told is None and n_intervals and not (again or self.training)
         if once and (compiled := self._compiled(vectors)) is not None:

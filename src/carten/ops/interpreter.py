@@ -95,7 +95,8 @@ def _execute(
     match operator:
         case Run(plan, inputs, _, renamed, sites):
             operands = [values[name] for name in inputs]
-            return evaluate(plan, operands, {name: indices[index] for name, index in renamed}, rows[sites], backend)
+            chosen = {name: indices[index] for name, index in renamed}
+            return evaluate(plan, operands, chosen, rows[sites], backend)
         case Mix(source, weight, target, scale, index, transposed):
             x, w = values[source], values[weight].mT if transposed else values[weight]
             mixed = linear.mix_by_kind(x, w, scale, indices[index]) if index else linear.mix(x, w, scale)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.ops import cpp, reference, triton
 from carten.ops.index import Index
-from carten.ops.plan import Plan, parse
+from carten.ops.plan import Plan
 from carten.ops.record import record, recording
 from carten.ops.tape import Gradients, Ran, Tape, running
+
+Result = TypeVar("Result")
 
 BACKENDS = ("auto", "cpp", "triton", "reference")
 COMPILED = {"cpp": (cpp, "the CPU"), "triton": (triton, "a GPU")}
@@ -26,6 +28,8 @@ def evaluate(
     plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int, backend: str = "auto"
 ) -> tuple[Tensor, ...]:
     """Run a plan on tensors; results are differentiable to any order with respect to every operand.
+
+    What it runs is compiled already: ``torch.compile`` leaves it alone.
 
     Args:
         plan: the program.
@@ -42,7 +46,7 @@ def evaluate(
         ModelError: a named back end can't run: no C++ compiler, no Triton, or tensors that are elsewhere.
     """
     if torch.compiler.is_compiling():
-        return _traced(plan, operands, indices, n_sites, backend)
+        return uncompiled(evaluate)(plan, operands, indices, n_sites, backend)
     chosen = choose(operands, backend)
     if (tape := running()) is not None:
         return _taped(tape, backend, plan, operands, indices, n_sites)
@@ -52,6 +56,15 @@ def evaluate(
         results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, backend, *operands)  # type: ignore[no-untyped-call]
         return results
     return _run(backend, plan, operands, indices, n_sites)
+
+
+def uncompiled(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The function, left alone by ``torch.compile``: for use where ``torch.compiler.is_compiling()``.
+
+    (As a decorator, ``torch.compiler.disable`` takes seconds at every start.)
+    """
+    eager: Callable[..., Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return eager
 
 
 def _run(
@@ -94,72 +107,6 @@ def _taped(
 def _recorded() -> bool:
     """Whether the derivatives of the reference back end are to be seen as plans too."""
     return recording() and not torch._C._are_functorch_transforms_active()
-
-
-def _traced(
-    plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int, backend: str
-) -> tuple[Tensor, ...]:
-    """What torch.compile sees: one operator, with the plan as text."""
-    used = [indices[name] for name in plan.indices]
-    values, rows, ascending = [i.values for i in used], [i.rows for i in used], [i.ascending for i in used]
-    return tuple(_operator(plan.text, list(operands), values, rows, ascending, n_sites, backend))
-
-
-@torch.library.custom_op("carten::evaluate", mutates_args=())
-def _operator(
-    plan: str,
-    operands: Sequence[Tensor],
-    values: Sequence[Tensor],
-    rows: Sequence[int],
-    ascending: Sequence[bool],
-    n_sites: int,
-    backend: str,
-) -> list[Tensor]:
-    program = parse(plan)
-    made = map(Index, values, rows, ascending)
-    indices = dict(zip(program.indices, made, strict=True))
-    return list(evaluate(program, operands, indices, n_sites, backend))
-
-
-@_operator.register_fake
-def _shapes(
-    plan: str,
-    operands: Sequence[Tensor],
-    _values: object,
-    rows: Sequence[int],
-    _sorted: object,
-    n_sites: int,
-    _name: str,
-) -> list[Tensor]:
-    program = parse(plan)
-    channels = program.n_channels(operands)
-    sizes = dict(zip(program.indices, rows, strict=True)) | {"": n_sites}
-    return [
-        operands[0].new_empty((sizes[a.index], a.size, channels) if a.channels else (sizes[a.index], a.size))
-        for a in program.outputs
-    ]
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001  torch names it
-    ctx.plan, operands, values, *ctx.rest = inputs
-    ctx.n_operands = len(operands)
-    ctx.save_for_backward(*operands, *values)
-
-
-def _backward(ctx: Any, gradients: list[Tensor | None]) -> tuple[Any, ...]:
-    plan = parse(ctx.plan)
-    operands, values = ctx.saved_tensors[: ctx.n_operands], ctx.saved_tensors[ctx.n_operands :]
-    needed = [n for n, need in enumerate(ctx.needs_input_grad[1]) if need]
-    given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
-    derivative = plan.vjp(tuple(plan.inputs[n].name for n in needed), tuple(name for name, _ in given))
-    found = _operator(derivative.text, [*operands, *(g for _, g in given)], list(values), *ctx.rest)
-    result: list[Tensor | None] = [None] * ctx.n_operands
-    for n, gradient in zip(needed, found, strict=True):
-        result[n] = gradient
-    return None, result, [None] * len(values), None, None, None, None
-
-
-_operator.register_autograd(_backward, setup_context=_keep)
 
 
 def choose(operands: Sequence[Tensor], backend: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
@@ -81,8 +81,31 @@ class Plan:
         return tuple(dict.fromkeys(a.index for a in (*self.inputs, *self.outputs) if a.index))
 
     def n_channels(self, operands: Sequence[Tensor]) -> int:
-        """Size of the channel axis of tensors for the inputs; 1 where none has channels."""
-        return next((x.shape[2] for a, x in zip(self.inputs, operands, strict=True) if a.channels), 1)
+        """Size of the channel axis of tensors for the inputs; 1 where none has channels.
+
+        Raises:
+            ValueError: the first tensor that should have a channel axis has none.
+        """
+        name, x = next(((a.name, x) for a, x in zip(self.inputs, operands, strict=True) if a.channels), ("", None))
+        if x is not None and x.dim() != 3:
+            raise ValueError(f"operand {name!r} has to be of shape (rows, size, channels), found {tuple(x.shape)}")
+        return 1 if x is None else x.shape[2]
+
+    def require_shapes(self, operands: Sequence[Tensor], rows: Mapping[str, int], channels: int) -> None:
+        """Check tensors for the inputs.
+
+        Args:
+            operands: the tensors.
+            rows: of each index; the number of sites under ``""``.
+            channels: size of the channel axis.
+
+        Raises:
+            ValueError: a tensor has another shape than the plan says.
+        """
+        for array, x in zip(self.inputs, operands, strict=True):
+            expected = (rows[array.index], array.size, channels)[: 3 if array.channels else 2]
+            if tuple(x.shape) != expected:
+                raise ValueError(f"operand {array.name!r} has to be of shape {expected}, found {tuple(x.shape)}")
 
     def __hash__(self) -> int:
         return hash(self.digest)

@@ -14,10 +14,11 @@ from carten.ops.plan import Operand, Plan, Step
 
 def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
     """Run a plan; see :func:`carten.ops.library.evaluate`."""
+    channels = plan.n_channels(operands)
+    plan.require_shapes(operands, {"": n_sites, **{name: indices[name].rows for name in plan.indices}}, channels)
     values: dict[str, Tensor] = {}
     for array, operand in zip(plan.inputs, operands, strict=True):
         values[array.name] = operand.index_select(0, indices[array.index].values) if array.index else operand
-    channels = plan.n_channels(operands)
     sample = operands[0]
     for array in (*plan.locals, *plan.outputs):
         shape = (n_sites, array.size, channels) if array.channels else (n_sites, array.size)

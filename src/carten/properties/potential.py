@@ -19,6 +19,7 @@ from carten.model.network import Network
 from carten.model.parameters import Features
 from carten.model.slopes import differentiated, recordable, recording
 from carten.model.sums import balance, per_structure
+from carten.ops.library import uncompiled
 from carten.physics.fragments import totals
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
 from carten.properties.assembly import MAX_NUMBER, Levels, assemble, require_reached
@@ -193,6 +194,8 @@ class Potential(nn.Module):
         Raises:
             ModelError: for an unknown property, an element the model has not seen, or an input that is missing.
         """
+        if torch.compiler.is_compiling():
+            return uncompiled(self.forward)(graph, properties, drawn)
         return self._values(graph, self._meaningful(graph) if properties is None else tuple(properties), drawn, True)
 
     def remainder(self, graph: Graph, properties: Sequence[str], drawn: Drawn | None = None) -> dict[str, Tensor]:
