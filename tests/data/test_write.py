@@ -18,7 +18,7 @@ from ase.constraints import (
 
 from carten.data.extra import EXTRA
 from carten.data.read import read_structures
-from carten.data.write import append_structure, replacing
+from carten.data.write import replacing, write_structure
 from carten.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def again(atoms: Atoms, tmp_path) -> Atoms:
     path = tmp_path / "a.extxyz"
     with replacing(path) as file:
         for structure in (molecule("H2O"), atoms, molecule("CH4")):
-            append_structure(file, structure)
+            write_structure(file, structure)
     return read_structures(path)[1][1]
 
 

@@ -92,6 +92,8 @@ app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_comm
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)
 app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)
+app.command("lammps", cls=Command, rich_help_panel=ENGINES)(engines.lammps_command)
+app.command("check-lammps", cls=Command, rich_help_panel=ENGINES)(engines.check_lammps_command)
 app.command("demo", cls=Command, rich_help_panel=LEARN)(demo.demo_command)
 app.command("properties", cls=Command, rich_help_panel=LEARN)(reference.properties_command)
 app.command("config", cls=Command, rich_help_panel=LEARN)(reference.config_command)

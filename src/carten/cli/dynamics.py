@@ -76,14 +76,13 @@ def md_command(
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
     from carten.properties.io import header
-    from carten.train.files import digest
     from carten.workflows.limits import Limits
     from carten.workflows.md import Settings, run
 
     limits = Limits(max_temperature, max_force, max_step)
     where, atoms = read_structures(structure)[-1]
     potential, head = load_model(model, device, dtype, backend), header(model)
-    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, digest(model)[:16])
+    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, digest(model))
     atoms = _start(atoms, where, potential, head)
     atoms.calc = Calculator(potential, skin=skin)
     with _progress(Console(), f"{ensemble}, {len(atoms)} atoms", settings) as advance:
@@ -91,6 +90,13 @@ def md_command(
     for line in summary_lines(summary, settings):
         typer.echo(line)
     typer.echo(f"trajectory    {output}")
+
+
+def digest(model: Path) -> str:
+    """What tells one model file from another: the beginning of its SHA-256."""
+    import hashlib
+
+    return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
 
 
 def _start(atoms: ase.Atoms, where: str, model: Potential, head: dict[str, object]) -> ase.Atoms:
@@ -151,6 +157,6 @@ def summary_lines(summary: Summary, settings: Settings) -> list[str]:
         drift = f"{summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom"
         heat = "" if settings.ensemble == "nve" else ", the heat of the thermostat included"
         lines.append(f"energy drift  {drift}{heat}")
-    if summary.new_steps == 0:
+    if summary.made == 0:
         return [*lines, "all these steps had been made already: ask for more with --steps"]
     return [*lines, f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day"]

@@ -83,7 +83,7 @@ def evaluate_command(
     """
     from rich.console import Console
 
-    from carten.cli.tables import evaluation_table, group_errors_table
+    from carten.cli.tables import evaluation_table, group_table
     from carten.data.write import replacing
     from carten.properties.io import header
     from carten.report.assembly import evaluation_report
@@ -99,7 +99,7 @@ def evaluate_command(
     evaluation, names = evaluated.evaluation, ", ".join(path.name for path in data)
     console.print(evaluation_table(evaluation))
     if len(set(evaluation.groups)) > 1:
-        console.print("", group_errors_table(evaluation, key), sep="\n")
+        console.print("", group_table(evaluation, key), sep="\n")
     for path, write in ((structures_csv, write_structures), (atoms_csv, write_atoms)):
         if path is not None:
             write(path, evaluation, evaluated.frames)
@@ -180,7 +180,7 @@ def predict_command(
 
     from carten.cli.progress import progress
     from carten.data.read import read_structures
-    from carten.data.write import append_structure, replacing
+    from carten.data.write import replacing, write_structure
     from carten.errors import ConfigError
     from carten.properties.io import header
     from carten.workflows.predict import PREFIX, predict, replaced, with_values
@@ -206,7 +206,7 @@ def predict_command(
         for number, (atoms, values) in enumerate(zip(frames, predictions, strict=True), start=1):
             lost.update(replaced(atoms, values, prefix))
             written.update(list(values))
-            append_structure(file, with_values(atoms, values, potential.properties, prefix))
+            write_structure(file, with_values(atoms, values, potential.properties, prefix))
             done(number)
         if not written:
             raise ConfigError(f"--properties: {properties} has no meaning for any of these structures")

@@ -24,7 +24,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def group_errors_table(evaluation: Evaluation, key: str) -> Table:
+def group_table(evaluation: Evaluation, key: str) -> Table:
     """RMSE and mean error (bias) of each property for each group; per atom where the property is extensive."""
     columns = []
     for name, comparison in evaluation.comparisons.items():

@@ -47,7 +47,7 @@ def replacing(path: str | Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
-def append_structure(file: IO[str], atoms: Atoms) -> None:
+def write_structure(file: IO[str], atoms: Atoms) -> None:
     """Append one structure, with the results of its calculator, to an open extended XYZ file.
 
     Raises:
@@ -59,7 +59,7 @@ def append_structure(file: IO[str], atoms: Atoms) -> None:
 
 
 def writable(atoms: Atoms) -> Atoms:
-    """A copy that ASE's writer of extended XYZ loses nothing of; errors as :func:`append_structure`."""
+    """A copy that ASE's writer of extended XYZ loses nothing of; errors as :func:`write_structure`."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
     copy: Atoms = atoms.copy()

@@ -17,18 +17,17 @@ from typing import Any
 
 import ase.io
 import numpy as np
-import numpy.typing as npt
 from ipi.pes.dummy import Dummy_driver
 from ipi.utils.units import unit_to_internal, unit_to_user
 
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
+from carten.math.arrays import Floats
 
 __DRIVER_NAME__ = "carten"
 __DRIVER_CLASS__ = "CartenDriver"
 
-Array = npt.NDArray[np.float64]
-Result = tuple[float, Array, Array, str]
+Result = tuple[float, Floats, Floats, str]
 """Energy, forces, virial -dE/dstrain, and properties as JSON; in atomic units."""
 
 
@@ -79,7 +78,7 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
             return self.batch(cell, pos)
         return self.batch([cell], [pos])[0]
 
-    def batch(self, cells: Sequence[Array], positions: Sequence[Array]) -> list[Result]:
+    def batch(self, cells: Sequence[Floats], positions: Sequence[Floats]) -> list[Result]:
         """Results of all beads; each keeps its own list of neighbours.
 
         Args:
@@ -88,7 +87,7 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
         """
         return [self._result(bead, *beads) for bead, beads in enumerate(zip(cells, positions, strict=True))]
 
-    def _result(self, bead: int, cell: Array, positions: Array) -> Result:
+    def _result(self, bead: int, cell: Floats, positions: Floats) -> Result:
         atoms = self._bead(bead)
         atoms.positions = unit_to_user("length", "angstrom", positions)
         if atoms.pbc.any():

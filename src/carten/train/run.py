@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
-from carten.data.contacts import shortest_contacts
 from carten.errors import ConfigError
 from carten.properties.io import load, save
 from carten.properties.isolated import surprises
@@ -111,7 +110,6 @@ class _Run:
         self.backend = backend
         self.resumed: Progress | None = None
         self.keeper: Keeper | None = None
-        self.contacts: dict[str, float] = {}
 
     def __call__(self, interruption: Interruption) -> TrainResult:
         config, source = read_start(self.config)
@@ -166,7 +164,6 @@ class _Run:
             self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
         sets = read_sets(config, loss_terms, source.elements if source is not None else ())
-        self.contacts = shortest_contacts(sets.train[index].graph for index in range(len(sets.train)))
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)
@@ -181,8 +178,7 @@ class _Run:
 
     def _save(self, model: Potential, provenance: Mapping[str, Any]) -> None:
         config = self.config.model_dump(mode="json")
-        facts = {**provenance, "shortest_contacts": self.contacts, "config": config}
-        save(self.config.output / BEST, model, facts, overwrite=True)
+        save(self.config.output / BEST, model, {**provenance, "config": config}, overwrite=True)
 
     def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Mapping[str, float]:
         """Errors of the best model on the test set."""

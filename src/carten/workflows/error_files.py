@@ -17,15 +17,15 @@ from carten.data.write import replacing
 from carten.workflows.comparison import Comparison
 from carten.workflows.evaluate import Evaluation
 
-_Columns = dict[str, list[object]]
+Columns = dict[str, list[object]]
 
 
 def write_structures(path: Path, evaluation: Evaluation, frames: Sequence[Frame]) -> None:
     """A line for each structure: values of structures, and the RMSE and largest error of those of atoms and pairs.
 
-    _Columns carry their unit in the name, ``energy_error (meV)``; a structure without a label has empty cells.
+    Columns carry their unit in the name, ``energy_error (meV)``; a structure without a label has empty cells.
     """
-    columns: _Columns = {
+    columns: Columns = {
         "structure": [frame.where for frame in frames],
         "group": list(evaluation.groups or [""] * len(frames)),
         "formula": [str(Symbols(frame.numbers).formula) for frame in frames],
@@ -44,7 +44,7 @@ def write_atoms(path: Path, evaluation: Evaluation, frames: Sequence[Frame]) -> 
     sizes = [len(frame) for frame in frames]
     groups = evaluation.groups or [""] * len(frames)
     first = np.cumsum([0, *sizes])
-    columns: _Columns = {
+    columns: Columns = {
         "structure": [frame.where for frame in frames for _ in range(len(frame))],
         "group": [group for group, size in zip(groups, sizes, strict=True) for _ in range(size)],
         "atom": [atom for size in sizes for atom in range(size)],
@@ -56,10 +56,10 @@ def write_atoms(path: Path, evaluation: Evaluation, frames: Sequence[Frame]) -> 
     _write(path, columns)
 
 
-def _values(name: str, comparison: Comparison, lines: Iterable[int], n_lines: int) -> _Columns:
+def _values(name: str, comparison: Comparison, lines: Iterable[int], n_lines: int) -> Columns:
     """Reference, prediction and error of each component, at the lines they belong to."""
     row = comparison.row
-    columns: _Columns = {}
+    columns: Columns = {}
     places = list(lines)
     for number, axes in enumerate(product("xyz", repeat=row.rank)):
         component = f"_{''.join(axes)}" if axes else ""
@@ -72,7 +72,7 @@ def _values(name: str, comparison: Comparison, lines: Iterable[int], n_lines: in
     return columns
 
 
-def _sizes_of_errors(name: str, comparison: Comparison, n_lines: int) -> _Columns:
+def _sizes_of_errors(name: str, comparison: Comparison, n_lines: int) -> Columns:
     unit = comparison.row.report_unit or "1"
     rmse = comparison.by_structure()
     largest = np.zeros(n_lines)
@@ -98,14 +98,14 @@ def _placed(places: Sequence[int], values: Iterable[float], n_lines: int) -> lis
     return cells
 
 
-def _write(path: Path, columns: _Columns) -> None:
+def _write(path: Path, columns: Columns) -> None:
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(_lines(columns))
 
 
-def _lines(columns: _Columns) -> Iterator[list[object]]:
+def _lines(columns: Columns) -> Iterator[list[object]]:
     """Text that a spreadsheet would take for a formula gets an apostrophe in front."""
     for line in zip(*columns.values(), strict=True):
         yield [f"'{cell}" if isinstance(cell, str) and cell[:1] in "=@\t\r" and cell else cell for cell in line]

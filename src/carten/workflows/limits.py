@@ -12,9 +12,8 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.md.md import MolecularDynamics
 
-from carten.data.contacts import pair_name
 from carten.data.neighbours import edges
-from carten.errors import ConfigError, ModelFileError
+from carten.errors import ConfigError
 from carten.math.arrays import Floats
 
 HOT, TIMES = 10_000.0, 30.0  # K, and times the temperature of the thermostat
@@ -103,11 +102,13 @@ def close_contacts(atoms: ase.Atoms, trained: Mapping[str, float], cutoff: float
 
 def trained_contacts(header: Mapping[str, Any]) -> dict[str, float]:
     """The shortest distance in Å by pair of elements in a model's training data; empty if its file does not say."""
-    contacts = header["provenance"].get("shortest_contacts", {})
-    try:
-        return {str(pair): float(distance) for pair, distance in contacts.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ModelFileError(f"the header of the model has damaged shortest_contacts ({error})") from error
+    contacts = header.get("provenance", {}).get("shortest_contacts", {})
+    return {str(pair): float(distance) for pair, distance in contacts.items()}
+
+
+def pair_name(first: int, second: int) -> str:
+    """``"H-O"`` for 1 and 8, in either order."""
+    return "-".join(chemical_symbols[number] for number in sorted((first, second)))
 
 
 def _shortest(atoms: ase.Atoms, cutoff: float) -> dict[tuple[int, int], tuple[float, int, int]]:

@@ -15,7 +15,7 @@ from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 
-from carten.data.write import append_structure, as_json, described_constraints
+from carten.data.write import as_json, described_constraints, write_structure
 from carten.errors import DataError
 from carten.math.arrays import Floats
 
@@ -176,7 +176,7 @@ class Recorder:
         if self.log.tell() == 0:
             csv.writer(self.log).writerow(COLUMNS)
         csv.writer(self.log).writerow([row["step"], *(f"{row[name]:.10g}" for name in COLUMNS[1:])])
-        append_structure(self.frames, frame(atoms, row, self.constraints))
+        write_structure(self.frames, frame(atoms, row, self.constraints))
         for file in (self.frames, self.log):
             file.flush()
         self.save(dynamics, random)
@@ -227,7 +227,7 @@ def structure_facts(atoms: ase.Atoms) -> dict[str, Any]:
     return plain
 
 
-def require_same(before: Mapping[str, Any], now: Mapping[str, Any], kind: str, files: RunFiles) -> None:
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str, files: RunFiles) -> None:
     """Check that a run is continued as it was started.
 
     Raises:
@@ -239,7 +239,7 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], kind: str, f
     if changed:
         shown = "; ".join(f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in changed[:4])
         raise DataError(
-            f"{files.state}: the run had another {kind}: {shown}; --restart continues a run as it was. Give the same, "
+            f"{files.state}: the run had another {what}: {shown}; --restart continues a run as it was. Give the same, "
             f"or start a new run from its last frame: carten md MODEL {files.trajectory} -o NEW.extxyz"
         )
 

@@ -121,9 +121,9 @@ def _plans(network: Network) -> list[tuple[str, Plan]]:
     layers: dict[tuple[str, Plan], list[str]] = {}
     for number, layer in enumerate(network.layers, start=1):
         if isinstance(layer, Layer) and isinstance(layer.interaction, Interaction):
-            plans = [("interaction", layer.interaction.plan), ("interaction", layer.interaction.table_plan)]
-            plans += [("product", plan) for plan in [getattr(layer.product, "plan", None)] if isinstance(plan, Plan)]
-            for kind, plan in plans:
+            own = [("interaction", layer.interaction.plan), ("interaction", layer.interaction.table_plan)]
+            own += [("product", plan) for plan in [getattr(layer.product, "plan", None)] if isinstance(plan, Plan)]
+            for kind, plan in own:
                 layers.setdefault((kind, plan), []).append(str(number))
     named = [(f"{kind} {', '.join(numbers)}", plan) for (kind, plan), numbers in layers.items()]
     start = [("harmonics", builders.harmonics_plan(network.config.l_max_edges)), ("embedding", look_up_plan())]

@@ -116,7 +116,7 @@ static void allocate(carten_state& s, const Request& q, Evaluation& v) {
   v.gradients = q.differentiate(), v.energies = q.energies, v.counted = q.counted, v.readouts = q.readouts;
   v.s = &s, v.request = &q;
   for (int k = 0; k < model_n_arrays; ++k) {
-    const int64_t rows = model_kept[k].rows == structure_rows ? 1 : model_kept[k].rows == own_rows ? q.n_own : q.n_all;
+    const int64_t rows = model_kept[k].rows == structure_rows ? 1 : model_kept[k].rows == own_rows && !q.exchange ? q.n_own : q.n_all;
     s.array[k] = s.arrays[k].sized((rows + 1) * model_kept[k].width);
   }
   v.array = s.array;

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +40,7 @@ thermo_modify norm no
 dump atoms all custom 1 atoms.dump id fx fy fz c_energies
 dump_modify atoms sort id format float %.17g
 run 0
-print "carten: $(pe:%.17g) $(pxx:%.17g) $(pyy:%.17g) $(pzz:%.17g) $(pyz:%.17g) $(pxz:%.17g) $(pxy:%.17g)"
+print "answer: $(pe:%.17g) $(pxx:%.17g) $(pyy:%.17g) $(pzz:%.17g) $(pyz:%.17g) $(pxz:%.17g) $(pxy:%.17g)"
 """
 
 
@@ -50,6 +52,12 @@ class Answer:
     forces: npt.NDArray[np.float64]
     stress: npt.NDArray[np.float64] | None
 
+    @property
+    def sizes(self) -> dict[str, float]:
+        """The largest values, of energies relative to their mean."""
+        sizes = {"energies": float(np.ptp(self.energies)), "forces": float(np.abs(self.forces).max(initial=0))}
+        return sizes if self.stress is None else {**sizes, "stress": float(np.abs(self.stress).max())}
+
     def differences(self, other: Answer) -> dict[str, float]:
         """The largest differences: of the total energy in eV, energies of atoms, forces and stress."""
         largest = {
@@ -60,6 +68,36 @@ class Answer:
         if self.stress is not None and other.stress is not None:
             largest["stress"] = float(np.abs(self.stress - other.stress).max())
         return largest
+
+
+UNITS = {"energy": "eV", "energies": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
+TOLERANCES = {"float32": 1e-4, "float64": 1e-8}
+"""Allowed differences, relative to 1 eV, Å plus the largest value: what rounding can make of sums in another order."""
+
+
+def table(expected: Answer, results: Mapping[int, Answer]) -> str:
+    """The largest differences to the ASE calculator, a line for each number of processes."""
+    names = [name for name in UNITS if name in expected.differences(expected)]
+    lines = ["largest differences to the ASE calculator", "processes  " + "".join(f"{name:>12}" for name in names)]
+    for processes, result in results.items():
+        differences = expected.differences(result)
+        lines.append(f"{processes:>9}  " + "".join(f"{differences[name]:>12.1e}" for name in names))
+    lines.append(f"{'':>9}  " + "".join(f"{UNITS[name]:>12}" for name in names))
+    return "\n".join(lines)
+
+
+def disagreement(expected: Answer, results: Mapping[int, Answer], dtype: str) -> str:
+    """What differs by more than rounding explains, as a sentence; empty if nothing does."""
+    for processes, result in results.items():
+        differences = expected.differences(result)
+        for name, size in expected.sizes.items():
+            allowed = TOLERANCES[dtype] * (1 + size)
+            if not differences[name] <= allowed:
+                return (
+                    f"LAMMPS on {processes} processes and ASE differ by {differences[name]:.1e} {UNITS[name]} in "
+                    f"{name}, rounding in {dtype} explains {allowed:.1e}"
+                )
+    return ""
 
 
 def by_ase(atoms: ase.Atoms, calculator: object) -> Answer:
@@ -89,13 +127,17 @@ def by_lammps(
     """
     with tempfile.TemporaryDirectory(prefix="carten-lammps-") as name:
         folder = Path(name)
-        prism, symbols = write_structure(atoms, folder / "structure.data")
+        prism, symbols = write_data_file(atoms, folder / "structure.data")
         boundary = " ".join("p" if periodic else "s" for periodic in atoms.pbc)
         text = INPUT.format(boundary=boundary, model=f'"{model.resolve()}"', symbols=" ".join(symbols))
         (folder / "in.lammps").write_text(text, encoding="utf-8")
-        output = _run(lammps, plugins, folder, processes, timeout)
+        done = launch(lammps, plugins, folder, processes, timeout)
+        text = done.stdout + done.stderr
+        if done.returncode or "ERROR" in text:
+            lines = [line for line in text.splitlines() if "ERROR" in line or "pair_style" in line]
+            raise ModelError("LAMMPS failed: " + ("\n".join(lines[:5]) or text[-3000:]))
         table = np.loadtxt(folder / "atoms.dump", skiprows=9, ndmin=2)
-    line = next(line for line in output.splitlines() if line.startswith("carten: "))
+    line = next(line for line in done.stdout.splitlines() if line.startswith("answer: "))
     pressures = np.array([float(word) for word in line.split()[2:]])
     forces = prism.vector_to_ase(table[:, 1:4])
     stress = None
@@ -106,7 +148,7 @@ def by_lammps(
     return Answer(table[:, 4], forces, stress)
 
 
-def write_structure(atoms: ase.Atoms, path: Path) -> tuple[Prism, list[str]]:
+def write_data_file(atoms: ase.Atoms, path: Path) -> tuple[Prism, list[str]]:
     """Write the data file of a structure; return the turn of its axes and the element of each atom type.
 
     Raises:
@@ -130,26 +172,32 @@ def write_structure(atoms: ase.Atoms, path: Path) -> tuple[Prism, list[str]]:
     return prism, symbols
 
 
-def _run(lammps: Installation, plugins: Path, folder: Path, processes: int, timeout: float) -> str:
-    """Run ``in.lammps`` in a folder; return what it prints."""
+def launch(
+    lammps: Installation, plugins: Path, folder: Path, processes: int, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run ``in.lammps`` in a folder, on so many MPI processes.
+
+    Raises:
+        ModelError: it does not end in time.
+    """
     command = [str(lammps.program), "-in", "in.lammps", "-log", "none"]
     if processes > 1:
         command = [_launcher(lammps), "-n", str(processes), *command]
-    paths = os.pathsep.join(map(str, lammps.library_path))
-    environment = {**os.environ, "LAMMPS_PLUGIN_PATH": str(plugins), "OMP_NUM_THREADS": "1"}  # noqa: TID251
-    if paths:
-        environment["LD_LIBRARY_PATH"] = paths
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f"LAMMPS on {processes} processes did not end within {timeout:g} s") from error
-    if done.returncode or "ERROR" in done.stdout + done.stderr:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "pair_style" in line]
-        raise ModelError("LAMMPS failed: " + ("\n".join(lines[:5]) or (done.stderr or done.stdout)[-500:]))
-    return done.stdout
+    environment = {**os.environ, "LAMMPS_PLUGIN_PATH": str(plugins), "OMP_NUM_THREADS": "1"}  # noqa: TID251  for LAMMPS
+    if lammps.library_path:
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, lammps.library_path))
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace", start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            output, messages = process.communicate(timeout=timeout)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ModelError(f"LAMMPS on {processes} processes did not end within {timeout:g} s") from error
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, messages)
 
 
 def _launcher(lammps: Installation) -> str:

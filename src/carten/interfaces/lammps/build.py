@@ -11,7 +11,7 @@ from carten.interfaces.lammps.installation import Installation
 from carten.ops import compiler
 from carten.ops.cache import cache_folder, private_folder
 
-NAME = "cartenplugin.so"
+PLUGIN = "cartenplugin.so"
 """LAMMPS loads every ``*plugin.so`` of a folder, so that each folder holds one."""
 
 
@@ -28,12 +28,12 @@ def plugin_folder(installation: Installation) -> Path:
     key = f"{source}\n{installation.identity}\n{compiler.compiler().version}"
     folder = cache_folder() / f"lammps-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     with private_folder(folder):
-        if not (folder / NAME).exists():
-            build(installation, folder / NAME)
+        if not (folder / PLUGIN).exists():
+            build_plugin(installation, folder / PLUGIN)
     return folder
 
 
-def build(installation: Installation, output: Path) -> Path:
+def build_plugin(installation: Installation, output: Path) -> Path:
     """Compile the plugin into a file.
 
     Raises:

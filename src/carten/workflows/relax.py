@@ -1,0 +1,305 @@
+"""Relaxation: many structures in one batch, or one by one with any ASE calculator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import ase
+import numpy as np
+from ase.calculators.calculator import Calculator as AnyCalculator
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.filters import FrechetCellFilter
+from ase.optimize import LBFGS
+from ase.stress import full_3x3_to_voigt_6_stress
+from ase.units import GPa
+
+from carten.deploy import Deployed
+from carten.errors import DataError, ModelError
+from carten.math.arrays import Floats
+from carten.workflows.crowd import Crowd, CrowdValues
+from carten.workflows.lbfgs import ManyLBFGS
+
+SHRINK = 0.8
+"""Structures that are done leave the batch when no more than this share is left."""
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """A relaxed structure.
+
+    Args:
+        atoms: with energy, forces and, in a cell, stress as results, and its constraints.
+        converged: whether forces and stress are as small as was asked for.
+        steps: that were taken.
+        energy_before: eV.
+        energy: eV.
+        largest_force: on an atom that may move, eV/Å.
+        largest_stress: component of stress plus pressure, eV/Å^3; 0 where the cell was kept.
+    """
+
+    atoms: ase.Atoms
+    converged: bool
+    steps: int
+    energy_before: float
+    energy: float
+    largest_force: float
+    largest_stress: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a relaxation is to reach.
+
+    Args:
+        fmax: largest force, eV/Å.
+        smax: largest component of stress plus pressure, GPa.
+        cell: whether cells relax too.
+        pressure: GPa.
+        steps: at most.
+    """
+
+    fmax: float = 0.01
+    smax: float = 0.05
+    cell: bool = False
+    pressure: float = 0.0
+    steps: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("fmax", "smax", "steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+        if not np.isfinite(self.pressure):
+            raise ValueError(f"the pressure must be a finite number of GPa, found {self.pressure}")
+
+
+def relax(
+    structures: ase.Atoms | Sequence[ase.Atoms],
+    model: Deployed | AnyCalculator,
+    goal: Goal | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Relaxation]:
+    """Relax structures to a minimum of the energy, or of the enthalpy under pressure.
+
+    Args:
+        structures: one or many. They are not changed. Atoms of ``FixAtoms`` stay where they are; other constraints ask
+            for an ASE calculator.
+        model: a compiled model (:func:`carten.deploy.open_file`), which relaxes all structures in one batch; or any
+            ASE calculator, one structure after the other.
+        goal: when to stop.
+        progress: told how many of how many are done.
+
+    Returns:
+        One for each structure, in order; those that did not converge say so.
+
+    Raises:
+        DataError: cells are to relax of a structure that is not periodic, a structure has no atoms, or constraints or
+            inputs that a batch can't have.
+        ModelError: an element that the model does not know.
+    """
+    goal = goal or Goal()
+    several = [structures] if isinstance(structures, ase.Atoms) else list(structures)
+    for number, atoms in enumerate(several):
+        _require(atoms, goal, f"structure {number} ({atoms.symbols})")
+    if isinstance(model, Deployed):
+        _require_batch(several, model)
+        return _Batch(several, model, goal, progress).run() if several else []
+    results = []
+    for atoms in several:
+        results.append(_relax_one(atoms, model, goal))
+        if progress is not None:
+            progress(len(results), len(several))
+    return results
+
+
+def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
+    if not len(atoms):
+        raise DataError(f"{name} has no atoms")
+    if goal.cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise DataError(f"{name} is not periodic in three directions: its cell can't relax")
+
+
+def _require_batch(structures: Sequence[ase.Atoms], model: Deployed) -> None:
+    if model.inputs:
+        raise DataError(f"the model is told {model.inputs[0]}: relax with carten.Calculator, one structure at a time")
+    for number, atoms in enumerate(structures):
+        if any(not isinstance(constraint, FixAtoms) for constraint in atoms.constraints):
+            raise DataError(
+                f"structure {number} has constraints other than FixAtoms: relax with carten.Calculator, one at a time"
+            )
+        if (model.rows_of(atoms.numbers) < 0).any():
+            unknown = sorted({*atoms.numbers.tolist()} - {*model.elements})
+            symbols = ", ".join(ase.data.chemical_symbols[number] for number in unknown)
+            raise ModelError(f"structure {number}: the model does not know {symbols}")
+
+
+@dataclass
+class _Member:
+    """A structure of a batch, in the coordinates of ASE's UnitCellFilter: places in the first cell, and a strain."""
+
+    atoms: ase.Atoms
+    number: int
+    cell: Floats
+    free: Floats
+    energy_before: float = np.nan
+    strain: Floats = field(default_factory=lambda: np.eye(3))
+
+
+class _Batch:
+    """Relaxes structures together."""
+
+    def __init__(
+        self,
+        structures: Sequence[ase.Atoms],
+        model: Deployed,
+        goal: Goal,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.model, self.goal, self.progress = model, goal, progress
+        self.results: list[Relaxation | None] = [None] * len(structures)
+        self.members = [
+            _Member(_bare(atoms), number, atoms.cell.array.copy(), _free(atoms))
+            for number, atoms in enumerate(structures)
+        ]
+        self.sources = list(structures)
+        self._join()
+        self.optimizer = ManyLBFGS(self._problem())
+
+    def run(self) -> list[Relaxation]:
+        for step in range(self.goal.steps + 1):
+            values = self.crowd.evaluate()
+            finished = self._finish(values, step)
+            if finished.all():
+                break
+            variables, gradient = self._variables(values)
+            volumes = np.array([member.atoms.get_volume() if self.goal.cell else 0.0 for member in self.members])
+            enthalpies = values.energies + self.goal.pressure * GPa * volumes
+            change = self.optimizer.step(variables, gradient, enthalpies)
+            self._move(variables + change)
+            if (~finished).sum() <= SHRINK * len(self.members):
+                self._shrink(~finished)
+        return [result for result in self.results if result is not None]
+
+    def _finish(self, values: CrowdValues, step: int) -> np.ndarray:
+        """Which members are done; their results are kept the first time."""
+        forces, stresses = self._largest(values)
+        converged = (forces <= self.goal.fmax) & (stresses <= self.goal.smax * GPa)
+        done = np.array([self.results[member.number] is not None for member in self.members])
+        for k, member in enumerate(self.members):
+            if step == 0:
+                member.energy_before = float(values.energies[k])
+            if not done[k] and (converged[k] or step == self.goal.steps):
+                self.results[member.number] = self._result(
+                    k, values, step, bool(converged[k]), (forces[k], stresses[k])
+                )
+                done[k] = True
+        if self.progress is not None:
+            self.progress(sum(result is not None for result in self.results), len(self.results))
+        return done
+
+    def _largest(self, values: CrowdValues) -> tuple[Floats, Floats]:
+        free = np.concatenate([member.free for member in self.members])
+        lengths = np.linalg.norm(values.forces * free, axis=1)
+        forces = np.zeros(len(self.members))
+        np.maximum.at(forces, self.crowd.structure, lengths)
+        if not self.goal.cell:
+            return forces, np.zeros(len(self.members))
+        return forces, np.abs(self._stress(values)).max(axis=(1, 2))
+
+    def _stress(self, values: CrowdValues) -> Floats:
+        """Stress plus pressure, (S, 3, 3) eV/Å^3."""
+        volumes = np.array([member.atoms.get_volume() for member in self.members])
+        stress: Floats = -values.virials / volumes[:, None, None] + self.goal.pressure * GPa * np.eye(3)
+        return stress
+
+    def _result(
+        self, k: int, values: CrowdValues, step: int, converged: bool, largest: tuple[float, float]
+    ) -> Relaxation:
+        member = self.members[k]
+        atoms = self.sources[member.number].copy()
+        atoms.set_cell(member.atoms.cell)
+        atoms.positions = member.atoms.positions
+        forces = values.forces[self.crowd.first[k] : self.crowd.first[k + 1]]
+        energy = float(values.energies[k])
+        results: dict[str, float | Floats] = {"energy": energy, "forces": forces.copy()}
+        if atoms.pbc.all() and atoms.cell.rank == 3:
+            results["stress"] = full_3x3_to_voigt_6_stress(-values.virials[k] / atoms.get_volume())
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        return Relaxation(atoms, converged, step, member.energy_before, energy, *map(float, largest))
+
+    def _variables(self, values: CrowdValues) -> tuple[Floats, Floats]:
+        """All variables and the gradient: of atoms, then, if cells relax, of strains."""
+        variables, gradients = [], []
+        stresses = self._stress(values) if self.goal.cell else None
+        for k, member in enumerate(self.members):
+            forces = values.forces[self.crowd.first[k] : self.crowd.first[k + 1]] * member.free
+            variables.append(np.linalg.solve(member.strain, member.atoms.positions.T).T.ravel())
+            gradients.append(-(forces @ member.strain).ravel())
+            if stresses is not None:
+                n_atoms = len(member.atoms)
+                virial = member.atoms.get_volume() * stresses[k]
+                variables.append((member.strain * n_atoms).ravel())
+                gradients.append(np.linalg.solve(member.strain, virial.T).T.ravel() / n_atoms)
+        return np.concatenate(variables), np.concatenate(gradients)
+
+    def _move(self, variables: Floats) -> None:
+        start = 0
+        for member in self.members:
+            n_atoms = len(member.atoms)
+            places = variables[start : start + 3 * n_atoms].reshape(-1, 3)
+            start += 3 * n_atoms
+            if self.goal.cell:
+                member.strain = variables[start : start + 9].reshape(3, 3) / n_atoms
+                start += 9
+                member.atoms.set_cell(member.cell @ member.strain.T)
+            member.atoms.positions = places @ member.strain.T
+
+    def _shrink(self, kept: np.ndarray) -> None:
+        self.members = [member for member, keep in zip(self.members, kept, strict=True) if keep]
+        self.optimizer.select(kept)
+        self._join()
+
+    def _join(self) -> None:
+        self.crowd = Crowd(self.model, [member.atoms for member in self.members])
+
+    def _problem(self) -> np.ndarray:
+        sizes = [3 * len(member.atoms) + (9 if self.goal.cell else 0) for member in self.members]
+        return np.repeat(np.arange(len(self.members)), sizes)
+
+
+def _bare(atoms: ase.Atoms) -> ase.Atoms:
+    """Elements, places and cell alone."""
+    return ase.Atoms(atoms.numbers, atoms.positions.copy(), cell=atoms.cell.array.copy(), pbc=atoms.pbc)
+
+
+def _free(atoms: ase.Atoms) -> Floats:
+    """(N, 1): 0 for atoms that stay, else 1."""
+    free = np.ones((len(atoms), 1))
+    for constraint in atoms.constraints:
+        free[constraint.get_indices()] = 0.0
+    return free
+
+
+def _relax_one(atoms: ase.Atoms, calculator: AnyCalculator, goal: Goal) -> Relaxation:
+    """With ASE: any calculator, any constraints."""
+    moving = atoms.copy()
+    moving.calc = calculator
+    before = float(moving.get_potential_energy())
+    filtered = FrechetCellFilter(moving, scalar_pressure=goal.pressure * GPa) if goal.cell else moving
+    optimizer = LBFGS(filtered, logfile=None)  # type: ignore[arg-type]  # ASE takes both
+    steps, converged, force, stress = 0, False, np.inf, 0.0
+    for _ in optimizer.irun(fmax=0.0, steps=goal.steps):
+        steps = optimizer.nsteps
+        force = float(np.linalg.norm(moving.get_forces(), axis=1).max())
+        if goal.cell:
+            stress = float(np.abs(moving.get_stress(voigt=False) + goal.pressure * GPa * np.eye(3)).max())
+        converged = force <= goal.fmax and stress <= goal.smax * GPa
+        if converged:
+            break
+    relaxed = moving.copy()
+    results = {"energy": float(moving.get_potential_energy()), "forces": moving.get_forces(apply_constraint=False)}
+    if moving.pbc.all() and moving.cell.rank == 3:
+        results["stress"] = moving.get_stress()
+    relaxed.calc = SinglePointCalculator(relaxed, **results)
+    return Relaxation(relaxed, converged, steps, before, results["energy"], force, stress)
