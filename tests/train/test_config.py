@@ -118,6 +118,10 @@ def test_terms_take_weight_loss_and_route_from_the_row() -> None:
             ["properties.shielding.indices"],
         ),
         ({"energy": {"scope": "atom"}}, ["properties.energy.scope", "built in"]),
+        *(
+            ({name: {"scope": "atom", "indices": "", "parity": 1, "unit": ""}}, [f"properties.{name}: expected a name"])
+            for name in ("a.b", "", "training", "keys", "0")
+        ),
         ({"energy": {"route": "readout"}}, ["properties.energy.route", "one of sum", "'readout'"]),
         ({"energy": {"weight": 0}}, ["at least one weight"]),
     ],

@@ -12,7 +12,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What a preset sets beyond the defaults; every key can be overridden."""
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**20)]
 Rank = Annotated[int, Field(ge=0, le=8)]
 
 
@@ -26,7 +26,7 @@ class RadialConfig(_Section):
     basis: Literal["bessel", "chebyshev"] = "bessel"
     n_basis: Positive = 8
     hidden: tuple[Positive, ...] = (64, 64, 64)
-    envelope_power: Annotated[int, Field(ge=2)] = 5
+    envelope_power: Annotated[int, Field(ge=2, le=100)] = 5
     elements: bool = False
     """Whether the radial network also depends on the elements of both atoms."""
 
@@ -47,7 +47,7 @@ class NetworkConfig(_Section):
     """One equivariant message-passing network (TACE arXiv 2509.14961, ICTP arXiv 2405.14253)."""
 
     preset: Literal["tace", "ictp"] = "tace"
-    cutoff: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
+    cutoff: Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)] = 5.0
     """Å."""
     n_layers: Positive = 2
     n_channels: Positive = 64

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from carten.data.statistics import statistics
+from carten.errors import ConfigError
 from carten.properties.potential import Potential
 from carten.train.baseline import set_energy_baseline, set_readout_baselines
 from carten.train.config import Config
@@ -27,8 +28,16 @@ def build_model(
         terms: of the loss.
         source: the trained model that the run starts from, if any; it gives weights, scales and elements.
         backend: see :func:`carten.ops.library.evaluate`.
+
+    Raises:
+        ConfigError: no atom has a neighbour, or the trained model does not fit.
     """
     numbers = statistics(sets.train, sets.references[0] if sets.references else {})
+    if source is None and not numbers.neighbours:
+        raise ConfigError(
+            f"model.cutoff: no atom in the {len(sets.train)} structures to train on has a neighbour within "
+            f"{config.model.cutoff:g} Å: raise it, or add structures of several atoms"
+        )
     rows = [term.property for term in terms]
     model = Potential(
         config.model,

@@ -15,6 +15,7 @@ from carten.properties.planning import needed_inputs
 from carten.properties.routes import Property
 from carten.properties.spec import input_table
 from carten.train.config import DECLARATION, InputConfig
+from carten.train.terms import require_name
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -87,6 +88,7 @@ def _declared(name: str, config: InputConfig) -> Input:
             f"inputs.{name}: is not known; {hint}Known are {', '.join(known)}. "
             f"To declare an input of your own give its {', '.join(DECLARATION)}; missing {', '.join(missing)}"
         )
+    require_name("inputs", name)
     indices = config.indices or ""
     try:
         decompose(indices)

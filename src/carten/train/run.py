@@ -37,6 +37,7 @@ from carten.train.quiet import quiet
 from carten.train.resume import Facts, Progress, find_progress, require_free
 from carten.train.sets import read_sets
 from carten.train.signals import Interrupted, Interruption, interruptible
+from carten.train.size import require_feasible
 from carten.train.start import read_start
 from carten.train.summary import summary
 from carten.train.terms import terms
@@ -164,6 +165,7 @@ class _Run:
             self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
         sets = read_sets(config, loss_terms, source.elements if source is not None else ())
+        require_feasible(config.model, len(sets.elements))
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)

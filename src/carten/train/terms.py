@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from torch import nn
+
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
 from carten.properties.planning import with_sources
@@ -92,12 +94,26 @@ def _declared(name: str, config: PropertyConfig) -> Property:
     if missing:
         keys = ", ".join(DECLARATION)
         raise ConfigError(f"properties.{name}: to declare it give {keys}; missing {', '.join(missing)}")
+    require_name("properties", name)
     indices = config.indices or ""
     try:
         decompose(indices)
     except ValueError as error:
         raise ConfigError(f"properties.{name}.indices: {error}") from error
     return Property(name, config.scope, indices, config.parity or 1, config.unit or "", _routes(config))
+
+
+def require_name(section: str, name: str) -> None:
+    """Check that a new property or input has a name that parts of a model can have.
+
+    Raises:
+        ConfigError: it is no word, or torch needs it.
+    """
+    if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
+        raise ConfigError(
+            f"{section}.{name}: expected a name of letters, digits and underscores that torch does not use itself; "
+            "choose another, and tell the name in the files by key"
+        )
 
 
 def _routes(config: PropertyConfig) -> tuple[Route, ...]:
