@@ -22,8 +22,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from carten.errors import DataError, ModelError
 from carten.interfaces.lammps.installation import Installation
 
-BAR = 1.602176634e6
-"""eV/Å³ in bar (CODATA 2018)."""
+BAR = 1.6021765e6
+"""eV/Å³ in bar, as LAMMPS has it in units metal."""
 
 INPUT = """
 units metal
