@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+import vesin
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
 from matscipy.neighbours import neighbour_list
@@ -235,22 +236,36 @@ def test_absurd_structures_are_refused_before_the_search(positions, cell, words)
 
 
 def test_threads_are_those_of_torch(monkeypatch):
-    """As many as torch may use: one in a process that loads data."""
+    """As many as torch may use; small structures need no search."""
     used = []
 
-    class Recorder(neighbours.NeighborList):
+    class Recorder(vesin.NeighborList):
         def __init__(self, **options):
             used.append(options["n_threads"])
             super().__init__(**options)
 
-    monkeypatch.setattr(neighbours, "NeighborList", Recorder)
+    monkeypatch.setattr(vesin, "NeighborList", Recorder)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             for size in (2, 9):
                 atoms = bulk("Cu", cubic=True) * (size, size, size)
-                edges(atoms.positions, atoms.cell.array, atoms.pbc, 3.0)
+                graph(atoms, 3.0)
     finally:
         torch.set_num_threads(before)
-    assert used == [1, 1, 1, 2]
+    assert used == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_small_structures_have_the_pairs_of_the_search(seed, monkeypatch):
+    random = np.random.default_rng(seed)
+    cell = np.eye(3) * random.uniform(1.5, 6.0, 3) + random.normal(0, 0.8, (3, 3))
+    positions = random.uniform(-1.5, 2.5, (7, 3)) @ cell
+    pbc = random.random(3) < 0.6
+    few = edges(positions, cell, pbc, 4.5)
+    monkeypatch.setattr(neighbours, "all_pairs", lambda *_: None)
+    searched = edges(positions, cell, pbc, 4.5)
+    assert few[0].shape[1] > 0
+    for one, other in zip(few, searched, strict=True):
+        np.testing.assert_array_equal(one, other)
