@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import carten
 from carten import errors
-from carten.cli import bench, data, demo, dynamics, engines, model, reference, spectrum, training
+from carten.cli import bench, data, demo, dynamics, engines, export, model, reference, spectrum, training
 
 USER_ERRORS = (
     errors.ConfigError,
@@ -91,6 +91,7 @@ app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)
+app.command("export", cls=Command, rich_help_panel=ENGINES)(export.export_command)
 app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)
 app.command("lammps", cls=Command, rich_help_panel=ENGINES)(engines.lammps_command)
 app.command("check-lammps", cls=Command, rich_help_panel=ENGINES)(engines.check_lammps_command)

@@ -227,6 +227,13 @@ def info_command(
 
     The work is that of one evaluation for each of 64 atoms that have the average number of neighbours.
     """
+    from carten.deploy.files import is_library
+
+    if is_library(model):
+        from carten.cli.export import print_library
+
+        print_library(model, as_json)
+        return
     from carten.properties.io import has_checksum, header, load
     from carten.properties.isolated import surprises
     from carten.workflows.work import per_atom

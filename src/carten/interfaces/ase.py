@@ -158,10 +158,12 @@ class Calculator(BaseCalculator):
         if self._last is None:
             return False
         last, last_told = self._last
-        arrays = ((getattr(x, name) for name in ("numbers", "positions", "pbc")) for x in (atoms, last))
-        same = all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
-        same = same and np.array_equal(atoms.cell.array, last.cell.array) and told.keys() == last_told.keys()
-        return same and all(np.array_equal(value, last_told[name]) for name, value in told.items())
+        arrays = [(getattr(atoms, name), getattr(last, name)) for name in ("numbers", "positions", "pbc")]
+        arrays.append((atoms.cell.array, last.cell.array))
+        if told.keys() != last_told.keys():
+            return False
+        arrays += [(value, last_told[name]) for name, value in told.items()]
+        return all(np.array_equal(one, other) for one, other in arrays)
 
     def _wanted(self, atoms: ase.Atoms, properties: Sequence[str]) -> list[str]:
         """The names asked for and those that come with them."""
