@@ -7,8 +7,11 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from carten.errors import ModelError
-from carten.model.conditions import Coupled, Fidelity, Input
+from carten.math.symmetry import decompose
+from carten.model.conditions import Coupled, Fidelity, Input, Tensor
 from carten.model.config import NetworkConfig
 from carten.ops.space import SCALAR, Part, Space
 from carten.physics.term import TermConfig, require_distinct
@@ -26,6 +29,7 @@ from carten.properties.planning import (
 )
 from carten.properties.recipes import Variable, variables
 from carten.properties.routes import AtomicVirial, Balanced, Derivative, Latent, Property, Route
+from carten.properties.size import require_feasible
 from carten.properties.spec import TOTALS, input_table, property_table
 
 MAX_NUMBER = 118
@@ -150,7 +154,10 @@ def assemble(
     known = tuple(sorted(set(elements)))
     if not known or not 0 < known[0] <= known[-1] <= MAX_NUMBER:
         raise ModelError(f"elements are atomic numbers from 1 to {MAX_NUMBER}, found {list(known)}")
+    require_feasible(config, len(known), float(neighbours))
     require_distinct(terms)
+    for name in (*(row.name for row in properties), *(row.name for row in inputs)):
+        _require_usable(name)
     rows = [_as_terms_take_it(row, terms) for row in (*properties, *_rows_of_terms(terms, properties))]
     told = _with_needed(inputs, rows, terms)
     _require_available(rows, terms)
@@ -166,6 +173,22 @@ def assemble(
 def taken_by(terms: Sequence[TermConfig]) -> tuple[str, ...]:
     """Names of the properties that terms take."""
     return tuple(source.name for term in terms for source in term.sources)
+
+
+def _require_usable(name: str) -> None:
+    """Check that modules can have this name: it becomes part of the names of weights.
+
+    Raises:
+        ModelError: they can not.
+    """
+    if not name or "." in name or hasattr(nn.ModuleDict, name) or name in vars(nn.ModuleDict()):
+        raise ModelError(
+            f"a property or input can't be called {name!r}: names have no dots and differ from {_EXAMPLES} and other "
+            "words of PyTorch's modules; choose another name"
+        )
+
+
+_EXAMPLES = "'type', 'keys', 'forward'"
 
 
 # --- what terms take --------------------------------------------------------------------------------------------------
@@ -300,6 +323,8 @@ def _usual(rows: Mapping[str, Property], requested: Sequence[str]) -> tuple[str,
 def _require_consistent(design: Design, properties: Sequence[Property]) -> None:
     if ENERGIES in with_sources(design.taken, design.properties):
         raise ModelError(f"terms take {', '.join(design.taken)}, which follow from the energy that they add to")
+    if ENERGIES in design.properties:
+        _require_influence(design)
     latent = any(isinstance(row.routes[0], Latent) for row in properties)
     if design.terms and ENERGIES not in design.readouts and not latent:
         raise ModelError(
@@ -312,6 +337,20 @@ def _require_consistent(design: Design, properties: Sequence[Property]) -> None:
         if isinstance(row.routes[0], Balanced) and row.scope != "atom":
             raise ModelError(f"property {name!r} is balanced among atoms: expected scope atom, found {row.scope}")
         _require_parts(name, list(parts_of(row)), design.config)
+
+
+def _require_influence(design: Design) -> None:
+    """Check that energies can depend on every tensor that the network is told: else derivatives would be zero."""
+    config = design.config
+    for row in design.embedded:
+        if not isinstance(row.embed, Tensor) or config.correlation_order > 1:
+            continue
+        ranks = [l for l, _ in decompose(row.indices).parts]
+        if 0 not in ranks and (config.n_layers == 1 or min(ranks) > config.l_max_features):
+            raise ModelError(
+                f"the energy would not depend on the input {row.name!r}: products of order 1 make no scalars of it; "
+                "increase model.correlation_order"
+            )
 
 
 def _require_parts(name: str, parts: Sequence[Part], config: NetworkConfig) -> None:
