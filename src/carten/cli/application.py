@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 import carten
 from carten import errors
 from carten.cli import bench, data, demo, dynamics, engines, export, model, reference, spectrum, training
+from carten.report.text import printable
 
 USER_ERRORS = (
     errors.ConfigError,
@@ -61,7 +62,7 @@ class Group(TyperGroup):
 
 def _fail(text: str, error: Exception) -> None:
     typer.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
     raise typer.Exit(1) from error
 
 

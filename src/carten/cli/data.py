@@ -157,12 +157,13 @@ def check_command(
     from carten.data.summary import lines
     from carten.properties.routes import Property
     from carten.properties.spec import input_table, property_table
+    from carten.report.text import printable
 
     chosen = list(parse_labels(label, {**property_table(), **input_table()}).values())
     labels = [choice for choice in chosen if isinstance(choice.row, Property)]
     inputs = [choice for choice in chosen if not isinstance(choice.row, Property)]
     report = check_data(data, labels or None, cutoff, inputs or None)
     for line in lines(report):
-        typer.echo(line)
+        typer.echo(printable(line))
     if report.problems:
         raise typer.Exit(1)

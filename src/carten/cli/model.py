@@ -235,6 +235,7 @@ def info_command(
         print_library(model, as_json)
         return
     from carten.properties.io import has_checksum, header, load
+    from carten.report.text import printable
     from carten.properties.isolated import surprises
     from carten.workflows.work import per_atom
 
@@ -243,14 +244,14 @@ def info_command(
     work = per_atom(potential)
     if as_json:
         amounts = {"multiply_adds_per_atom": work.multiply_adds, "bytes_per_atom": work.bytes}
-        typer.echo(json.dumps({**head, "parameters": parameters, **amounts}, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps({**head, "parameters": parameters, **amounts}, indent=2))
         return
     lines = list(description(head, parameters, work))
     if not has_checksum(model):
         lines.append(("checksum", "none: written by an older carten; damage of the file would go unnoticed"))
     lines += [("isolated", text) for text in surprises(potential)]
     for name, text in lines:
-        typer.echo(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}")
+        typer.echo(printable(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}"))
 
 
 def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) -> Iterator[tuple[str, str]]:

@@ -48,3 +48,8 @@ def clean(text: str, width: int = 100) -> str:
     """
     printable = "".join(character if character.isprintable() else "�" for character in " ".join(text.split()))
     return printable if len(printable) <= width else f"{printable[: width - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Lines from a file for a terminal: control characters, which could move the cursor or worse, become �."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "�" for character in text)
