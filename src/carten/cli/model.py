@@ -235,8 +235,8 @@ def info_command(
         print_library(model, as_json)
         return
     from carten.properties.io import has_checksum, header, load
-    from carten.report.text import printable
     from carten.properties.isolated import surprises
+    from carten.report.text import printable
     from carten.workflows.work import per_atom
 
     head, potential = header(model), load(model, backend="reference")
