@@ -49,10 +49,9 @@ def test_a_report_shows_texts_and_runs_none(hostile, run, tmp_path, browser):
 def test_info_shows_no_control_characters(hostile, run, tmp_path):
     """A file can't write to the terminal what moves its cursor or changes its title."""
     model, _ = hostile
-    tensors, metadata = io.read(model)
     content = container.read(model, io.KEY, io.KIND)
     header = {**content.header, "provenance": {"author": "\x1b]0;harmed\x07\x1b[2J", "config": {"\x1b[31m": "\x9b2J"}}}
-    container.write(model, io.KEY, tensors, header, overwrite=True)
+    container.write(model, io.KEY, content.tensors, header, overwrite=True)
     for arguments in (("info", model), ("info", model, "--json")):
         said = run(*arguments)
         assert said.code == 0, said.err
