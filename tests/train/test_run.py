@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
+from carten.cli.training import breakdown_table
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset, collate
 from carten.data.labels import Label, read_frames
 from carten.errors import ConfigError, DataError, ModelError, TrainingError
+from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.properties.io import header, load
 from carten.properties.potential import Potential
@@ -86,6 +89,41 @@ def test_the_file_holds_the_model_that_was_validated(configure: Configure, alloy
         batch = collate([dataset[index] for index in indices])
         errors.update(model(batch.graph, names), batch)
     assert errors.compute() == pytest.approx({name: result.test[name] for name in errors.compute()}, rel=1e-9)
+
+
+def test_errors_by_group_and_element(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    """The same as of the model in the file on each group, computed independently."""
+    frames = ase.io.read(alloys, ":")
+    for k, atoms in enumerate(frames):
+        atoms.info["config_type"] = ("bulk", "vacancy", "[red]")[k % 3]
+    ase.io.write(tmp_path / "groups.extxyz", frames)
+    data = {"train": str(tmp_path / "groups.extxyz"), "test": str(tmp_path / "groups.extxyz")}
+    result = train(configure(data=data, dtype="float64"), console=QUIET)
+    breakdowns = result.breakdowns["test"]
+    calculator = Calculator(result.model)
+    deviations: dict[str, list[tuple[Any, ...]]] = {}
+    for atoms in frames:
+        copy = atoms.copy()
+        copy.calc = calculator
+        energy = 1e3 * (copy.get_potential_energy() - atoms.get_potential_energy())
+        forces = 1e3 * (copy.get_forces() - atoms.get_forces())
+        deviations.setdefault(atoms.info["config_type"], []).append((energy / len(atoms), forces, atoms.numbers))
+    assert list(breakdowns["by group"]["energy_per_atom"]) == ["[red]", "bulk", "vacancy"]
+    for group, found in deviations.items():
+        energies, forces = (np.array([each[k] for each in found]) for k in range(2))
+        for name, values in (("energy_per_atom", energies), ("forces", forces)):
+            expected = {"rmse": np.sqrt(np.mean(values**2)), "bias": values.mean(), "count": values.size}
+            assert breakdowns["by group"][name][group] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    everything = [each for found in deviations.values() for each in found]
+    numbers, forces = (np.concatenate([each[k] for each in everything]) for k in (2, 1))
+    for symbol, number in (("Cu", 29), ("Au", 79)):
+        expected = np.sqrt(np.mean(forces[numbers == number] ** 2))
+        assert breakdowns["by element"]["forces"][symbol]["rmse"] == pytest.approx(expected, rel=1e-3)
+    shown = io.StringIO()
+    table = breakdown_table("by group", {"test": breakdowns["by group"]}, load(result.model).properties)
+    Console(file=shown, width=200).print(table)
+    assert re.search(r"energy \[red\] +meV/atom +[\d.]+ +-?[\d.]+ +8", shown.getvalue())
+    assert set(result.breakdowns["validation"]["by group"]["forces"]) <= set(deviations)
 
 
 def test_two_runs_are_the_same_and_the_global_random_state_is_left_alone(configure: Configure, tmp_path: Path) -> None:

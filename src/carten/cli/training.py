@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from carten.cli.options import Backend
 from carten.train.signals import Interrupted, interruptible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from carten.properties.routes import Property
+    from carten.train.metrics import Breakdown
 
 LARGEST_SEED = 2**63 - 1
 """As in the configuration."""
@@ -57,6 +64,58 @@ def _train(path: Path, resume: bool, backend: str, seed: int | None) -> None:
     sets = {"validation": result.validation, **({"test": result.test} if result.test else {})}
     done = f"{result.steps} steps in {result.minutes:.1f} minutes"
     console.print(f"\nbest model: [bold]{escape(str(result.model))}[/], {done}", highlight=False, soft_wrap=True)
-    console.print(training_table(sets, load(result.model, backend=backend).properties))
+    rows = load(result.model, backend=backend).properties
+    console.print(training_table(sets, rows))
+    for title, columns in _breakdowns(result.breakdowns):
+        console.print(breakdown_table(title, columns, rows))
     following = f"next: carten evaluate {escape(str(result.model))} DATA --report report.html"
     console.print(following, style="dim", highlight=False, soft_wrap=True)
+
+
+def _breakdowns(sets: Mapping[str, Mapping[str, Breakdown]]) -> Iterator[tuple[str, dict[str, Breakdown]]]:
+    """By what errors are told apart, and the errors of each set."""
+    for title in ("by group", "by element"):
+        columns = {name: breakdowns[title] for name, breakdowns in sets.items() if breakdowns.get(title)}
+        if columns:
+            yield title, columns
+
+
+MOST_GROUPS = 30
+"""Shown of each property: those with the largest errors."""
+
+
+def breakdown_table(title: str, sets: Mapping[str, Breakdown], rows: Mapping[str, Property]) -> Table:
+    """Errors of each property for each group or element; of extensive properties per atom.
+
+    Args:
+        title: by what they are told apart.
+        sets: errors of each set of structures.
+        rows: the properties.
+    """
+    from rich.table import Table
+
+    from carten.report.text import number, unit
+
+    table = Table(f"\n{title}", "\nunit", box=None, pad_edge=False, header_style="dim")
+    for name in sets:
+        for heading in ("RMSE", "bias", "values"):
+            table.add_column(f"{name}\n{heading}", justify="right")
+    for name, row in rows.items():
+        key = f"{name}_per_atom" if row.extensive else name
+        cells_of = [item for breakdown in sets.values() for item in breakdown.get(key, {}).items()]
+        errors = {group: cells["rmse"] for group, cells in cells_of}
+        shown = sorted(errors, key=lambda group: -errors[group])[:MOST_GROUPS]
+        for group in sorted(shown):
+            line = []
+            for breakdown in sets.values():
+                cells = breakdown.get(key, {}).get(group)
+                line += ["", "", ""] if cells is None else [number(cells["rmse"]), number(cells["bias"])]
+                line += [] if cells is None else [f"{cells['count']:,.0f}"]
+            table.add_row(escape(f"{name} {_printable(group)}"), unit(row.report_unit + "/atom" * row.extensive), *line)
+        if len(errors) > len(shown):
+            table.add_row(f"{name}: {len(errors) - len(shown)} groups with smaller errors", "")
+    return table
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -48,10 +48,14 @@ class Batches(LightningDataModule):
         return self.stream
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._once(self.sets.validation)
+        return self._once(self.dataset("validation"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._once(self.sets.test or self.sets.validation)
+        return self._once(self.dataset("test"))
+
+    def dataset(self, part: str) -> Dataset:
+        """The structures of ``validation`` or ``test``."""
+        return self.sets.test if part == "test" and self.sets.test is not None else self.sets.validation
 
     def state_dict(self) -> dict[str, Any]:
         return self.stream.state()

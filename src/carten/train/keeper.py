@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from carten.properties.potential import Potential
+from carten.train.metrics import Breakdown
 from carten.train.module import Fit
 from carten.train.resume import FACTS, Facts
 from carten.train.signals import Interruption
@@ -41,6 +42,7 @@ class Keeper(Checkpoint):
         self.interruption = interruption
         self.best = math.inf
         self.results: Mapping[str, float] = {}
+        self.breakdowns: Mapping[str, Breakdown] = {}
         self.written: tuple[int, int] | None = None
         """Epoch and step of the checkpoint on disk."""
         self._saved = time.monotonic()
@@ -55,7 +57,7 @@ class Keeper(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Fit) or not pl_module.results["loss"] < self.best:
             return
-        self.best, self.results = pl_module.results["loss"], pl_module.results
+        self.best, self.results, self.breakdowns = pl_module.results["loss"], pl_module.results, pl_module.breakdowns
         if trainer.is_global_zero:
             self.save(pl_module.averaged, pl_module.provenance())
 
@@ -87,10 +89,11 @@ class Keeper(Checkpoint):
         checkpoint[FACTS] = self.facts.state()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "results": dict(self.results)}
+        return {"best": self.best, "results": dict(self.results), "breakdowns": dict(self.breakdowns)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.results = state_dict["best"], state_dict["results"]
+        self.breakdowns = state_dict["breakdowns"]
 
     def _due(self, trainer: Trainer) -> bool:
         return self._agreed(trainer, time.monotonic() - self._saved >= self.seconds)

@@ -15,9 +15,11 @@ from carten.data.dataset import Batch
 from carten.properties.potential import Potential
 from carten.train.average import Average
 from carten.train.config import OptimizerConfig
+from carten.train.datamodule import Batches
+from carten.train.groups import Groups
 from carten.train.loader import Loader
 from carten.train.loss import LossTerm, combine, loss_terms
-from carten.train.metrics import PropertyErrors
+from carten.train.metrics import Breakdown, PropertyErrors
 from carten.train.optimizer import Length, Schedule, optimizer
 from carten.train.rows import SampledRows
 from carten.train.watch import Watch
@@ -41,9 +43,11 @@ class Fit(LightningModule):
         length: of the run.
         ema: decay of the average of the weights, 0 for none.
         seed: of what is drawn in a step.
+        groups: of structures, whose errors are told apart.
 
     Attributes:
         results: ``loss`` and errors in reported units of the last validation or test.
+        breakdowns: errors ``by group`` and ``by element`` of the same.
         train_loss: mean loss of training between the two last validations.
     """
 
@@ -56,6 +60,7 @@ class Fit(LightningModule):
         length: Length,
         ema: float = 0.0,
         seed: int = 0,
+        groups: Groups | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -68,7 +73,10 @@ class Fit(LightningModule):
         self.results: Mapping[str, float] = {}
         self.train_loss = float("nan")
         self.watch = Watch()
-        self.errors = PropertyErrors([term.property for term in terms])
+        self.errors = PropertyErrors([term.property for term in terms], groups.names if groups is not None else ("",))
+        self.breakdowns: Mapping[str, Breakdown] = {}
+        self._groups = groups
+        self._group_of = torch.zeros(0, dtype=torch.int64)
         self._names = tuple(term.property.name for term in terms)
         self._rows = SampledRows(terms, potential, seed)
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
@@ -163,7 +171,7 @@ class Fit(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.watch.check()
-        self._begin()
+        self._begin("validation")
 
     def validation_step(self, batch: Batch) -> None:
         """Errors of the averaged model."""
@@ -177,7 +185,7 @@ class Fit(LightningModule):
         self.log("validation_loss", self.results["loss"], sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
-        self._begin()
+        self._begin("test")
 
     def test_step(self, batch: Batch) -> None:
         """Errors of the averaged model."""
@@ -212,17 +220,24 @@ class Fit(LightningModule):
         self._trained = state["trained"]
         torch.set_rng_state(state["rng"].cpu())
 
-    def _begin(self) -> None:
+    def _begin(self, part: str) -> None:
+        """Forget errors; ``part`` of the data, ``validation`` or ``test``, follows."""
         self.errors.reset()
         self._measured.zero_()
+        batches = getattr(self.trainer, "datamodule", None)
+        if self._groups is not None and isinstance(batches, Batches):
+            frames = batches.dataset(part).frames
+            self._group_of = torch.tensor(self._groups.indices(frames), dtype=torch.int64, device=self.device)
 
     def _measure(self, batch: Batch) -> None:
         predictions = self.averaged.remainder(batch.graph, self._names)
         self._measured += loss_terms(self.terms, predictions, batch)
-        self.errors.update(predictions, batch)
+        group = self._group_of[batch.index] if len(self._group_of) else None
+        self.errors.update(predictions, batch, group)
 
     def _finish(self) -> None:
         self.results = {"loss": self._combined(self._measured), **self.errors.compute()}
+        self.breakdowns = {"by group": self.errors.by_group(), "by element": self.errors.by_element()}
 
     def _combined(self, sums: Tensor) -> float:
         """The loss of all processes together."""

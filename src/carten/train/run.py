@@ -30,6 +30,7 @@ from carten.train.files import BEST, CONFIG, LAST, METRICS, TENSORBOARD, write_t
 from carten.train.history import History
 from carten.train.keeper import Keeper
 from carten.train.lock import locked
+from carten.train.metrics import Breakdown
 from carten.train.module import Fit
 from carten.train.optimizer import Schedule
 from carten.train.progress import Display
@@ -55,6 +56,7 @@ class TrainResult:
         minutes: time spent training.
         validation: loss and errors of the best model on the validation set, in reported units.
         test: the same on the test set; empty without one.
+        breakdowns: errors ``by group`` and ``by element``, of ``validation`` and ``test``; empty where there is one.
     """
 
     model: Path
@@ -63,6 +65,7 @@ class TrainResult:
     minutes: float
     validation: Mapping[str, float]
     test: Mapping[str, float]
+    breakdowns: Mapping[str, Mapping[str, Breakdown]]
 
 
 def train(
@@ -129,8 +132,10 @@ class _Run:
                 for line in surprises(load(config.output / BEST, backend="reference", exact=True)):
                     self.say(line)
             minutes, steps, epochs = fit.elapsed / 60.0, trainer.global_step, trainer.current_epoch
-            test = self._test(trainer, fit, batches) if batches.sets.test is not None else {}
-        return TrainResult(config.output / BEST, epochs, steps, minutes, keeper.results, test)
+            test = self._test(trainer, fit, batches) if batches.sets.test is not None else None
+        breakdowns = {"validation": keeper.breakdowns, **({"test": test.breakdowns} if test is not None else {})}
+        tested = test.results if test is not None else {}
+        return TrainResult(config.output / BEST, epochs, steps, minutes, keeper.results, tested, breakdowns)
 
     @property
     def kept(self) -> str:
@@ -175,20 +180,20 @@ class _Run:
             for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
                 self.say(line)
         schedule, length = Schedule(config.schedule), batches.length
-        fit = Fit(model, loss_terms, config.optimizer, schedule, length, config.training.ema, config.seed)
+        average, seed, groups = config.training.ema, config.seed, sets.groups
+        fit = Fit(model, loss_terms, config.optimizer, schedule, length, average, seed, groups)
         return fit, batches
 
     def _save(self, model: Potential, provenance: Mapping[str, Any]) -> None:
         config = self.config.model_dump(mode="json")
         save(self.config.output / BEST, model, {**provenance, "config": config}, overwrite=True)
 
-    def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Mapping[str, float]:
-        """Errors of the best model on the test set."""
-        best = Fit(
-            load(self.config.output / BEST, backend=self.backend), fit.terms, fit.config, fit.schedule, fit.length
-        )
+    def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Fit:
+        """The best model with its errors on the test set."""
+        model = load(self.config.output / BEST, backend=self.backend)
+        best = Fit(model, fit.terms, fit.config, fit.schedule, fit.length, groups=batches.sets.groups)
         trainer.test(best, datamodule=batches, verbose=False)
-        return best.results
+        return best
 
 
 def _logger(output: Path) -> TensorBoardLogger | bool:
