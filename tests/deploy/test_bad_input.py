@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from carten.deploy import Deployed, Evaluator, Pairs, deploy
+from carten.deploy.files import export, open_file
 from carten.deploy.sealed import MARK, SEAL, mark, sealed
 from carten.errors import ConfigError, ModelError, ModelFileError
+from carten.interfaces.ase import Calculator
+from carten.properties.io import load, save
 from small import small_model
 
 pytestmark = pytest.mark.needs("cpp")
@@ -129,3 +132,15 @@ def test_options_that_are_not_there():
         deploy(small_model(), "half")
     with pytest.raises(ConfigError, match="--march: expected native or one of"):
         deploy(small_model(), march="z80")
+
+
+def test_code_is_run_by_name_alone(model, tmp_path):
+    """A model file from a stranger that is a library in truth, seal and all, is no model."""
+    path = tmp_path / "model.carten"
+    path.write_bytes(model.content)
+    for read in (open_file, Calculator, load):
+        with pytest.raises(ModelFileError, match="not a carten file"):
+            read(path)
+    save(tmp_path / "good.carten", small_model(), {})
+    with pytest.raises(ConfigError, match=r"ends in \.so"):
+        export(tmp_path / "good.carten", tmp_path / "model.bin")

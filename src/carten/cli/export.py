@@ -48,13 +48,14 @@ def export_command(
 def print_library(path: Path, as_json: bool) -> None:
     """What a library is."""
     from carten.deploy.sealed import header_of, read_library
+    from carten.report.text import printable
 
     header = header_of(read_library(path))
     if as_json:
-        typer.echo(json.dumps(header, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(header, indent=2))
         return
     for name, text in library_description(header):
-        typer.echo(f"{name:<15}{text}")
+        typer.echo(printable(f"{name:<15}{text}"))
 
 
 def library_description(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from pathlib import Path
 
 from carten.deploy.deployed import Deployed
 from carten.deploy.sealed import read_library
-from carten.errors import ModelFileError
+from carten.errors import ConfigError, ModelFileError
 from carten.ops import cache, compiler
 from carten.ops.fingerprint import fingerprint
 
 GENERATOR = Path(__file__).with_name("make.py")
 LIBRARY = ".so"
-ELF = b"\x7fELF"
+LIBRARIES = (".so", ".dylib")
 
 
 def open_file(path: str | Path, dtype: str | None = None) -> Deployed:
@@ -57,13 +55,16 @@ def export(path: str | Path, output: str | Path, dtype: str | None = None, march
     Raises:
         ModelFileError: the file is no model, or the library can't be written.
         ModelError: the model can't be compiled.
-        ConfigError: an unknown dtype or processor.
+        ConfigError: an unknown dtype or processor, or an output that is not named as a library.
     """
     from carten.deploy.make import deploy
+    from carten.properties.container import write_bytes
     from carten.properties.io import header, load
 
+    if not is_library(Path(output)):
+        raise ConfigError(f"{output}: libraries are opened by their names: expected one that ends in .so")
     made = deploy(load(path, backend="reference", exact=True), dtype, march=march, provenance=header(path))
-    write(Path(output), made.content)
+    write_bytes(Path(output), made.content)
     return made
 
 
@@ -75,27 +76,5 @@ def _generator() -> str:
 
 
 def is_library(path: Path) -> bool:
-    """Whether a file is a library, by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(ELF)) == ELF or path.suffix in (".so", ".dylib")
-    except OSError:
-        return False
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, which appears complete or not at all.
-
-    Raises:
-        ModelFileError: it can't be written.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelFileError(f"cannot write {path}: {error.strerror or error}") from error
+    """Whether a file is opened as a library, which runs code in it: only by its name, whatever is in other files."""
+    return path.suffix in LIBRARIES
