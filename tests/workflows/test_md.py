@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import ase.io
 import numpy as np
@@ -9,9 +11,11 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.constraints import Hookean
 
-from carten.errors import DataError, ModelError
+from carten.errors import ConfigError, DataError, ModelError
 from carten.interfaces.ase import Calculator
+from carten.workflows.limits import Limits
 from carten.workflows.md import COLUMNS, Settings, run
 from small import diamond, ethanol, small_model
 
@@ -183,3 +187,58 @@ def test_progress_is_reported(tmp_path):
     seen = []
     run(with_calculator(ethanol()), Settings(steps=25, interval=10), tmp_path / "md.extxyz", advance=seen.append)
     assert seen == [0, 10, 20, 25]
+
+
+def test_two_runs_do_not_write_the_same_files(tmp_path):
+    """Neither a start nor a restart, while another process is at it; a lock of a dead one does not matter."""
+    path = tmp_path / "md.extxyz"
+    run(with_calculator(ethanol()), Settings(steps=1), path)
+    program = "import sys, time; from carten.workflows.records import RunFiles; from pathlib import Path\n"
+    program += f"with RunFiles(Path({str(path)!r})).locked(): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(DataError, match="is being written by another run"):
+            run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+        other.kill()
+    run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["md.csv", "md.extxyz", "md.restart.json"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"timestep": 0.0}, "timestep: expected a number above 0"),
+        ({"timestep": float("nan")}, "timestep"),
+        ({"temperature": -1.0}, "temperature: expected a number at least 0"),
+        ({"damping": float("inf")}, "damping"),
+        ({"ensemble": "langevin", "damping": 0.1}, "damping: expected at least the time step"),
+        ({"ensemble": "bussi", "temperature": 0.0}, "temperature: bussi"),
+        ({"ensemble": "npt"}, "ensemble: expected nve, langevin or bussi"),
+        ({"steps": 0}, "steps"),
+        ({"interval": 0}, "interval"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, word):
+    with pytest.raises(ConfigError, match=word):
+        Settings(**{"steps": 1, **settings})
+
+
+@pytest.mark.parametrize("limit", [{"temperature": 0.0}, {"force": -1.0}, {"step": float("nan")}])
+def test_limits_that_make_no_sense(limit):
+    with pytest.raises(ConfigError, match="must be a positive number"):
+        Limits(**limit)
+
+
+def test_the_energy_of_restraints_is_conserved_with_the_rest(tmp_path):
+    """A spring of ASE's between two atoms is part of the conserved energy, not of the model's."""
+    atoms = with_calculator(ethanol())
+    atoms.set_constraint(Hookean(0, 2, 5.0, 1.5))
+    run(atoms, Settings(steps=200, timestep=0.25, interval=10), tmp_path / "md.extxyz")
+    conserved = [float(row["conserved_eV"]) for row in lines(tmp_path / "md.csv")]
+    without = [float(row["potential_eV"]) + float(row["kinetic_eV"]) for row in lines(tmp_path / "md.csv")]
+    assert np.ptp(conserved) < 0.1 * np.ptp(without)
+    assert atoms.get_potential_energy(apply_constraint=False) == pytest.approx(
+        float(lines(tmp_path / "md.csv")[-1]["potential_eV"])
+    )
+    assert [type(constraint) for constraint in atoms.constraints] == [Hookean]

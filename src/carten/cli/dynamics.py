@@ -111,6 +111,8 @@ def _start(atoms: ase.Atoms, where: str, model: Potential, head: dict[str, objec
             f"dynamics needs a model that predicts energy and forces; this one has no {missing[0]}, it predicts "
             f"{', '.join(model.requested)}"
         )
+    if len(atoms) == 0:
+        raise DataError(f"{where}: has no atoms: nothing can move")
     require_known(atoms.numbers, model.elements, where)
     inputs = trained_labels(head, model.inputs, section="inputs")
     atoms = with_inputs(model, atoms, inputs)

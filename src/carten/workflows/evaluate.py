@@ -111,7 +111,7 @@ def evaluate(
     if not rows:
         raise DataError(
             f"none of {len(frames)} structures carries a label of {offered}: say what the labels are called in "
-            "the file, e.g. --label energy=my_energy"
+            f"the file, e.g. --label {next(iter(model.requested))}=my_key"
         )
     parts: dict[str, list[Comparison]] = {name: [] for name in rows}
     n_structures, n_atoms, seconds = 0, 0, 0.0

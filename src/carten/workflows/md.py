@@ -66,6 +66,8 @@ class Settings:
                 raise ConfigError(f"{name}: expected a number {expected}, found {value}")
         if self.ensemble not in ("nve", "langevin", "bussi"):
             raise ConfigError(f"ensemble: expected nve, langevin or bussi, found {self.ensemble!r}")
+        if self.ensemble == "langevin" and self.damping < self.timestep:
+            raise ConfigError(f"damping: expected at least the time step of {self.timestep} fs, found {self.damping}")
         if self.ensemble == "bussi" and self.temperature == 0.0:
             raise ConfigError("temperature: bussi rescales velocities to a temperature above 0 K; cool with langevin")
 
@@ -125,14 +127,17 @@ def run(
         files.require_new()
     _require_masses(atoms)
     constant = {"settings": settings.fixed(), "structure": structure_facts(atoms)}
-    state = files.read_state() if restart else None
-    if state is not None:
-        require_same(state.settings, constant["settings"], "setting", files)
-        require_same(state.structure, constant["structure"], "structure", files)
+    if restart:
+        files.read_state()  # before a lock is made where there is nothing
     try:
         if not constraints and len(atoms) > 1:
             atoms.set_constraint(FixCom())
-        return _run(atoms, settings, files, state, (constant, constraints), advance)
+        with files.locked():
+            state = files.read_state() if restart else None
+            if state is not None:
+                require_same(state.settings, constant["settings"], "setting", files)
+                require_same(state.structure, constant["structure"], "structure", files)
+            return _run(atoms, settings, files, state, (constant, constraints), advance)
     finally:
         atoms.set_constraint(constraints)
 
@@ -189,7 +194,8 @@ class _Guard:
             try:
                 self.dynamics.step()  # type: ignore[attr-defined]  # of every subclass
             except (DataError, FloatingPointError) as error:
-                raise self._exploded(self.dynamics.nsteps + 1, str(error)) from error
+                reason = str(error).partition(";")[0]  # what follows is advice for files
+                raise self._exploded(self.dynamics.nsteps + 1, reason) from error
             self.dynamics.nsteps += 1
             self.check(before)
             yield

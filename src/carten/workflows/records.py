@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -104,6 +106,26 @@ class RunFiles:
         if not self.trajectory.parent.is_dir():
             raise FileNotFoundError(f"{self.trajectory.parent}: there is no such folder; make it first")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing the same files; the system takes the lock away when a process dies.
+
+        Raises:
+            DataError: another process holds it.
+        """
+        path = self.trajectory.with_name(f".{self.trajectory.name}.lock")
+        with path.open("a") as file:
+            try:
+                _lock(file)
+            except BlockingIOError as error:
+                raise DataError(
+                    f"{self.trajectory} is being written by another run: wait for it, or choose another --output"
+                ) from error
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
     def write_state(self, state: State) -> None:
         """Replace the state in one piece."""
         temporary = self.state.with_suffix(".tmp")
@@ -139,6 +161,20 @@ class RunFiles:
             if path.exists():
                 with path.open("r+") as file:
                     file.truncate(size)
+
+
+def _lock(file: IO[str]) -> None:
+    """A ``BlockingIOError`` where another process has the lock; Windows, and file systems without locks, have none."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
 
 
 @dataclass
