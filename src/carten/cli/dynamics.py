@@ -101,8 +101,8 @@ def digest(model: Path) -> str:
 
 def _start(atoms: ase.Atoms, where: str, model: Potential, head: dict[str, object]) -> ase.Atoms:
     """The structure with the inputs of the model where a calculator finds them, without labels; warns of contacts."""
+    from carten.data.structures import require_known
     from carten.errors import DataError, ModelError
-    from carten.interfaces.structures import require_known
     from carten.workflows.inputs import with_inputs, without_labels
     from carten.workflows.limits import close_contacts, trained_contacts
 

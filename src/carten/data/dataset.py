@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from carten.data.labels import Frame
-from carten.data.neighbours import edges, graph
+from carten.data.neighbours import edges
+from carten.data.structures import structure_graph
 from carten.errors import ConfigError, DataError
 from carten.model.graph import Graph, batch
 from carten.properties.routes import Property
@@ -129,12 +130,9 @@ class Dataset(TorchDataset[Sample]):
 
     def _sample(self, index: int) -> Sample:
         frame = self.frames[index]
-        try:
-            found = graph(frame, self.cutoff, frame.inputs)
-        except DataError as error:
-            raise DataError(f"{frame.where}: {error}") from error
+        graph = structure_graph(frame, self.cutoff, frame.inputs, frame.where)
         targets = {row.name: _target(frame, row) for row in self.properties}
-        return Sample(graph=found, targets=targets, weight=frame.weight, index=index)
+        return Sample(graph=graph, targets=targets, weight=frame.weight, index=index)
 
 
 def _target(frame: Frame, row: Property) -> Tensor:

@@ -105,20 +105,32 @@ def graph(
     """
     import torch
 
+    pbc = np.array(atoms.pbc, dtype=bool)
+    index, shift = edges(atoms.positions, np.array(atoms.cell), pbc, cutoff, torch.get_num_threads())
+    return graph_of_edges(atoms, index, shift, inputs, dtype)
+
+
+def graph_of_edges(
+    atoms: Structure,
+    index: Array,
+    shift: Array,
+    inputs: Mapping[str, Array] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Graph:
+    """Graph of one structure with these edges, see :func:`edges` for them and :func:`graph` for the rest."""
+    import torch
+
     from carten.model.graph import Graph
 
     dtype = torch.float64 if dtype is None else dtype
-    positions, cell = np.asarray(atoms.positions, dtype=np.float64), np.array(atoms.cell, dtype=np.float64)
-    pbc = np.array(atoms.pbc, dtype=bool)
-    index, shift = edges(positions, cell, pbc, cutoff, torch.get_num_threads())
     return Graph(
-        positions=torch.tensor(positions, dtype=dtype),
+        positions=torch.tensor(np.asarray(atoms.positions), dtype=dtype),
         numbers=torch.tensor(np.asarray(atoms.numbers), dtype=torch.int64),
-        cell=torch.tensor(cell, dtype=dtype)[None],
-        pbc=torch.from_numpy(pbc)[None],
-        structure=torch.zeros(len(positions), dtype=torch.int64),
-        edge_index=torch.from_numpy(index),
-        edge_shift=torch.from_numpy(shift).to(dtype),
+        cell=torch.tensor(np.array(atoms.cell), dtype=dtype)[None],
+        pbc=torch.tensor(np.array(atoms.pbc, dtype=bool))[None],
+        structure=torch.zeros(len(atoms.positions), dtype=torch.int64),
+        edge_index=torch.tensor(index, dtype=torch.int64),
+        edge_shift=torch.tensor(shift, dtype=dtype),
         inputs={name: _input(value, dtype) for name, value in (inputs or {}).items()},
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from carten.data.labels import Frame
-from carten.data.neighbours import graph
+from carten.data.structures import structure_graph
 from carten.errors import DataError, ModelError
 from carten.properties.fixed import Fixed
 
@@ -30,7 +30,7 @@ def _without(fixed: Fixed, frame: Frame, cutoff: float) -> Frame:
     if not names:
         return frame
     try:
-        found = fixed.values(graph(frame, cutoff, frame.inputs), names)
+        found = fixed.values(structure_graph(frame, cutoff, frame.inputs, frame.where), names)
     except ModelError as error:
         raise DataError(f"{frame.where}: {error}") from error
     arrays = {name: value.numpy() for name, value in found.items()}

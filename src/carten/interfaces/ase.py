@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from carten.data.structures import read_inputs, require_known
 from carten.deploy import Deployed
 from carten.interfaces.paths import Paths, Row
-from carten.interfaces.structures import read_inputs, require_known
 from carten.math.arrays import Array, Floats
 
 if TYPE_CHECKING:

@@ -168,9 +168,8 @@ class Paths:
         import torch
 
         with torch.inference_mode(False), torch.enable_grad():
-            device = self.model.element_of.device
-            tensors = {name: torch.as_tensor(value, device=device) for name, value in told.items()}
-            values = self.model(self._neighbours.graph(atoms, tensors, device), list(names))
+            graph = self._neighbours.graph(atoms, told, self.model.element_of.device)
+            values = self.model(graph, list(names))
             return {name: value.detach().to("cpu", torch.float64).numpy() for name, value in values.items()}
 
     def __getstate__(self) -> dict[str, Any]:

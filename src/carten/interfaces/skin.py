@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import ase
 import numpy as np
 
-from carten.data.neighbours import edges
+from carten.data.neighbours import edges, graph_of_edges
 from carten.deploy.deployed import Pairs
 from carten.math.arrays import Array, Floats
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from carten.model.graph import Graph
 
@@ -63,31 +62,19 @@ class SkinList:
             reference = self._reference = self._build(atoms)
         return reference.pairs
 
-    def graph(self, atoms: ase.Atoms, inputs: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Graph:
+    def graph(self, atoms: ase.Atoms, inputs: Mapping[str, Array], device: torch.device | str = "cpu") -> Graph:
         """The graph of ``atoms``, positions in float64: listed pairs now shorter than the cutoff, in the listed order.
 
         Args:
             atoms: the structure.
-            inputs: conditions by name, as the graph carries them.
+            inputs: conditions by name, with their leading axis.
             device: where it lives.
         """
-        import torch
-
-        from carten.model.graph import Graph
-
         pairs, positions, cell = self.pairs(atoms), atoms.positions, atoms.cell.array
         vectors = positions[pairs.neighbour] - positions[pairs.centre] + pairs.shifts @ cell
         near = np.flatnonzero(np.einsum("ex,ex->e", vectors, vectors) < self.cutoff**2)
-        return Graph(
-            positions=torch.tensor(positions, dtype=torch.float64),
-            numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
-            cell=torch.tensor(cell, dtype=torch.float64)[None],
-            pbc=torch.tensor(atoms.pbc)[None],
-            structure=torch.zeros(len(atoms), dtype=torch.int64),
-            edge_index=torch.tensor(np.stack([pairs.centre[near], pairs.neighbour[near]])),
-            edge_shift=torch.tensor(pairs.shifts[near], dtype=torch.float64),
-            inputs=inputs,
-        ).to(device=device)
+        index = np.stack([pairs.centre[near], pairs.neighbour[near]])
+        return graph_of_edges(atoms, index, pairs.shifts[near], inputs).to(device=device)
 
     def _build(self, atoms: ase.Atoms) -> _Reference:
         self.builds += 1

@@ -13,8 +13,8 @@ import torch
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Frame, carried
+from carten.data.structures import require_known
 from carten.errors import DataError, ModelError
-from carten.interfaces.structures import require_known
 from carten.math.arrays import Floats
 from carten.properties.branches import nearest_branch
 from carten.properties.potential import Potential

@@ -8,7 +8,7 @@ import ase
 import numpy as np
 
 from carten.data.labels import Label, carries
-from carten.interfaces.structures import find_label, read_inputs
+from carten.data.structures import find_label, read_inputs
 from carten.model.conditions import Category
 from carten.properties.potential import Potential
 from carten.workflows.predict import PREFIX, UNITS

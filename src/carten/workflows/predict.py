@@ -12,9 +12,8 @@ from ase.io.extxyz import per_atom_properties, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from carten.data.labels import VOIGT, Label, matrix
-from carten.data.neighbours import graph
+from carten.data.structures import read_inputs, require_known, structure_graph
 from carten.errors import DataError, ModelError
-from carten.interfaces.structures import read_inputs, require_known
 from carten.math.arrays import Floats
 from carten.model.graph import Graph, batch
 from carten.properties.potential import Potential
@@ -133,13 +132,12 @@ def replaced(atoms: ase.Atoms, values: Iterable[str], prefix: str) -> list[str]:
 
 
 def _graph(model: Potential, atoms: ase.Atoms, where: str, inputs: Mapping[str, Label]) -> Graph:
-    if len(atoms) == 0:
-        raise DataError(f"{where}: has no atoms; remove it")
     require_known(atoms.numbers, model.elements, where)
     try:
-        return graph(atoms, model.cutoff, read_inputs(atoms, model.inputs, {}, inputs))
+        told = read_inputs(atoms, model.inputs, {}, inputs) if len(atoms) else {}
     except (DataError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
+    return structure_graph(atoms, model.cutoff, told, where)
 
 
 def _groups(frames: Iterable[ase.Atoms], max_atoms: int) -> Iterator[list[ase.Atoms]]:

@@ -1,4 +1,8 @@
-"""What calculators and workflows read from structures: inputs of a model, and whether it knows the elements."""
+"""The one way from structures to graphs, and what is read from a structure besides its atoms.
+
+Training, prediction, evaluation and the calculator all come through here: an error names the structure, positions stay
+in float64, inputs are found under the same names.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,35 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
-from carten.errors import ModelError
+from carten.data.neighbours import Structure, graph
+from carten.errors import DataError, ModelError
 from carten.math.arrays import Array
 from carten.physics.names import FRAGMENT_CHARGE
 
 if TYPE_CHECKING:
     from carten.data.labels import Label
     from carten.model.conditions import Input
+    from carten.model.graph import Graph
+
+
+def structure_graph(structure: Structure, cutoff: float, inputs: Mapping[str, Array], where: str) -> Graph:
+    """The graph of a structure in float64, as models see it.
+
+    Args:
+        structure: an ``ase.Atoms``, or a :class:`carten.data.labels.Frame`.
+        cutoff: of the model, Å.
+        inputs: conditions by name, with their leading axis: see :func:`read_inputs`.
+        where: name of the structure, for errors.
+
+    Raises:
+        DataError: it has no atoms, or is impossible, see :func:`carten.data.neighbours.edges`.
+    """
+    if len(structure.numbers) == 0:
+        raise DataError(f"{where}: has no atoms; remove it")
+    try:
+        return graph(structure, cutoff, inputs)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def read_inputs(
