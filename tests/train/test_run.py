@@ -23,6 +23,7 @@ from carten.model.config import NetworkConfig
 from carten.properties.io import header, load
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
+from carten.train import progress
 from carten.train.config import Config
 from carten.train.files import BEST, LAST, METRICS
 from carten.train.metrics import PropertyErrors
@@ -122,7 +123,7 @@ def test_errors_by_group_and_element(configure: Configure, alloys: Path, tmp_pat
     shown = io.StringIO()
     table = breakdown_table("by group", {"test": breakdowns["by group"]}, load(result.model).properties)
     Console(file=shown, width=200).print(table)
-    assert re.search(r"energy \[red\] +meV/atom +[\d.]+ +-?[\d.]+ +8", shown.getvalue())
+    assert re.search(r"energy +meV/atom *\n +\[red\] +[\d.]+ +-?[\d.]+ +8", shown.getvalue())
     assert set(result.breakdowns["validation"]["by group"]["forces"]) <= set(deviations)
 
 
@@ -198,6 +199,18 @@ def test_weights_that_blow_up_stop_the_run(configure: Configure) -> None:
     config = configure(optimizer={"lr": 1e30}, schedule={"warmup": 0.0}, training={"clip": None})
     with pytest.raises(TrainingError, match=r"NaN or infinite at structures \[\d+"):
         train(config, console=QUIET)
+
+
+def test_a_log_file_gets_lines_at_intervals(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between validations that are far apart."""
+    lines = {}
+    for interval in (0.0, 1000.0):
+        monkeypatch.setattr(progress, "INTERVAL", interval)
+        text, config = io.StringIO(), configure(output=f"{configure().output}-{interval}", training={"epochs": 2})
+        train(config, console=Console(file=text, width=1000))
+        lines[interval] = re.findall(r"^ +(\d) step (\d) of 8, \d+ ms/step, 0:00:\d\d left$", text.getvalue(), re.M)
+    assert lines[0.0] == [(str(1 + (step - 1) // 4), str(step)) for step in range(1, 9)]
+    assert lines[1000.0] == []
 
 
 def test_a_time_limit_ends_the_decay_and_validates(configure: Configure) -> None:

@@ -98,22 +98,24 @@ def breakdown_table(title: str, sets: Mapping[str, Breakdown], rows: Mapping[str
 
     table = Table(f"\n{title}", "\nunit", box=None, pad_edge=False, header_style="dim")
     for name in sets:
-        for heading in ("RMSE", "bias", "values"):
-            table.add_column(f"{name}\n{heading}", justify="right")
+        for heading in (f"{name}\nRMSE", "\nbias", "\nvalues"):
+            table.add_column(heading, justify="right")
     for name, row in rows.items():
         key = f"{name}_per_atom" if row.extensive else name
         cells_of = [item for breakdown in sets.values() for item in breakdown.get(key, {}).items()]
         errors = {group: cells["rmse"] for group, cells in cells_of}
         shown = sorted(errors, key=lambda group: -errors[group])[:MOST_GROUPS]
+        if shown:
+            table.add_row(name, unit(row.report_unit + "/atom" * row.extensive), style="bold")
         for group in sorted(shown):
             line = []
             for breakdown in sets.values():
                 cells = breakdown.get(key, {}).get(group)
                 line += ["", "", ""] if cells is None else [number(cells["rmse"]), number(cells["bias"])]
                 line += [] if cells is None else [f"{cells['count']:,.0f}"]
-            table.add_row(escape(f"{name} {_printable(group)}"), unit(row.report_unit + "/atom" * row.extensive), *line)
+            table.add_row(escape(f"  {_printable(group)}"), "", *line)
         if len(errors) > len(shown):
-            table.add_row(f"{name}: {len(errors) - len(shown)} groups with smaller errors", "")
+            table.add_row(f"  {len(errors) - len(shown)} with smaller errors", "")
     return table
 
 

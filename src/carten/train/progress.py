@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +13,15 @@ from rich.progress import BarColumn, Progress, TextColumn
 from carten.train.metrics import metric_names
 from carten.train.module import Fit
 
+INTERVAL = 30.0
+"""Seconds between lines on the steps done, where there is no terminal to show a bar."""
+
+REFRESH = 0.2
+"""Seconds between updates of the bar."""
+
 
 class Display(Callback):
-    """Errors in reported units; the bar only where there is a terminal."""
+    """Errors in reported units after each validation; in between a bar, or in a log file lines at intervals."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -27,6 +34,7 @@ class Display(Callback):
             refresh_per_second=4,
             disable=not console.is_terminal,
         )
+        self._shown = time.monotonic()
         self._task = self._bar.add_task("training", epoch=1, rate="", left="?")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,23 +57,26 @@ class Display(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._bar.disable or not isinstance(pl_module, Fit) or trainer.global_step % 5:
+        if not isinstance(pl_module, Fit) or not trainer.is_global_zero:
             return
+        now = time.monotonic()
+        if now - self._shown < (INTERVAL if self._bar.disable else REFRESH):
+            return
+        self._shown = now
         first, since = self._begin
-        each = (pl_module.elapsed - since) / (trainer.global_step - first)
-        self._bar.update(
-            self._task,
-            completed=trainer.global_step,
-            epoch=trainer.current_epoch + 1,
-            rate=f"{1e3 * each:.0f} ms/step",
-            left=_clock(pl_module.remaining),
-        )
+        rate = f"{1e3 * (pl_module.elapsed - since) / (trainer.global_step - first):.0f} ms/step"
+        epoch, step, left = trainer.current_epoch + 1, trainer.global_step, _clock(pl_module.remaining)
+        if self._bar.disable:
+            self._print(f"{epoch:>6} step {step} of {pl_module.length.steps}, {rate}, {left} left")
+        else:
+            self._bar.update(self._task, completed=step, epoch=epoch, rate=rate, left=left)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Fit) or not trainer.is_global_zero:
             return
         results = pl_module.results
         errors = " ".join(f"{results[f'{name}_rmse']:>{width}.4g}" for name, _, width in _columns(pl_module))
+        self._shown = time.monotonic()
         self._print(
             f"{trainer.current_epoch + 1:>6} {results['loss']:>10.3e} {errors} {pl_module.rate:>9.2e} "
             f"{_clock(pl_module.elapsed):>8} {_clock(pl_module.remaining):>8}"
