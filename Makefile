@@ -6,16 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types layers docs chromium constraints clean help
+.PHONY: demo quick test lint types layers docs chromium constraints clean help
 
 help:
 	@echo "make demo   train on the shipped data, evaluate, run molecular dynamics and write a report (3 minutes)"
+	@echo "make quick  lint, types, layers and the fast tests (a minute and a half)"
 	@echo "make test   lint, types, layers and all tests; needs a C++ compiler and Chromium"
 	@echo "make lint   ruff, mypy and the import layers"
 	@echo "make docs   build the documentation into docs/_build/html, warnings are errors"
 
 demo: $(VENV)/installed
 	$(BIN)/carten demo
+
+quick: lint
+	$(BIN)/python -m pytest -m "not slow" --numprocesses=$(JOBS) -q
 
 test: lint chromium
 	$(BIN)/python -m pytest --require=cpp,chromium,lammps,openmm,ipi --numprocesses=$(JOBS) --dist=loadfile --durations=15

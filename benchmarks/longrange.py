@@ -1,4 +1,4 @@
-"""What electrostatics costs: its part of energy and forces of water, and how it grows with the number of atoms.
+"""Cost of electrostatics: its share in energy and forces of water, and its growth with the number of atoms.
 
     python -m benchmarks.longrange --output docs/images/longrange.svg
 
@@ -31,7 +31,7 @@ EXPLICIT_UP_TO = 6000
 
 
 def seconds(run: Callable[[], object], least: int = 3, budget: float = 2.0) -> float:
-    """Of the processor, for the fastest of several runs after one that does not count."""
+    """Processor seconds of the fastest of several runs, after a warm-up."""
     run()
     found: list[float] = []
     while len(found) < least or sum(found) < budget:

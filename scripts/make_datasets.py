@@ -51,7 +51,7 @@ def decimals(value: np.ndarray | float, places: int) -> str:
 
 
 def header(atoms: Atoms, label: Label) -> str:
-    """The comment line of extended xyz: cell, columns, labels, then what is known about the frame."""
+    """The comment line of extended XYZ: cell, columns, labels, then further facts about the frame."""
     columns = "species:S:1:pos:R:3" + "".join(f":{key}:R:{PER_ATOM[key]}" for key in PER_ATOM if key in label)
     lattice = [f'Lattice="{decimals(atoms.cell.array, 6)}"'] if atoms.pbc.any() else []
     places = {"energy": 7, "dipole": 6, "polarizability": 5, "stress": 8}

@@ -5,12 +5,16 @@ marked `needs("cpp")` are skipped where there is none.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from parts import PARTS, missing
+
+SLOW = Path(__file__).parent / "slow.txt"
+"""Beginnings of the names of tests that take longer than a few seconds."""
 
 if TYPE_CHECKING:
     from browser import Browser
@@ -34,7 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = tuple(line for line in SLOW.read_text().splitlines() if line and not line.startswith("#"))
     for item in items:
+        if item.nodeid.startswith(slow) or item.get_closest_marker("needs"):
+            item.add_marker("slow")
         for mark in item.iter_markers("needs"):
             for part in mark.args:
                 if reason := missing(part):

@@ -19,7 +19,7 @@ KINDS = ("infer", "train", "scan")
 
 
 def main() -> None:
-    """Install the codes, measure them in alternation, write tables and figures; goes on where an earlier run ended."""
+    """Install the codes, measure them alternately, write tables and figures; continues where an earlier run ended."""
     parser = _parser()
     options = parser.parse_args()
     if options.clock == "processor" and options.threads != 1:

@@ -1,4 +1,4 @@
-"""The codes that are measured, and what each of them is when its settings are not the common ones."""
+"""The measured codes, and how their settings differ from the common ones."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ TORCH = "torch==2.13.0"
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a code is installed.
+    """The environment of a code.
 
     Args:
         name: of the folder.
@@ -54,7 +54,7 @@ def python(cache: Path, name: str) -> Path:
 
 
 def install(cache: Path, names: Sequence[str]) -> None:
-    """Create the environments that are missing; pip's own configuration says where packages come from.
+    """Create missing environments; the configuration of pip determines where packages come from.
 
     Raises:
         RuntimeError: pip failed; its output is in the log that the message names.

@@ -1,4 +1,4 @@
-"""What would take too much memory or time, foreseen from smaller structures, so that it is not tried."""
+"""Predict from smaller structures which measurements would take too much memory or time, so that they are not tried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAME = ("model", "system", "task", "kind", "threads", "settings")
 
 
 def foreseen(records: Sequence[Record], wanted: Record) -> str:
-    """Why a record can't be made here, empty if nothing speaks against it.
+    """Why a measurement is not possible here; empty if it is.
 
     Memory and time are taken to grow as the number of atoms, from the largest structure of the same name that was
     measured; where that one could not be, neither can a larger one.
@@ -37,7 +37,7 @@ def _why(known: Record, n_atoms: int) -> str:
 
 
 def available_memory() -> float:
-    """MB that can be had; infinite where the system does not tell."""
+    """Available memory in MB; infinite if the system does not report it."""
     information = Path("/proc/meminfo")
     lines = information.read_text().splitlines() if information.exists() else []
     found = [float(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]

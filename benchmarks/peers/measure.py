@@ -1,4 +1,4 @@
-"""Measurements: all codes are alive at once and are asked for times one after another, round after round."""
+"""Measurements: all codes are loaded at the same time and measured in turns, round after round."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Group:
-    """What is measured in alternation: one task of one structure with models of one size."""
+    """A set of alternating measurements: one task for one structure with models of one size."""
 
     task: Task
     kind: str
@@ -65,11 +65,11 @@ class Group:
 
     @property
     def frames(self) -> int:
-        """Number of structures that are evaluated at once."""
+        """Number of structures evaluated together."""
         return 1 if self.task == "infer" else len(training_frames(self.system.atoms))
 
     def of(self, codes: Sequence[Code]) -> list[Code]:
-        """The codes that can do it."""
+        """The codes that support it."""
         return [code for code in codes if self.task in code.tasks and (self.kind != "scan" or code.sized)]
 
 

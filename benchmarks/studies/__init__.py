@@ -1,4 +1,4 @@
-"""Models trained on published data in minutes, and their errors on held-out frames beside published ones.
+"""Models trained on published data in minutes, and their errors on held-out frames compared with published ones.
 
 One YAML file a study; ``python -m benchmarks.studies.run NAME --data FOLDER --minutes M`` trains and evaluates it.
 """

@@ -52,7 +52,7 @@ FIELD = 0.002  # atomic units
 
 
 def perceived(atoms: Atoms) -> Any | None:
-    """The molecular graph of a neutral geometry, or nothing where bonds cannot be told."""
+    """The molecular graph of a neutral geometry, or ``None`` if the bonds are ambiguous."""
     lines = [f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(atoms.symbols, _centred(atoms), strict=True)]
     molecule = Chem.MolFromXYZBlock("\n".join([str(len(atoms)), "", *lines]))
     try:
@@ -68,7 +68,7 @@ def smiles(molecule: Any) -> str:
 
 
 def surroundings(molecule: Any) -> set[Surroundings]:
-    """What is bonded to each atom: elements, hydrogens, bond orders, smallest ring."""
+    """The surroundings of each atom: elements, hydrogens, bond orders, smallest ring."""
     plain = Chem.Mol(molecule)
     Chem.Kekulize(plain, clearAromaticFlags=True)
     rings = molecule.GetRingInfo()
@@ -81,7 +81,7 @@ def surroundings(molecule: Any) -> set[Surroundings]:
 
 
 def graphs(seeds: Sequence[Any], known: set[Surroundings], seen: set[str], rng: np.random.Generator) -> Iterator[Any]:
-    """Graphs a few edits away from those of the seeds, with known surroundings, not yet seen, without end."""
+    """An endless sequence of new graphs a few edits away from the seeds, with surroundings that occur in the seeds."""
     while True:
         molecule = seeds[int(rng.integers(len(seeds)))]
         for _ in range(rng.integers(1, 4)):
@@ -93,7 +93,7 @@ def graphs(seeds: Sequence[Any], known: set[Surroundings], seen: set[str], rng: 
 
 
 def _edited(molecule: Any, known: set[Surroundings], rng: np.random.Generator) -> Any:
-    """The graph after the first random edit that leaves a sober molecule."""
+    """The graph after the first random edit that gives a reasonable molecule."""
     for _ in range(100):
         new = Chem.RWMol(molecule)
         Chem.Kekulize(new, clearAromaticFlags=True)
@@ -177,7 +177,7 @@ EDITS: tuple[Callable[[Any, np.random.Generator], bool], ...] = (
 
 
 def geometry(molecule: Any, seed: int) -> Atoms | None:
-    """One conformer: embedded, relaxed with MMFF and GFN2-xTB; nothing where that fails or changes the graph."""
+    """One conformer, embedded and relaxed with MMFF and GFN2-xTB; ``None`` if this fails or changes the graph."""
     full = Chem.AddHs(molecule)
     if AllChem.EmbedMolecule(full, randomSeed=seed) != 0:
         return None
@@ -224,7 +224,7 @@ def _in_field(atoms: Atoms, field: Floats, start: Any) -> Floats:
 
 
 def labelled_cheaply(atoms: Atoms, text: str) -> Atoms | None:
-    """A structure with its cheap labels, or nothing where they cannot be computed."""
+    """A structure with its cheap labels, or ``None`` if they cannot be computed."""
     try:
         found = label(atoms)
     except RuntimeError:
@@ -260,7 +260,7 @@ def _has_rare(molecule: Any) -> bool:
 
 
 def _new(seeds: Sequence[Any], sober: Sequence[Any], seen: set[str], seed: int) -> Iterator[Atoms]:
-    """New molecules from the graphs of the seeds, each at one geometry, with cheap labels, without end."""
+    """An endless sequence of new molecules from the graphs of the seeds, each with one geometry and cheap labels."""
     known = set[Surroundings]().union(*(surroundings(molecule) for molecule in sober))
     for number, molecule in enumerate(graphs(seeds, known, seen, np.random.default_rng(seed))):
         relaxed = geometry(molecule, number + 1)

@@ -1,4 +1,4 @@
-"""Errors on held-out frames, those of the mean of the training labels, and those of irreducible parts."""
+"""Errors on held-out frames, errors of predicting the mean training label, and errors of irreducible parts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _both(statistics: ErrorStatistics | None, scale: float) -> dict[str, float]:
 
 
 def _of_mean(comparison: Comparison, train: Sequence[Frame], test: Sequence[Frame]) -> Comparison:
-    """What the mean predictor tells, compared with the same labels."""
+    """Predictions of the mean predictor, compared with the same labels."""
     row = comparison.row
     reference = np.concatenate([frame.labels[row.name].reshape(-1, 3**row.rank) for frame in test])
     predicted = _folded(row, _mean_prediction(row, train, test), reference, test)

@@ -1,4 +1,4 @@
-"""From published files to the frames of a study; each function returns frames by the name of the file they go to."""
+"""From published files to the frames of a study; each function returns frames by the name of their output file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def with_supercell(study: Study, data: Path) -> dict[str, Frames]:
 
 
 def two_levels(study: Study, data: Path) -> dict[str, Frames]:
-    """50 frames with both labels, the validation part with expensive ones, and all the rest with cheap ones alone."""
+    """50 frames with both labels, the validation part with expensive labels, and all others with cheap labels only."""
     parts = labelled(study, data)
     expensive = [_at_level(atoms, "") for atoms in parts["train"][::19][:50]]
     cheap = [_at_level(atoms, "old_") for atoms in parts["train"] + parts["validation"]]
@@ -51,7 +51,7 @@ def two_levels(study: Study, data: Path) -> dict[str, Frames]:
 
 
 def beside_cheap(study: Study, data: Path) -> dict[str, Frames]:
-    """Parts of the first file, of coupled cluster, beside a second one, GFN2-xTB, which weighs as much as the first."""
+    """Parts of the first file (coupled cluster), combined with a second one (GFN2-xTB) of the same total weight."""
     expensive, cheap = study.files
     if not (data / cheap).exists():
         raise FileNotFoundError(
@@ -68,7 +68,7 @@ def beside_cheap(study: Study, data: Path) -> dict[str, Frames]:
 
 
 def with_hessians(study: Study, data: Path) -> dict[str, Frames]:
-    """Frames with the Hessians that lie in an archive beside the file."""
+    """Frames with the Hessians from an archive next to the file."""
     archive = np.load(data / study.files[0].replace("train.extxyz", "hessians.npz"))
     parts = labelled(study, data)
     for atoms in (atoms for part in parts.values() for atoms in part):
@@ -77,7 +77,7 @@ def with_hessians(study: Study, data: Path) -> dict[str, Frames]:
 
 
 def farthest(study: Study, data: Path) -> dict[str, Frames]:
-    """Of every file, a curve in order of distance, the last frames are held out, those before them choose the model."""
+    """For curves in order of distance, one per file: the last frames are held out, those before select the model."""
     if not isinstance(study.test, int):
         raise ValueError(f"study {study.title!r}: expected a number of frames as test, found {study.test}")
     parts: dict[str, Frames] = {"train": [], "validation": [], "test": []}

@@ -27,7 +27,7 @@ RESULTS = HERE / "results.json"
 
 
 def main() -> None:
-    """Train what a study compares, one after the other, and evaluate it on held-out frames."""
+    """Train the variants of a study one after the other, and evaluate them on held-out frames."""
     options = _parser().parse_args()
     study = read_study(options.name)
     folder = options.work or Path(tempfile.mkdtemp(prefix=f"{options.name}-"))
@@ -89,7 +89,7 @@ def _errors(study: Study, model: Potential, training: list[Frame], test: list[Fr
 
 
 def keep(path: Path, name: str, variant: str, found: dict[str, Any]) -> None:
-    """Put the errors of a run into the file of results."""
+    """Add the errors of a run to the file of results."""
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     results.setdefault(name, {})[variant] = found
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

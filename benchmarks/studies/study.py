@@ -1,4 +1,4 @@
-"""What a study is: data, held-out frames, configurations to compare, published errors."""
+"""Studies: data, held-out frames, configurations to compare, published errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Section(BaseModel):
 
 
 class Published(_Section):
-    """An error that somebody else reports.
+    """A published error.
 
     ``error`` is of ``property`` in ``unit``; ``by`` says whose it is and what it was trained on.
     """
@@ -66,7 +66,7 @@ def read_study(name: str) -> Study:
 
 
 def names() -> list[str]:
-    """All studies there are."""
+    """The names of all studies."""
     return sorted(path.stem for path in HERE.glob("*.yaml"))
 
 

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- results begin: written by benchmarks.studies -->", "<!-- resu
 
 
 def write_table(results: Path) -> None:
-    """Write what was found into the page of the documentation."""
+    """Write the results into the page of the documentation."""
     found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
