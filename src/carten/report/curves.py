@@ -15,7 +15,7 @@ from carten.report.drawing import SERIES, Drawing
 from carten.report.figures import Picture
 from carten.report.text import clean, unit
 
-Columns = Mapping[str, Floats]
+_Columns = Mapping[str, Floats]
 
 TABLE = "learning-curves"
 """Name of the table behind learning curves."""
@@ -37,7 +37,7 @@ def learning_curves(metrics: Path, rows: Mapping[str, Property]) -> list[Picture
     return [_picture(name, unit_name, curves, columns) for name, (unit_name, curves) in panels.items()]
 
 
-def _picture(name: str, unit_name: str, curves: Mapping[str, str], columns: Columns) -> Picture:
+def _picture(name: str, unit_name: str, curves: Mapping[str, str], columns: _Columns) -> Picture:
     title = clean(name, 26)
     with Drawing() as drawing:
         for colour, (legend, column) in zip(SERIES, curves.items(), strict=False):
@@ -52,7 +52,7 @@ def _picture(name: str, unit_name: str, curves: Mapping[str, str], columns: Colu
     return Picture(f"learning-curve-{name}", svg, caption, TABLE)
 
 
-def _columns(metrics: Path) -> Columns:
+def _columns(metrics: Path) -> _Columns:
     try:
         with metrics.open(newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
@@ -69,7 +69,7 @@ def _columns(metrics: Path) -> Columns:
         raise DataError(f"{metrics}: is damaged: {error}") from error
 
 
-def _panels(columns: Columns, rows: Mapping[str, Property]) -> dict[str, tuple[str, dict[str, str]]]:
+def _panels(columns: _Columns, rows: Mapping[str, Property]) -> dict[str, tuple[str, dict[str, str]]]:
     """Unit and curves (column by legend) of every property; per atom where it grows with the structure."""
     panels = {}
     for name, row in rows.items():

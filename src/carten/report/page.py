@@ -23,7 +23,7 @@ from carten.report.sections import (
     HtmlTable,
     error_table,
     group_errors,
-    group_table,
+    group_errors_table,
     headlines,
     sets_table,
     structure_name,
@@ -155,7 +155,7 @@ def _errors(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> Section:
         name: group_errors(subject.groups, comparison) for name, comparison in subject.evaluation.comparisons.items()
     }
     if any(len(errors) > 1 for errors in groups.values()):
-        tables.append(group_table(subject.evaluation, groups))
+        tables.append(group_errors_table(subject.evaluation, groups))
     return Section("Errors", "errors", tables=tables)
 
 

@@ -136,7 +136,7 @@ def group_errors(groups: Sequence[str], comparison: Comparison) -> dict[str, Flo
     return {str(group): errors[group_of_row == group].ravel() for group in np.unique(group_of_row)}
 
 
-def group_table(evaluation: Evaluation, groups: Mapping[str, Mapping[str, Floats]]) -> HtmlTable:
+def group_errors_table(evaluation: Evaluation, groups: Mapping[str, Mapping[str, Floats]]) -> HtmlTable:
     """Errors by group of structures, worst group of each property first."""
     rows = []
     for name, errors in groups.items():
