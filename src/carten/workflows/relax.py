@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ase
 import numpy as np
-from ase.calculators.calculator import Calculator as AnyCalculator
+from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
@@ -15,8 +16,9 @@ from ase.optimize import LBFGS
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
-from carten.deploy import Deployed
+from carten.deploy import Deployed, open_file
 from carten.errors import DataError, ModelError
+from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.crowd import Crowd, CrowdValues
 from carten.workflows.lbfgs import ManyLBFGS
@@ -76,7 +78,7 @@ class Goal:
 
 def relax(
     structures: ase.Atoms | Sequence[ase.Atoms],
-    model: Deployed | AnyCalculator,
+    model: Deployed | BaseCalculator,
     goal: Goal | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Relaxation]:
@@ -111,6 +113,22 @@ def relax(
         if progress is not None:
             progress(len(results), len(several))
     return results
+
+
+def choose_evaluator(
+    model: str | Path, structures: Sequence[ase.Atoms], dtype: str | None = None
+) -> Deployed | BaseCalculator:
+    """The compiled model where structures can relax in one batch, else a calculator.
+
+    Raises:
+        ModelFileError: the file is no model.
+    """
+    calculator = Calculator(model, dtype=dtype)
+    plain = all(isinstance(constraint, FixAtoms) for atoms in structures for constraint in atoms.constraints)
+    if calculator.path != "library" or not plain:
+        return calculator
+    library = open_file(model, dtype)
+    return calculator if library.inputs else library
 
 
 def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
@@ -281,7 +299,7 @@ def _free(atoms: ase.Atoms) -> Floats:
     return free
 
 
-def _relax_one(atoms: ase.Atoms, calculator: AnyCalculator, goal: Goal) -> Relaxation:
+def _relax_one(atoms: ase.Atoms, calculator: BaseCalculator, goal: Goal) -> Relaxation:
     """With ASE: any calculator, any constraints."""
     moving = atoms.copy()
     moving.calc = calculator

@@ -1,0 +1,90 @@
+"""carten relax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carten.cli.options import DataFiles, Dtype, ModelFile, Overwrite, require_new
+from carten.errors import ModelError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from carten.workflows.relax import Relaxation
+
+
+def relax_command(
+    model: ModelFile,
+    data: DataFiles,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Relaxed structures, extended XYZ.")],
+    cell: Annotated[bool, typer.Option("--cell", help="Relax cells as well as atoms.")] = False,
+    pressure: Annotated[float, typer.Option(help="External pressure in GPa, with --cell.")] = 0.0,
+    fmax: Annotated[float, typer.Option(help="Largest force that may remain, eV/Å.")] = 0.01,
+    smax: Annotated[float, typer.Option(help="Largest component of stress plus pressure, GPa.")] = 0.05,
+    steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 500,
+    dtype: Dtype = "float64",
+    overwrite: Overwrite = False,
+) -> None:
+    """Relax structures to minima of the energy, or of the enthalpy under pressure: all of them in one batch.
+
+    Models with inputs or long-range terms, and structures with constraints other than fixed atoms, are relaxed one by
+    one. Whatever else a structure carries is kept. Exits with status 1 if any structure did not converge; it is written
+    all the same, marked by relaxed=F.
+    """
+    from rich.console import Console
+
+    from carten.data.read import read_structures
+    from carten.data.write import replacing, write_structure
+    from carten.workflows.relax import Goal, choose_evaluator, relax
+
+    if pressure and not cell:
+        raise ModelError("--pressure acts on cells: add --cell")
+    require_new(output, overwrite)
+    try:
+        goal = Goal(fmax, smax, cell, pressure, steps)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    structures = [atoms for _, atoms in read_structures(data)]
+    console = Console()
+    with console.status("relaxing") as status:
+
+        def show(done: int, total: int) -> None:
+            status.update(f"relaxing: {done} of {total} structures done")
+
+        results = relax(structures, choose_evaluator(model, structures, dtype), goal, show)
+    with replacing(output) as file:
+        for result in results:
+            result.atoms.info["relaxed"] = result.converged
+            write_structure(file, result.atoms)
+    console.print(_table(results, cell))
+    failed = [number for number, result in enumerate(results) if not result.converged]
+    if failed:
+        raise ModelError(
+            f"{len(failed)} of {len(results)} structures did not converge in {steps} steps, the first is number "
+            f"{failed[0]}: allow more --steps; all are in {output}"
+        )
+
+
+def _table(results: Sequence[Relaxation], cell: bool) -> Table:
+    from ase.units import GPa
+    from rich.table import Table
+
+    headings = ["#", "formula", "steps", "E before, eV/atom", "E, eV/atom", "F max, eV/Å"]
+    headings += ["stress max, GPa", "volume, Å³/atom"] if cell else []
+    table = Table(*headings, title=f"{len(results)} structures")
+    shown = list(enumerate(results))[:50]
+    for number, result in shown:
+        n_atoms = len(result.atoms)
+        row = [str(number), result.atoms.get_chemical_formula(), str(result.steps)]
+        row += [f"{energy / n_atoms:.4f}" for energy in (result.energy_before, result.energy)]
+        row += [f"{result.largest_force:.1e}"]
+        if cell:
+            row += [f"{result.largest_stress / GPa:.1e}", f"{result.atoms.get_volume() / n_atoms:.3f}"]
+        table.add_row(*row, style=None if result.converged else "red")
+    if len(shown) < len(results):
+        table.caption = f"the first {len(shown)} of {len(results)}"
+    return table
