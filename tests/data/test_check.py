@@ -17,7 +17,7 @@ from carten.data import geometry
 from carten.data.check import check
 from carten.data.geometry import closest_contacts, duplicates, surroundings
 from carten.data.labels import Label, frames_from, read_frames
-from carten.data.labels import matrix as as_matrix
+from carten.data.layouts import matrix as as_matrix
 from carten.data.neighbours import edges
 from carten.data.stress import check_stress
 from carten.data.summary import lines

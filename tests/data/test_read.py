@@ -12,17 +12,10 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from carten.data.labels import (
-    Label,
-    carried,
-    categories,
-    frame_from,
-    frames_from,
-    label_names,
-    matrix,
-    read_frames,
-    weighted,
-)
+from carten.data.categories import categories
+from carten.data.labels import Label, carried, frame_from, frames_from, read_frames, weighted
+from carten.data.layouts import matrix
+from carten.data.lookup import label_names
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
 from carten.model.conditions import Category, Input, Scalar, Tensor

@@ -110,18 +110,38 @@ def test_elements_without_any_energy_are_undetermined():
     assert found.values[1] == pytest.approx(E0[1], abs=1e-6)
 
 
+@pytest.mark.parametrize(("edge", "isolated"), [(3.0, False), (4.9, False), (5.1, True), (20.0, True)])
+def test_an_atom_in_a_box_is_isolated_if_its_images_are_beyond_the_cutoff(edge, isolated):
+    """In a skew cell too, whose nearest image is none of its vectors."""
+    skew = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [5.0, -3.0, 1.0]])
+    for cell in (np.eye(3), skew):
+        atoms = Atoms("Cu", cell=edge * cell, pbc=True, info={"energy": -3.5})
+        frame = frames_from([("box", atoms)], LABELS)[0]
+        assert frame.image_distance == pytest.approx(edge)
+        assert isolated_atoms([frame], 5.0) == ({29: -3.5} if isolated else {})
+    slab = Atoms("Cu", cell=[edge, 30, 0], pbc=(True, True, False))
+    assert frames_from([("slab", slab)])[0].is_isolated(5.0) == isolated
+
+
+def test_of_isolated_atoms_in_boxes_the_most_isolated_counts():
+    boxes = [Atoms("H", cell=np.eye(3) * edge, pbc=True, info={"energy": -13.6 + 0.01 / edge}) for edge in (12, 30, 16)]
+    data = frames_from([(str(k), atoms) for k, atoms in enumerate(boxes)], LABELS)
+    assert isolated_atoms(data) == {1: -13.6 + 0.01 / 30}
+    alone = frames_from([("alone", Atoms("H", info={"energy": -13.6}))], LABELS)
+    assert isolated_atoms([*data, *alone]) == {1: -13.6}
+    boxes[2].info["energy"] = -12.0
+    with pytest.raises(DataError, match="isolated H has"):
+        isolated_atoms(frames_from([("a", boxes[1]), ("b", boxes[2])], LABELS))
+
+
 def test_statistics():
-    data = frames(["H2O", "CH4", "O"], interaction=0.2)
+    data = frames(["H2O", "CH4", "O"])
     for frame in data[:2]:
         frame.labels["forces"] = np.full((len(frame), 3), 2.0)
-    dataset = Dataset(data, [], 30.0)  # everything is a neighbour
-    found = statistics(dataset, E0)
-    energies = interaction_energies(data[:2], E0)
+    found = statistics(Dataset(data, [], 30.0))  # everything is a neighbour
     assert found.elements == (1, 6, 8)
     assert (found.n_structures, found.n_atoms) == (3, 9)
     assert found.neighbours == pytest.approx((3 * 2 + 5 * 4) / 9)
-    assert found.energy_mean == pytest.approx(energies.mean())
-    assert found.energy_rms == pytest.approx(energies.std())
     assert found.force_rms == pytest.approx(2.0)
-    bare = statistics(Dataset(frames_from([("x", Atoms("H"))]), [], 3.0), {})
-    assert (bare.energy_mean, bare.energy_rms, bare.force_rms, bare.neighbours) == (None, None, None, 0.0)
+    bare = statistics(Dataset(frames_from([("x", Atoms("H"))]), [], 3.0))
+    assert (bare.force_rms, bare.neighbours) == (None, 0.0)

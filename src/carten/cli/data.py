@@ -13,6 +13,7 @@ import typer
 from carten.cli.options import DataFiles, Labels, parse_labels
 
 if TYPE_CHECKING:
+    from carten.data.guess import Guess
     from carten.properties.routes import Property
 
 WEIGHTS = {"energy": 1.0, "forces": 10.0}
@@ -32,12 +33,18 @@ def init_command(
 
     Every key except data.train has a default: delete the lines you do not change.
     """
-    keys, inputs = ({}, []) if data is None else _labels_in(data)
     write = full_configuration if every else configuration
-    typer.echo(write(data or Path("train.extxyz"), preset, keys, inputs), nl=False)
+    if data is None:
+        typer.echo(write(Path("train.extxyz"), preset, {}), nl=False)
+        return
+    guess = _guess(data)
+    keys = {label.name: label.file_key for label in guess.labels}
+    typer.echo(write(data, preset, keys, [label.name for label in guess.inputs], _notes(guess)), nl=False)
 
 
-def full_configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = ()) -> str:
+def full_configuration(
+    data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = (), notes: Sequence[str] = ()
+) -> str:
     """The text of a configuration with every option; those with a default are commented out.
 
     Args:
@@ -45,6 +52,7 @@ def full_configuration(data: Path, preset: str, keys: Mapping[str, str], inputs:
         preset: architecture of the network.
         keys: name of each property's label in the data; energy and forces when empty.
         inputs: names of inputs in the data; they are offered as a comment, not chosen.
+        notes: comments on the labels.
     """
     from carten.report.options import commented
     from carten.train.config import Config
@@ -56,10 +64,12 @@ def full_configuration(data: Path, preset: str, keys: Mapping[str, str], inputs:
         active.add("properties")
     offered = [f"# Inputs in the data: {', '.join(inputs)}"] if inputs else []
     head = "# Every option with its default. Remove the '# ' in front of those that you change."
-    return "\n".join([head, *offered, *commented(Config.parse(document), active)]) + "\n"
+    return "\n".join([head, *offered, *notes, *commented(Config.parse(document), active)]) + "\n"
 
 
-def configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = ()) -> str:
+def configuration(
+    data: Path, preset: str, keys: Mapping[str, str], inputs: Sequence[str] = (), notes: Sequence[str] = ()
+) -> str:
     """The text of a configuration.
 
     Args:
@@ -67,6 +77,7 @@ def configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequ
         preset: architecture of the network.
         keys: name of each property's label in the data; energy and forces when empty.
         inputs: names of inputs in the data; they are offered as a comment, not chosen.
+        notes: comments on the labels.
     """
     from carten.model.config import NetworkConfig
     from carten.properties.spec import property_table
@@ -76,7 +87,7 @@ def configuration(data: Path, preset: str, keys: Mapping[str, str], inputs: Sequ
     keys = keys or {"energy": "energy", "forces": "forces"}
     offered = ", ".join(f"{name}: {{}}" for name in inputs) or "total_charge: {default: 0}"
     remark = "these are in the data" if inputs else "fidelity, charge, spin, fields, ..."
-    rows = "\n".join(f"  {_row(table[name], key)}" for name, key in keys.items())
+    rows = "\n".join([*(f"  {_row(table[name], key)}" for name, key in keys.items()), *(f"  {note}" for note in notes)])
     return f"""# Train with: carten train config.yaml
 data:
   train: {_plain(str(data))}  # any file ASE reads, an ASE database, or a list of them
@@ -123,25 +134,29 @@ def _plain(text: str) -> str:
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _labels_in(data: Path) -> tuple[dict[str, str], list[str]]:
-    """Names of labels by property, equal to its name or ending in it (REF_energy, dft_forces), and names of inputs."""
-    from carten.data.check import known_inputs
-    from carten.data.labels import label_names
+def _guess(data: Path) -> Guess:
+    from carten.data.guess import guess_labels
+    from carten.data.lookup import label_names
     from carten.data.read import read_structures
     from carten.errors import DataError
-    from carten.properties.spec import property_table
 
     structures = read_structures(data)
-    names = dict.fromkeys(name for _, atoms in structures for name in label_names(atoms))
-    keys = {}
-    for name in property_table():
-        matches = [key for key in names if key == name] or [key for key in names if key.lower().endswith(f"_{name}")]
-        if matches:
-            keys[name] = matches[0]
-    if not keys:
+    guess = guess_labels(structures)
+    if not guess.labels:
+        names = dict.fromkeys(name for _, atoms in structures for name in label_names(atoms))
         labels = f"its labels are {', '.join(names)}" if names else "it has no labels"
         raise DataError(f"{data}: no label of a known property; {labels}: start from carten init without --data")
-    return keys, [label.name for label in known_inputs(structures)]
+    return guess
+
+
+def _notes(guess: Guess) -> list[str]:
+    """What else could be labels, as comments."""
+    notes = [f"# {name} may also be: {', '.join(keys)}" for name, keys in guess.others.items() if keys]
+    notes += [f"# {key} is zero in all structures" for key in guess.zero]
+    return notes + [
+        f'# {_plain(tensor.key)}: {{scope: {tensor.scope}, indices: "{tensor.indices}", parity: 1, unit: ...}}'
+        for tensor in guess.tensors
+    ]
 
 
 def check_command(

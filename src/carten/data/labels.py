@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+from ase.geometry import minkowski_reduce
 
+from carten.data.categories import category
+from carten.data.layouts import obeying, shaped
+from carten.data.lookup import as_numbers, find_entry, label_names, offer_names
 from carten.data.read import Paths, read_structures
 from carten.errors import DataError
 from carten.math.arrays import Array
-from carten.math.symmetry import decompose, parse_indices
 from carten.model.conditions import Category, Input
 from carten.properties.routes import Property
+from carten.properties.spec import property_table
 from carten.units import conversion
 
 if TYPE_CHECKING:
@@ -23,11 +26,7 @@ if TYPE_CHECKING:
 
 ASYMMETRY = 1e-3
 """Relative size of what violates an index symmetry and is more than round-off of a file."""
-_STRUCTURE = ("numbers", "positions", "tags", "masses", "momenta")
 MAX_NUMBER = 118
-_VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx, yy, zz, yz, xz, xy
-VOIGT = ("stress", "stresses")
-"""Properties that ASE keeps as six components in this order; of the latter, which need not be symmetric, the mean."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,12 @@ class Label:
     def file_key(self) -> str:
         """Name in the file."""
         return self.key or self.row.name
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names under which it is looked up: the one given, or that of the row and then ASE's for it."""
+        own = self.file_key
+        return (own, self.row.ase) if self.row.ase and own == self.row.name else (own,)
 
     @property
     def factor(self) -> float:
@@ -92,10 +97,36 @@ class Frame:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @cached_property
+    def image_distance(self) -> float:
+        """Distance in Å between an atom and its nearest periodic image, infinite without one."""
+        periodic = self.pbc & (np.linalg.norm(self.cell, axis=1) > 0.0)
+        if not periodic.any() or not np.isfinite(self.cell).all():
+            return np.inf if not self.pbc.any() else 0.0
+        reduced = minkowski_reduce(self.cell, periodic)[0]
+        return float(np.linalg.norm(reduced[periodic], axis=1).min())
+
+    def is_isolated(self, cutoff: float) -> bool:
+        """Whether this is one atom whose periodic images, if any, are beyond a cutoff (Å)."""
+        return len(self.numbers) == 1 and self.image_distance > cutoff
+
     @property
-    def is_isolated_atom(self) -> bool:
-        """Whether this is one atom without periodic images."""
-        return len(self.numbers) == 1 and not self.pbc.any()
+    def has_volume(self) -> bool:
+        """Whether it is periodic and its cell has a volume: only then there is anything per volume."""
+        return has_volume(self)
+
+
+def has_volume(atoms: Atoms | Frame) -> bool:
+    """Whether a structure is periodic and its cell has a volume."""
+    return bool(np.any(atoms.pbc)) and abs(float(np.linalg.det(np.asarray(atoms.cell)))) > 0.0
+
+
+def is_meaningless(atoms: Atoms, label: Label) -> bool:
+    """Whether a structure carries a label that it cannot have: something per volume of a cell that it lacks."""
+    if not isinstance(label.row, Property) or has_volume(atoms):
+        return False
+    row = property_table().get(label.name, label.row)  # by whatever route it is predicted
+    return (row.per_volume or label.row.per_volume) and carries(atoms, label)
 
 
 def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Label] = ()) -> list[Frame]:
@@ -106,6 +137,9 @@ def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Lab
     (xx, yy, zz, yz, xz, xy) for each pair of indices that is symmetric: (6,) for stress, (3, 6) for a piezoelectric,
     (6, 6) for an elastic tensor, without factors. Properties of pairs of atoms are matrices, 3N x 3N for rank 2, flat
     or not. A structure without a label does not get it; a structure without an input gets the default of the input.
+    What ASE has a name for is also found under that: moments as ``magmoms``, the input magmoms as ``initial_magmoms``.
+    Labels per volume, as stress, are not read of structures that are not periodic or have no cell: programs write zeros
+    or NaN there.
 
     Args:
         paths: as :func:`carten.data.read.read_structures`.
@@ -160,8 +194,8 @@ def weighted(frames: Sequence[Frame], structures: Sequence[tuple[str, Atoms]], k
     """
     label = Label(Property("weight", "structure", "", +1, ""), key)
     _require_carried(structures, label)
-    found = [_value(atoms, label, where) for where, atoms in structures]
-    weights = [1.0 if value is None else float(value) for value in found]
+    values = [_value(atoms, label, where) for where, atoms in structures]
+    weights = [1.0 if value is None else float(value) for value in values]
     for (where, _), weight in zip(structures, weights, strict=True):
         if weight < 0.0:
             raise DataError(f'{where}: label "{key}" of weight should be at least 0, found {weight:g}')
@@ -173,61 +207,21 @@ def carried(frames: Sequence[Frame], name: str) -> int:
     return sum(name in frame.labels for frame in frames)
 
 
-def label_names(atoms: Atoms) -> dict[str, tuple[int, ...]]:
-    """Every numeric entry a structure carries, by name in the file, with its shape."""
-    results = atoms.calc.results if atoms.calc is not None else {}
-    arrays = {name: value for name, value in atoms.arrays.items() if name not in _STRUCTURE}
-    found = {}
-    for name, value in {**results, **arrays, **atoms.info}.items():
-        array = _numeric(value)
-        if array is not None:
-            found[str(name)] = array.shape
-    return found
-
-
 def carries(atoms: Atoms, label: Label) -> bool:
     """Whether a structure has something under the name of a label."""
-    return _lookup(atoms, label.file_key) is not None
-
-
-def obeying(row: Property | Input, value: Array) -> Array:
-    """The nearest value with the index symmetry of a row; second derivatives are the same in either order of atoms."""
-    value = decompose(row.indices).project(value)
-    if isinstance(row, Property) and row.reciprocal:
-        n_atoms = math.isqrt(len(value))
-        swapped = value.reshape(n_atoms, n_atoms, 3, 3).transpose(1, 0, 3, 2).reshape(value.shape)
-        value = (value + swapped) / 2
-    return value
-
-
-def _numeric(value: Any) -> Array | None:
-    if isinstance(value, str | bytes | dict) or value is None:
-        return None
-    try:
-        array = np.asarray(value)
-    except ValueError:  # ragged
-        return None
-    return array if array.dtype.kind in "iuf" else None
-
-
-def _lookup(atoms: Atoms, key: str) -> Any:
-    results = atoms.calc.results if atoms.calc is not None else {}
-    for place in (atoms.info, atoms.arrays, results):
-        if place.get(key) is not None:
-            return place[key]
-    return None
+    return find_entry(atoms, label.keys) is not None
 
 
 def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
     """The label in the unit and shape of its row, float64; ``None`` where the structure does not carry it."""
-    found = _lookup(atoms, label.file_key)
-    if found is None:
+    entry = find_entry(atoms, label.keys)
+    if entry is None or is_meaningless(atoms, label):
         return None
     what = f'{where}: label "{label.file_key}" of {label.name}'
-    array = _numeric(found)
+    array = as_numbers(entry)
     if array is None:
-        raise DataError(f"{what} should be numbers, found {found!r:.60}")
-    array = _shaped(array.astype(np.float64), label.row, len(atoms), what)
+        raise DataError(f"{what} should be numbers, found {entry!r:.60}")
+    array = shaped(array.astype(np.float64), label.row, len(atoms), what)
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))[0]
         place = f" (atom {bad[0]})" if label.row.scope == "atom" else ""
@@ -236,67 +230,12 @@ def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
     return obeying(label.row, array) if label.project else array
 
 
-def _shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
-    """Bring the accepted layouts (see :func:`read_frames`) to (3, ...) or (N, 3, ...)."""
-    if row.scope == "pair":
-        return _paired(array, row, n_atoms, what)
-    lead = (n_atoms,) if row.scope == "atom" else ()
-    expected = (*lead, *row.shape)
-    components = int(np.prod(row.shape, dtype=int))
-    accepted = {expected, (*lead, components), (n_atoms * components,) if lead else (1, *expected)}
-    if array.shape in accepted:
-        return array.reshape(expected)
-    voigt = (*lead, *_voigt_shape(row))
-    if array.shape in {voigt, (*lead, math.prod(voigt[len(lead) :])), (1, *voigt)}:
-        return _from_voigt(array.reshape(voigt), len(lead))
-    meaning = "(atoms" + ", 3" * row.rank + ")" if lead else "one value per structure"
-    raise DataError(f"{what} has shape {array.shape}, expected {expected}, {meaning}; correct or remove the structure")
-
-
-def _voigt_shape(row: Property | Input) -> tuple[int, ...]:
-    """Shape of one value with an axis of 6 for each pair of neighbouring indices that is symmetric, from the right."""
-    symmetric = parse_indices("ij=ji" if row.name in VOIGT else row.indices).group()
-    shape: list[int] = []
-    axis = row.rank
-    while axis > 0:
-        swapped = (*range(axis - 2), axis - 1, axis - 2, *range(axis, row.rank))
-        pair = axis > 1 and symmetric.get(swapped) == 1
-        shape.insert(0, 6 if pair else 3)
-        axis -= 2 if pair else 1
-    return tuple(shape)
-
-
-def _from_voigt(array: Array, first: int) -> Array:
-    """Every axis of 6, from one of them on, as two of 3."""
-    for axis in reversed(range(first, array.ndim)):
-        if array.shape[axis] == 6:
-            array = np.moveaxis(np.moveaxis(array, axis, -1)[..., _VOIGT], (-2, -1), (axis, axis + 1))
-    return array
-
-
-def _paired(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
-    """(N * N, 3, ...) from that shape, or from a matrix (3N, 3N), however it is folded, for rank 2."""
-    expected = (n_atoms**2, *row.shape)
-    if array.shape == expected:
-        return array
-    if row.rank == 2 and array.size == 9 * n_atoms**2 and array.shape[:2] != (n_atoms, n_atoms):
-        return array.reshape(n_atoms, 3, n_atoms, 3).swapaxes(1, 2).reshape(expected)
-    matrix = f" or a matrix {(3 * n_atoms, 3 * n_atoms)}" if row.rank == 2 else ""
-    raise DataError(f"{what} has shape {array.shape}, expected {expected}{matrix}; correct or remove the structure")
-
-
-def matrix(values: Array) -> Array:
-    """The matrix (3N, 3N) of a rank-2 property of pairs (N * N, 3, 3)."""
-    n_atoms = math.isqrt(len(values))
-    return values.reshape(n_atoms, n_atoms, 3, 3).swapaxes(1, 2).reshape(3 * n_atoms, 3 * n_atoms)
-
-
 def _require_together(atoms: Atoms, inputs: Sequence[Label], where: str) -> None:
     """Check that inputs that go together are both there."""
-    there = {label.name for label in inputs if _lookup(atoms, label.file_key) is not None}
+    present = {label.name for label in inputs if carries(atoms, label)}
     rows = [label.row for label in inputs if isinstance(label.row, Input) and label.row.along_with]
     for row in rows:
-        if row.name in there and row.along_with not in there:
+        if row.name in present and row.along_with not in present:
             raise DataError(f"{where}: carries the input {row.name} without {row.along_with}: give both, or neither")
 
 
@@ -331,44 +270,29 @@ def _require_symmetric(value: Array, label: Label, where: str) -> None:
 
 
 def _missing(atoms: Atoms, label: Label, where: str) -> DataError:
-    row = label.row
+    row, names = label.row, offer_names(label_names(atoms), label.file_key)
     place = "arrays" if row.scope == "atom" else "info"
     return DataError(
         f'{where}: input {row.name} ("{label.file_key}") is missing and has no default; set '
-        f'atoms.{place}["{label.file_key}"]{row.unit and f" in {row.unit}"}; {_offer(atoms, label)}'
+        f'atoms.{place}["{label.file_key}"]{row.unit and f" in {row.unit}"}; {names}'
     )
 
 
 def _category(atoms: Atoms, label: Label, kind: Category, n_rows: int, where: str) -> Array:
-    found = _lookup(atoms, label.file_key)
-    if found is None:
-        found = label.row.default if isinstance(label.row, Input) else None
-    if found is None:
+    entry = find_entry(atoms, label.keys)
+    if entry is None:
+        entry = label.row.default if isinstance(label.row, Input) else None
+    if entry is None:
         raise _missing(atoms, label, where)
-    names = [category(value) for value in np.broadcast_to(np.asarray(found), (n_rows,)).tolist()]
-    if unknown := [name for name in names if name not in kind.values]:
+    values = [category(value) for value in np.broadcast_to(np.asarray(entry), (n_rows,)).tolist()]
+    if unknown := [value for value in values if value not in kind.values]:
         known = ", ".join(map(repr, kind.values))
         raise DataError(f'{where}: input {label.name} ("{label.file_key}") is {unknown[0]!r}, expected one of {known}')
-    return np.array([kind.values.index(name) for name in names], dtype=np.int64)
-
-
-def category(value: Any) -> str | int:
-    """A value of a category: whole numbers as such, anything else as text."""
-    whole = isinstance(value, int | float) and float(value).is_integer()
-    return int(value) if whole else str(value)
-
-
-def categories(structures: Sequence[tuple[str, Atoms]], key: str) -> tuple[str | int, ...]:
-    """All values of a category in some structures, sorted."""
-    found: set[str | int] = set()
-    for _, atoms in structures:
-        if (value := _lookup(atoms, key)) is not None:
-            found.update(category(item) for item in np.ravel(np.asarray(value)).tolist())
-    return tuple(sorted(found, key=lambda value: (isinstance(value, str), value)))
+    return np.array([kind.values.index(value) for value in values], dtype=np.int64)
 
 
 def _require_carried(structures: Sequence[tuple[str, Atoms]], label: Label) -> None:
-    if any(_lookup(atoms, label.file_key) is not None for _, atoms in structures):
+    if any(carries(atoms, label) for _, atoms in structures):
         return
     if isinstance(label.row, Input) and label.row.default is not None:
         return
@@ -379,17 +303,5 @@ def _require_carried(structures: Sequence[tuple[str, Atoms]], label: Label) -> N
         everything |= label_names(atoms)
     raise DataError(
         f'label "{label.file_key}" of {label.name} is carried by none of the {len(structures)} structures of {shown}; '
-        + _offer_names(everything, label.file_key)
+        + offer_names(everything, label.file_key)
     )
-
-
-def _offer(atoms: Atoms, label: Label) -> str:
-    return _offer_names(label_names(atoms), label.file_key)
-
-
-def _offer_names(names: Mapping[str, tuple[int, ...]], key: str) -> str:
-    if not names:
-        return "the structures carry no labels at all"
-    near = difflib.get_close_matches(key, names, n=1)
-    hint = f'; did you mean "{near[0]}"?' if near else "; give the key of this label in the configuration"
-    return "names in it: " + ", ".join(sorted(names)) + hint

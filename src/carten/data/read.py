@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from carten.data.databases import read_database, read_lmdb, require_plausible
 from carten.data.extra import restore
 from carten.data.formats import (
@@ -51,7 +53,7 @@ def read_structures(paths: Paths, format: str | None = None) -> list[tuple[str, 
                 raise DataError(f"{file}: no structure in it; check that the file is what you meant")
             for number, atoms in enumerate(frames):
                 where = f"{file}, frame {number}"
-                structures.append((where, restore(atoms, where)))
+                structures.append((where, _with_moments(restore(atoms, where))))
     if not structures:
         raise DataError("no data file given; expected at least one path")
     return structures
@@ -95,3 +97,16 @@ def _read(path: Path, format: str | None) -> list[Atoms]:
         with opened(path) as file:
             require_plausible(file.read(), path)
     return read_with_ase(path, format)
+
+
+def _with_moments(atoms: Atoms) -> Atoms:
+    """Magnetic moments among the results become the initial ones where a structure has no others and they are not zero.
+
+    Results are lost as soon as a structure gets another calculator or is copied; what a model reads has to stay.
+    """
+    moments = atoms.calc.results.get("magmoms") if atoms.calc is not None else None
+    if moments is None or {"magmoms", "initial_magmoms"} & set(atoms.arrays) or len(moments) != len(atoms):
+        return atoms
+    if np.any(moments):
+        atoms.arrays["initial_magmoms"] = np.array(moments, dtype=float)
+    return atoms

@@ -14,6 +14,10 @@ from carten.data.labels import MAX_NUMBER, Frame
 from carten.errors import DataError
 from carten.math.arrays import Array
 
+CUTOFF = 5.0  # Å, where a model has no other
+_SAME = 1e-6  # eV, between isolated atoms in one state
+_IMAGES = 0.1  # eV, the same, where images at different distances add something
+_DISTANT = 10.0  # Å; images beyond it add next to nothing
 _RANK = 1e-5  # singular values of the composition matrix below this fraction of the largest are not determined
 
 
@@ -44,8 +48,6 @@ class Statistics:
         n_structures: number of structures.
         n_atoms: number of atoms in all of them.
         neighbours: average number of neighbours of an atom.
-        energy_mean: mean interaction energy per atom in eV; ``None`` without energies.
-        energy_rms: rms deviation from it over structures, in eV/atom.
         force_rms: rms of force components in eV/Å; ``None`` without forces.
     """
 
@@ -53,8 +55,6 @@ class Statistics:
     n_structures: int
     n_atoms: int
     neighbours: float
-    energy_mean: float | None
-    energy_rms: float | None
     force_rms: float | None
 
 
@@ -63,28 +63,46 @@ def elements(frames: Sequence[Frame]) -> tuple[int, ...]:
     return tuple(sorted({int(number) for frame in frames for number in np.unique(frame.numbers)}))
 
 
-def isolated_atoms(frames: Sequence[Frame]) -> dict[int, float]:
-    """Energies in eV of the structures that are one atom without periodic images, by atomic number.
+def isolated_atoms(frames: Sequence[Frame], cutoff: float = CUTOFF) -> dict[int, float]:
+    """Energies in eV of the structures that are one atom, by atomic number.
+
+    Periodic images may be there if they are beyond the cutoff, as in the box of a plane-wave code; of several such
+    structures the one whose images are farthest away counts.
+
+    Args:
+        frames: the structures.
+        cutoff: in Å.
 
     Raises:
         DataError: one element has two different energies (another charge or spin): which one is meant is not known.
     """
-    found: dict[int, tuple[float, str]] = {}
+    best: dict[int, Frame] = {}
     for frame in frames:
-        if not frame.is_isolated_atom or "energy" not in frame.labels:
+        if not frame.is_isolated(cutoff) or "energy" not in frame.labels:
             continue
-        number, energy = int(frame.numbers[0]), float(frame.labels["energy"])
-        if number in found and abs(found[number][0] - energy) > 1e-6:
-            raise DataError(
-                f"isolated {chemical_symbols[number]} has {found[number][0]} eV in {found[number][1]} "
-                f"but {energy} eV in {frame.where}; remove one, or give reference_energies in the configuration"
-            )
-        found.setdefault(number, (energy, frame.where))
-    return {number: energy for number, (energy, _) in sorted(found.items())}
+        number = int(frame.numbers[0])
+        other = best.setdefault(number, frame)
+        _require_one_state(other, frame)
+        if frame.image_distance > other.image_distance:
+            best[number] = frame
+    return {number: float(frame.labels["energy"]) for number, frame in sorted(best.items())}
+
+
+def _require_one_state(one: Frame, other: Frame) -> None:
+    energies = [float(frame.labels["energy"]) for frame in (one, other)]
+    distances = [frame.image_distance for frame in (one, other)]
+    tolerance = _SAME
+    if distances[0] != distances[1]:  # the images add something
+        tolerance = _IMAGES if min(distances) > _DISTANT else np.inf
+    if abs(energies[0] - energies[1]) > tolerance:
+        raise DataError(
+            f"isolated {chemical_symbols[int(one.numbers[0])]} has {energies[0]} eV in {one.where} but "
+            f"{energies[1]} eV in {other.where}; remove one, or give reference_energies in the configuration"
+        )
 
 
 def reference_energies(
-    frames: Sequence[Frame], source: Literal["auto", "isolated", "fitted"] = "auto"
+    frames: Sequence[Frame], source: Literal["auto", "isolated", "fitted"] = "auto", cutoff: float = CUTOFF
 ) -> ReferenceEnergies:
     """Reference energies of all elements in the data.
 
@@ -92,6 +110,7 @@ def reference_energies(
         frames: the structures; those with an energy are used.
         source: ``isolated`` takes those of isolated atoms, ``fitted`` fits all, ``auto`` takes isolated atoms where
             there are any and fits the rest.
+        cutoff: beyond which periodic images of an atom do not matter, in Å.
 
     Fit: least squares of ``E_s / n_s = sum_z (n_sz / n_s) E0_z`` (every structure counts once, whatever its size),
     about the mean energy per atom. Combinations of elements that the compositions do not determine (one composition
@@ -103,7 +122,7 @@ def reference_energies(
     used = [frame for frame in frames if "energy" in frame.labels]
     if not used:
         raise DataError("reference energies need structures with an energy, found none; set reference_energies to none")
-    fixed = isolated_atoms(used) if source != "fitted" else {}
+    fixed = isolated_atoms(used, cutoff) if source != "fitted" else {}
     present = elements(frames)
     missing = tuple(number for number in present if number not in fixed)
     if source == "isolated" and missing:
@@ -114,7 +133,7 @@ def reference_energies(
     origin: dict[int, Literal["isolated", "fitted"]] = {
         number: "isolated" if number in fixed else "fitted" for number in present
     }
-    residual = interaction_energies(used, values)
+    residual = interaction_energies(used, values, cutoff)
     rms = float(np.sqrt(np.mean(residual**2))) if len(residual) else None
     return ReferenceEnergies(values=values, origin=origin, undetermined=undetermined, residual=rms)
 
@@ -165,30 +184,21 @@ def energies_per_atom(frames: Sequence[Frame], references: Mapping[int, float]) 
     return per_atom
 
 
-def interaction_energies(frames: Sequence[Frame], references: Mapping[int, float]) -> Array:
+def interaction_energies(frames: Sequence[Frame], references: Mapping[int, float], cutoff: float = CUTOFF) -> Array:
     """``(E - sum_i E0[z_i]) / N`` in eV/atom of the frames with an energy that are not isolated atoms."""
-    used = [frame for frame in frames if "energy" in frame.labels and not frame.is_isolated_atom]
+    used = [frame for frame in frames if "energy" in frame.labels and not frame.is_isolated(cutoff)]
     return energies_per_atom(used, references)
 
 
-def statistics(dataset: Dataset, references: Mapping[int, float]) -> Statistics:
-    """Statistics of a (training) set.
-
-    Args:
-        dataset: the structures; finds the neighbour lists once if they are not prepared.
-        references: E0 by atomic number in eV; an element that is not listed counts zero.
-    """
+def statistics(dataset: Dataset) -> Statistics:
+    """Statistics of a (training) set; finds the neighbour lists once if they are not prepared."""
     frames = dataset.frames
-    complete = {number: references.get(number, 0.0) for number in elements(frames)}
-    energies = interaction_energies(frames, complete)
     forces = [frame.labels["forces"].ravel() for frame in frames if "forces" in frame.labels]
     n_atoms = sum(dataset.n_atoms())
     return Statistics(
-        elements=tuple(complete),
+        elements=elements(frames),
         n_structures=len(frames),
         n_atoms=n_atoms,
         neighbours=sum(dataset.n_edges()) / max(n_atoms, 1),
-        energy_mean=float(energies.mean()) if len(energies) else None,
-        energy_rms=float(energies.std()) if len(energies) else None,
         force_rms=float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None,
     )

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from ase.data import chemical_symbols
 
-from carten.data.check import OUTLIER, Duplicates, LabelReport, Report
+from carten.data.findings import Duplicates, LabelReport, Report
 from carten.data.geometry import Contact
+from carten.data.label_check import OUTLIER
 from carten.data.labels import ASYMMETRY
 
 _KINDS = ("not periodic", "periodic in 1 direction", "periodic in 2 directions", "periodic in 3 directions")
@@ -52,6 +53,12 @@ def _labels(report: Report) -> Iterator[str]:
             f"{label.highest:.8g}, mean {label.mean:.6g}, rms {label.rms:.6g} {label.unit}"
         )
         yield from _suspicions(label)
+        if label.name in report.others:
+            yield f"    other candidates: {', '.join(report.others[label.name])}"
+    for name, count in report.left_out.items():
+        yield f"  {name} of {count} structures is not read: it is per volume, they are not periodic or have no cell"
+    for key in report.zero:
+        yield f"  {key} is zero in all structures: not taken for a label"
     if report.stress is not None:
         yield f"  stress sign and unit: {report.stress.verdict}; {report.stress.reason}"
     for found in report.agreements:
@@ -79,6 +86,8 @@ def _suspicions(label: LabelReport) -> Iterator[str]:
         yield f"    {label.n_outliers} beyond {OUTLIER:g} robust standard deviations of the {label.compared}{many}"
     for outlier in label.outliers:
         yield f"      {outlier.where}: {outlier.value:.6g} ({outlier.score:.1f} standard deviations)"
+    if label.zero:
+        yield f"    exactly zero in {label.zero} of {label.carried} structures: is it computed there?"
     if label.sums is not None:
         rms, largest, where = label.sums
         what = "the atoms of a structure" + (f" less {label.total}" if label.total else "")

@@ -207,6 +207,6 @@ class Calculator(BaseCalculator):
 
 def _matrix(blocks: Floats) -> Floats:
     """(N * N, 3, 3) blocks as one 3N x 3N matrix."""
-    from carten.data.labels import matrix
+    from carten.data.layouts import matrix
 
     return matrix(blocks)

@@ -224,7 +224,7 @@ class Property:
     @property
     def per_volume(self) -> bool:
         """Whether it is divided by the volume of the cell, so that there is none without a cell."""
-        match self.routes[0]:
+        match self.routes[0] if self.routes else None:
             case Derivative(per_volume=divide) | AtomicVirial(per_volume=divide):
                 return divide
             case Permittivity():

@@ -32,7 +32,7 @@ def build_model(
     Raises:
         ConfigError: no atom has a neighbour, or the trained model does not fit.
     """
-    numbers = statistics(sets.train, sets.references[0] if sets.references else {})
+    numbers = statistics(sets.train)
     if source is None and not numbers.neighbours:
         raise ConfigError(
             f"model.cutoff: no atom in the {len(sets.train)} structures to train on has a neighbour within "

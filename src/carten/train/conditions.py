@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from carten.data.labels import Label, categories
+from carten.data.categories import categories
+from carten.data.labels import Label
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
 from carten.model.conditions import Category, Coupled, Embedding, Exchange, Fidelity, Input, Scalar, Tensor

@@ -35,7 +35,7 @@ def find_references(config: Config, frames: Sequence[Frame], inputs: Sequence[In
     if asked == "none":
         return ()
     parts = by_level(frames, None if level is None else level.name, len(levels))
-    return tuple(_found(part, asked) for part in parts)
+    return tuple(_found(part, asked, config.model.cutoff) for part in parts)
 
 
 def undetermined(references: Iterable[ReferenceEnergies]) -> list[str]:
@@ -51,11 +51,13 @@ def undetermined(references: Iterable[ReferenceEnergies]) -> list[str]:
     ]
 
 
-def _found(frames: Sequence[Frame], source: Literal["auto", "isolated", "fitted"]) -> ReferenceEnergies:
+def _found(
+    frames: Sequence[Frame], source: Literal["auto", "isolated", "fitted"], cutoff: float
+) -> ReferenceEnergies:
     """E0 of the elements of one level; none where no structure of the level has an energy."""
     if not any("energy" in frame.labels for frame in frames):
         return ReferenceEnergies({}, {})
-    return reference_energies(frames, source)
+    return reference_energies(frames, source, cutoff)
 
 
 def _given(energies: Mapping[str, float], present: Sequence[int]) -> Mapping[int, float]:

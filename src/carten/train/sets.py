@@ -139,7 +139,7 @@ def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = 
     others = {key: reader.other(read, f"data.{key}") for key, read in given.items()}
     for read in given.values():
         groups = groups.joined(read)
-    frames = [frame for frame in everything if not frame.is_isolated_atom] or everything
+    frames = [frame for frame in everything if not frame.is_isolated(config.model.cutoff)] or everything
     train, validation, notes = _split(config, frames, others, structures)
     _require_labels(train, terms)
     _require_any(validation, terms)

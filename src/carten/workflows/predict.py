@@ -11,7 +11,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import per_atom_properties, per_config_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from carten.data.labels import VOIGT, Label, matrix
+from carten.data.labels import Label
+from carten.data.layouts import VOIGT, matrix
 from carten.data.structures import read_inputs, require_known, structure_graph
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
