@@ -18,7 +18,6 @@ from carten.errors import DataError
 from carten.math.arrays import Array
 from carten.model.conditions import Category, Input
 from carten.properties.routes import Property
-from carten.properties.spec import property_table
 from carten.units import conversion
 
 if TYPE_CHECKING:
@@ -125,8 +124,7 @@ def is_meaningless(atoms: Atoms, label: Label) -> bool:
     """Whether a structure carries a label that it cannot have: something per volume of a cell that it lacks."""
     if not isinstance(label.row, Property) or has_volume(atoms):
         return False
-    row = property_table().get(label.name, label.row)  # by whatever route it is predicted
-    return (row.per_volume or label.row.per_volume) and carries(atoms, label)
+    return (label.row.per_volume or label.name == "stress") and carries(atoms, label)  # by whatever route it comes
 
 
 def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Label] = ()) -> list[Frame]:
