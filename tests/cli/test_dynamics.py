@@ -216,7 +216,7 @@ BAD = {
         ("velocities", "velocities that are not finite"),
         ("fast", "the temperature is"),
         ("fixed", "all atoms are fixed"),
-        ("same place", "one place"),
+        ("same place", "coincide"),
         ("far", "start.extxyz, frame 0: position of atom 2"),
         ("nan", "nan"),
         ("element", "does not know Au"),
@@ -301,6 +301,20 @@ def test_a_run_killed_before_its_first_frame_continues(run, folder, tmp_path):
     )
 
 
+@pytest.mark.parametrize("restart", [(), ("--restart",)])
+def test_a_run_that_fails_at_its_first_step_can_be_started_again(run, folder, tmp_path, restart):
+    """With other settings, since nothing is lost; one that has got further cannot."""
+    start, output = write(tmp_path / "start.extxyz", ethanol()), tmp_path / "md.extxyz"
+    md = ("md", folder / "plain.carten", start, "--steps", 20, "-o", output)
+    clean_error(run(*md, "--timestep", 40.0), "exploded at step 1", "step 0, is in")
+    said = run(*md, *restart, "--seed", 7)
+    assert said.code == 0, said.err
+    assert [row["step"] for row in log(output)] == ["0", "10", "20"]
+    before = output.read_bytes()
+    clean_error(run(*md, *restart, "--seed", 8), "seed was 7" if restart else "exists already")
+    assert output.read_bytes() == before
+
+
 @pytest.mark.parametrize("spoil", ["positions", "random", "sizes", "settings", "structure", "all"])
 def test_damaged_states_are_refused(run, folder, tmp_path, spoil):
     start, output = write(tmp_path / "start.extxyz", ethanol()), tmp_path / "md.extxyz"
@@ -311,6 +325,17 @@ def test_damaged_states_are_refused(run, folder, tmp_path, spoil):
     for value in (None, "x", [[1]], {"a": 1}, 1e400):
         path.write_text(json.dumps(value if spoil == "all" else {**state, spoil: value}))
         clean_error(run(*md, "--restart"), "md.restart.json", "damaged")
+
+
+def test_files_that_are_not_of_a_run_stay(run, folder, tmp_path):
+    """Also beside the state of a run that has not begun."""
+    start, output = write(tmp_path / "start.extxyz", ethanol()), tmp_path / "md.extxyz"
+    md = ("md", folder / "plain.carten", start, "--steps", 20, "-o", output)
+    clean_error(run(*md, "--timestep", 40.0), "exploded at step 1")
+    write(output, *[ethanol()] * 5)
+    before = output.read_bytes()
+    clean_error(run(*md), "md.extxyz exists already")
+    assert output.read_bytes() == before
 
 
 def test_lines_where_there_is_no_terminal(run, folder, tmp_path):
@@ -379,10 +404,10 @@ def test_predictions_stand_beside_labels_with_their_units(run, folder, tmp_path)
 
 def test_predictions_that_are_no_numbers_are_errors_and_nothing_is_lost(run, folder, tmp_path):
     model = small_model(properties=("energy", "forces"))
-    model.heads["energies"].get_buffer("shift").fill_(float("nan"))
-    save(tmp_path / "nan.carten", model, {})
+    model.heads["energies"].get_buffer("shift").fill_(1e308)  # for nine atoms: infinite
+    save(tmp_path / "large.carten", model, {})
     data, output = write(tmp_path / "data.extxyz", ethanol()), tmp_path / "out.extxyz"
     output.write_text("before")
-    clean_error(run("predict", tmp_path / "nan.carten", data, "-o", output, "--overwrite"), "frame 0", "not finite")
+    clean_error(run("predict", tmp_path / "large.carten", data, "-o", output, "--overwrite"), "frame 0", "not finite")
     assert output.read_text() == "before"
-    assert {path.name for path in tmp_path.iterdir()} == {"nan.carten", "data.extxyz", "out.extxyz"}
+    assert {path.name for path in tmp_path.iterdir()} == {"large.carten", "data.extxyz", "out.extxyz"}

@@ -9,11 +9,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from carten.data.labels import Label, frames_from
 from carten.errors import DataError, ModelError
-from carten.interfaces.ase import Calculator
 from carten.properties.spec import property_table
 from carten.workflows.comparison import Comparison, ErrorStatistics
 from carten.workflows.error_files import write_atoms, write_structures
 from carten.workflows.evaluate import evaluate
+from carten.workflows.predict import predict
 from small import diamond, ethanol, oxide, small_model
 
 MODEL = small_model()
@@ -27,11 +27,11 @@ def labelled(count: int = 6, noise: float = 0.1):
     for number in range(count):
         atoms = (ethanol, oxide, diamond)[number % 3]()
         atoms.rattle(0.05, seed=number)
-        atoms.calc = Calculator(MODEL)
+        predicted = next(predict(MODEL, [atoms], ["energy", "forces"]))
         error = random.normal(scale=noise, size=1 + 3 * len(atoms))
-        results = {"energy": atoms.get_potential_energy() - error[0]}
+        results = {"energy": float(predicted["energy"]) - error[0]}
         if number < count - 1:
-            results["forces"] = atoms.get_forces() - error[1:].reshape(-1, 3)
+            results["forces"] = predicted["forces"] - error[1:].reshape(-1, 3)
         atoms.calc = SinglePointCalculator(atoms, **results)
         structures.append((f"frame {number}", atoms))
         errors.append(error)

@@ -85,12 +85,18 @@ def evaluate_command(
 
     from carten.cli.tables import evaluation_table, group_table
     from carten.data.write import replacing
+    from carten.errors import ConfigError
     from carten.properties.io import header
     from carten.report.assembly import evaluation_report
     from carten.workflows.error_files import write_atoms, write_structures
 
-    for path in (report, json_file, structures_csv, atoms_csv):
-        require_new(path, overwrite)
+    outputs = [path for path in (report, json_file, structures_csv, atoms_csv) if path is not None]
+    for output in outputs:
+        require_new(output, overwrite)
+    if len({output.resolve() for output in outputs}) < len(outputs):
+        raise ConfigError("two of --report, --json, --structures and --atoms name the same file")
+    if metrics is not None and not metrics.is_file():
+        raise ConfigError(f"--metrics: there is no file {metrics}")
     head, potential = header(model), load_model(model, device, dtype, backend)
     labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
     console = Console()

@@ -105,6 +105,7 @@ def run(
 ) -> Summary:
     """Run molecular dynamics; ``atoms`` moves.
 
+    A run that ended before its second frame can be started again, or restarted, with whatever settings.
     The centre of mass stays where it is, unless the structure has constraints of its own. Frames carry whatever the
     structure carries, and energy, forces and stress of the model; the last one continues the run.
 
@@ -123,8 +124,7 @@ def run(
     """
     files = RunFiles(Path(trajectory))
     constraints = list(atoms.constraints)
-    if not restart:
-        files.require_new()
+    files.require_writable()
     _require_masses(atoms)
     constant = {"settings": settings.fixed(), "structure": structure_facts(atoms)}
     if restart:
@@ -133,7 +133,11 @@ def run(
         if not constraints and len(atoms) > 1:
             atoms.set_constraint(FixCom())
         with files.locked():
-            state = files.read_state() if restart else None
+            state = None
+            if not files.remove_if_not_begun():
+                if not restart:
+                    files.require_new()
+                state = files.read_state() if restart else None
             if state is not None:
                 require_same(state.settings, constant["settings"], "setting", files)
                 require_same(state.structure, constant["structure"], "structure", files)

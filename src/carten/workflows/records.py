@@ -87,11 +87,10 @@ class RunFiles:
     def state(self) -> Path:
         return self.trajectory.with_suffix(".restart.json")
 
-    def require_new(self) -> None:
-        """Check that nothing is overwritten, and that the files can be written.
+    def require_writable(self) -> None:
+        """Check name and folder.
 
         Raises:
-            FileExistsError: one of the files exists.
             DataError: the name does not end in .extxyz.
             FileNotFoundError: there is no such folder.
         """
@@ -99,12 +98,32 @@ class RunFiles:
             raise DataError(
                 f"trajectories are extended XYZ: expected a name ending in .extxyz, found {self.trajectory}"
             )
+        if not self.trajectory.parent.is_dir():
+            raise FileNotFoundError(f"{self.trajectory.parent}: there is no such folder; make it first")
+
+    def require_new(self) -> None:
+        """Check that nothing is overwritten.
+
+        Raises:
+            FileExistsError: one of the files exists.
+        """
         for path in (self.trajectory, self.log, self.state):
             if path.exists():
                 advice = "continue that run with --restart, or choose" if self.state.exists() else "choose"
                 raise FileExistsError(f"{path} exists already: {advice} another --output")
-        if not self.trajectory.parent.is_dir():
-            raise FileNotFoundError(f"{self.trajectory.parent}: there is no such folder; make it first")
+
+    def remove_if_not_begun(self) -> bool:
+        """Remove the files of a run that ended before its second frame; whether it did."""
+        try:
+            state = self.read_state()
+        except DataError:
+            return False
+        frames = self.trajectory.stat().st_size if self.trajectory.exists() else 0
+        if state.step > 0 or frames > state.sizes[0] > 0:
+            return False
+        for path in (self.trajectory, self.log, self.state):
+            path.unlink(missing_ok=True)
+        return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
