@@ -138,6 +138,7 @@ def test_moments_in_files_reach_md_and_predict(run, folder, tmp_path, key):
 def test_inputs_under_the_names_and_units_of_training_reach_md(run, folder, tmp_path):
     atoms = molecule("H2O")
     atoms.info["E"], atoms.arrays["spins"] = np.array([0.0, 1.0, 2.0]), np.arange(9.0).reshape(3, 3)
+    atoms.info["electric_field"] = np.ones(3)  # another one: the name that training knows goes first
     start, model = write(tmp_path / "start.extxyz", atoms), folder / "named.carten"
     assert run("md", model, start, "--steps", 1, "-o", tmp_path / "md.extxyz").code == 0
     assert run("predict", model, tmp_path / "md.extxyz", "-o", tmp_path / "p.extxyz").code == 0

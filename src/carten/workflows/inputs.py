@@ -32,8 +32,8 @@ def with_inputs(model: Potential, atoms: ase.Atoms, labels: Mapping[str, Label])
     values = read_inputs(atoms, model.inputs, {}, labels)
     for name, row in model.inputs.items():
         label = find_label(atoms, row, labels.get(name))
-        found_again = label.unit is None and (label.file_key == row.ase or {name} & {*copy.info, *copy.arrays})
-        if found_again or not carries(atoms, label):
+        in_place = label.file_key == find_label(copy, row, None).file_key and label.factor == 1.0
+        if not carries(atoms, label) or (in_place and label.file_key in {*copy.info, *copy.arrays}):
             continue
         value = values[name]
         if isinstance(row.embed, Category):
