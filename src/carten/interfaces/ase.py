@@ -15,7 +15,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from carten.data.structures import read_inputs, require_known
 from carten.deploy import Deployed
-from carten.interfaces.paths import Paths, Row
+from carten.deploy.results import Row
+from carten.interfaces.paths import Paths
 from carten.math.arrays import Array, Floats
 
 if TYPE_CHECKING:
@@ -176,13 +177,12 @@ class Calculator(BaseCalculator):
         return [name for name in names if name in self._paths.rows]
 
     def _require_volume(self, atoms: ase.Atoms, names: Sequence[str]) -> None:
-        if atoms.cell.rank == 3:
+        if atoms.cell.rank == 3 and atoms.pbc.any():
             return
+        problem = "is not periodic: set atoms.pbc" if atoms.cell.rank == 3 else "has no cell: set atoms.cell"
         for name in names:
             if self._paths.rows[name].per_volume:
-                raise PropertyNotImplementedError(
-                    f"{name} is per volume, {atoms.get_chemical_formula()} has no cell: set atoms.cell"
-                )
+                raise PropertyNotImplementedError(f"{name} is per volume, {atoms.get_chemical_formula()} {problem}")
 
     def _result(self, row: Row, values: Floats) -> float | Floats:
         """As ASE has it, from (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""

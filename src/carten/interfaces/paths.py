@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from carten import deploy
 from carten.deploy import Deployed, Evaluator, files
+from carten.deploy.results import Row, result_of, value_of
 from carten.errors import ConfigError, ModelError, ModelFileError
 from carten.interfaces.skin import SkinList
 from carten.math.arrays import Array, Floats
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
 COMPILED = ("auto", "cpp")
 """Back ends of which a library is one."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A property: what its values are per, their rank, and where a library has them (see :mod:`carten.deploy.bind`)."""
-
-    name: str
-    scope: str
-    rank: int
-    ase: str
-    per_volume: bool
-    source: str
 
 
 class Paths:
@@ -162,7 +150,7 @@ class Paths:
         elements, pairs = self._library.rows_of(atoms.numbers), self._neighbours.pairs(atoms)
         results = self._evaluator.step(elements, atoms.positions, atoms.cell.array, pairs, tuple(wanted))
         volume = atoms.get_volume() if atoms.cell.rank == 3 else np.nan
-        return {name: _shaped(self.rows[name], value_of(source, results, volume)) for name, source in sources.items()}
+        return {name: value_of(self.rows[name], results, volume) for name, source in sources.items()}
 
     def _torch(self, atoms: ase.Atoms, names: Sequence[str], told: Mapping[str, Array]) -> dict[str, Floats]:
         import torch
@@ -174,35 +162,6 @@ class Paths:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_evaluator": None}
-
-
-def result_of(source: str) -> str:
-    """The result of a step that a property follows from."""
-    kind, _, readout = source.partition(" ")
-    return readout or {"energy": "energies", "stress": "virial", "stresses": "virials"}.get(kind, kind)
-
-
-def value_of(source: str, results: Mapping[str, Floats], volume: float) -> Floats:
-    """A property from the results of a step."""
-    kind, _, readout = source.partition(" ")
-    match kind:
-        case "energy":
-            return np.array([results["energies"].sum()])
-        case "stress":
-            return results["virial"][None] / -volume
-        case "virial":
-            return results["virial"][None]
-        case "stresses":
-            return results["virials"] / -volume
-        case "sum":
-            return np.array([results[readout].sum(axis=0)])
-        case "mean":
-            return np.array([results[readout].mean(axis=0)])
-    return results[kind]
-
-
-def _shaped(row: Row, values: Floats) -> Floats:
-    return values.reshape(len(values), *(3,) * row.rank)
 
 
 def _snapshot(model: Potential, device: torch.device | str | None, dtype: str | None) -> Potential:

@@ -14,6 +14,7 @@ from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Frame, carried
 from carten.data.structures import require_known
+from carten.deploy.graphs import GraphEvaluator
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.properties.branches import nearest_branch
@@ -22,7 +23,6 @@ from carten.properties.routes import Property
 from carten.train.loss import structure_of_rows
 from carten.units import conversion
 from carten.workflows.comparison import Comparison
-from carten.workflows.predict import evaluate_graph
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,11 @@ def evaluate(
         )
     parts: dict[str, list[Comparison]] = {name: [] for name in rows}
     n_structures, n_atoms, seconds = 0, 0, 0.0
+    predict = GraphEvaluator(model)
     for batch in _batches(model, frames, rows.values(), max_atoms):
         names = [name for name in rows if _labelled(batch, name)]
         started = time.perf_counter()
-        predicted = evaluate_graph(model, batch.graph, names)
+        predicted = predict(batch.graph, names)
         seconds += time.perf_counter() - started
         for name in names:
             parts[name].append(_compare(rows[name], batch, predicted[name]))

@@ -14,6 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from carten.data.labels import Label
 from carten.data.layouts import VOIGT, matrix
 from carten.data.structures import read_inputs, require_known, structure_graph
+from carten.deploy.graphs import GraphEvaluator
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.model.graph import Graph, batch
@@ -24,12 +25,6 @@ PREFIX = "carten_"
 """Of predictions in files that have labels of the same names."""
 UNITS = "carten_units"
 """Entry of a structure that says in which units its predictions are."""
-
-
-def evaluate_graph(model: Potential, graph: Graph, names: Sequence[str]) -> dict[str, Floats]:
-    """Properties of a graph as arrays, (S, 3, ..) or (N, 3, ..)."""
-    values = model(graph.to(device=model.element_of.device), names)
-    return {name: value.detach().cpu().double().numpy() for name, value in values.items()}
 
 
 def predict(
@@ -61,11 +56,12 @@ def predict(
         raise ModelError(
             f"the model does not predict {', '.join(unknown)}; it predicts {', '.join(model.properties)}"
         )
+    evaluate = GraphEvaluator(model)
     done = 0
     for group in _groups(frames, max_atoms):
         places = [where[done + k] if where is not None else f"structure {done + k}" for k in range(len(group))]
         graphs = [_graph(model, atoms, place, inputs or {}) for place, atoms in zip(places, group, strict=True)]
-        values = evaluate_graph(model, batch(graphs), names)
+        values = evaluate(batch(graphs), names)
         done += len(group)
         first = dict.fromkeys(names, 0)
         for place, atoms in zip(places, group, strict=True):
