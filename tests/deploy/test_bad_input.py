@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from carten.deploy import Deployed, Evaluator, Pairs, deploy
-from carten.deploy.files import export, open_file
+from carten.deploy import Deployed, Evaluator, PairList, deploy
+from carten.deploy.files import export_library, open_library
 from carten.deploy.sealed import MARK, SEAL, mark, sealed
 from carten.errors import ConfigError, ModelError, ModelFileError
 from carten.interfaces.ase import Calculator
@@ -18,7 +18,7 @@ from small import small_model
 pytestmark = pytest.mark.needs("cpp")
 POSITIONS = np.array([[0.0, 0.0, 0.0], [1.1, 0.0, 0.0], [0.0, 1.3, 0.0]])
 ELEMENTS = np.array([0, 1, 2], dtype=np.int32)
-PAIRS = Pairs(np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0, 2, 0, 1]), np.zeros((6, 3), dtype=np.int32))
+PAIRS = PairList(np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0, 2, 0, 1]), np.zeros((6, 3), dtype=np.int32))
 CELL = np.zeros((3, 3))
 
 
@@ -78,10 +78,10 @@ def test_foreign_libraries(tmp_path):
         ({"elements": np.array([0, -1, 1], dtype=np.int32)}, "atom 1 has the element -1"),
         ({"positions": np.zeros((3, 3))}, "atoms 0 and 1 are at one place"),
         ({"positions": np.where(POSITIONS == 1.1, np.nan, POSITIONS)}, "between atoms 0 and 1 is not finite"),
-        ({"pairs": Pairs(PAIRS.centre[::-1].copy(), PAIRS.neighbour, PAIRS.shifts)}, "edges are not sorted by centre"),
-        ({"pairs": Pairs(PAIRS.centre + 1, PAIRS.neighbour, PAIRS.shifts)}, "has centre 3, which is no own atom"),
-        ({"pairs": Pairs(PAIRS.centre, PAIRS.neighbour + 1, PAIRS.shifts)}, "has neighbour 3, which is no atom"),
-        ({"pairs": Pairs(PAIRS.centre, PAIRS.neighbour - 1, PAIRS.shifts)}, "has neighbour -1, which is no atom"),
+        ({"pairs": PairList(PAIRS.centre[::-1].copy(), PAIRS.neighbour, PAIRS.shifts)}, "are not sorted by centre"),
+        ({"pairs": PairList(PAIRS.centre + 1, PAIRS.neighbour, PAIRS.shifts)}, "has centre 3, which is no own atom"),
+        ({"pairs": PairList(PAIRS.centre, PAIRS.neighbour + 1, PAIRS.shifts)}, "has neighbour 3, which is no atom"),
+        ({"pairs": PairList(PAIRS.centre, PAIRS.neighbour - 1, PAIRS.shifts)}, "has neighbour -1, which is no atom"),
     ],
 )
 def test_calls_that_make_no_sense(evaluator, arguments, words):
@@ -100,7 +100,7 @@ def test_more_threads_than_cores_or_atoms(model):
 
 
 def test_no_atoms_and_no_pairs(evaluator):
-    nothing = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int32))
+    nothing = PairList(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3), np.int32))
     assert step(evaluator, ELEMENTS[:0], POSITIONS[:0], nothing)["energies"].shape == (0,)
     lone = step(evaluator, ELEMENTS, POSITIONS, nothing)
     assert np.isfinite(lone["energies"]).all()
@@ -138,9 +138,9 @@ def test_code_is_run_by_name_alone(model, tmp_path):
     """A model file from a stranger that is a library in truth, seal and all, is no model."""
     path = tmp_path / "model.carten"
     path.write_bytes(model.content)
-    for read in (open_file, Calculator, load):
+    for read in (open_library, Calculator, load):
         with pytest.raises(ModelFileError, match="not a carten file"):
             read(path)
     save(tmp_path / "good.carten", small_model(), {})
     with pytest.raises(ConfigError, match=r"ends in \.so"):
-        export(tmp_path / "good.carten", tmp_path / "model.bin")
+        export_library(tmp_path / "good.carten", tmp_path / "model.bin")

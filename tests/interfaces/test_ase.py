@@ -11,7 +11,7 @@ import carten
 from carten.data.neighbours import graph
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
-from carten.interfaces.paths import Paths
+from carten.interfaces.paths import ModelPaths
 from carten.properties.io import save
 from carten.properties.spec import input_table
 from small import diamond, ethanol, oxide, small_model
@@ -28,13 +28,13 @@ TABLES = 2e-6
 @pytest.fixture
 def evaluations(monkeypatch):
     """Properties and inputs of every evaluation."""
-    calls, evaluate = [], Paths.evaluate
+    calls, evaluate = [], ModelPaths.evaluate
 
     def noted(self, atoms, names, told):
         calls.append((list(names), {name: np.asarray(value).tolist() for name, value in told.items()}))
         return evaluate(self, atoms, names, told)
 
-    monkeypatch.setattr(Paths, "evaluate", noted)
+    monkeypatch.setattr(ModelPaths, "evaluate", noted)
     return calls
 
 

@@ -78,7 +78,7 @@ def check_lammps_command(
 
     from carten.data.read import read_structures
     from carten.deploy import export
-    from carten.deploy.files import is_library, open_file
+    from carten.deploy.files import is_library, open_library
     from carten.interfaces.ase import Calculator
     from carten.interfaces.lammps.agreement import by_ase, by_lammps, disagreement, table
     from carten.interfaces.lammps.build import plugin_folder
@@ -88,7 +88,7 @@ def check_lammps_command(
     plugins = plugin_folder(installation)
     with tempfile.TemporaryDirectory(prefix="carten-") as folder:
         library = model if is_library(model) else Path(folder) / "model.so"
-        compiled = open_file(model) if is_library(model) else export(model, library)
+        compiled = open_library(model) if is_library(model) else export(model, library)
         expected = by_ase(atoms, Calculator(model))
         counts = sorted({1, *(2**k for k in range(1, processes.bit_length()) if 2**k < processes), processes})
         results = {count: by_lammps(atoms, library, installation, plugins, count) for count in counts}

@@ -40,9 +40,9 @@ def export_command(
 
     require_new(output, overwrite)
     started = time.perf_counter()
-    made = export(model, output, dtype, march.value)
-    seconds, size = time.perf_counter() - started, len(made.content) / 1e6
-    typer.echo(f"{output}: {size:.1f} MB, {made.header['dtype']}, {march.value}; {seconds:.1f} s")
+    library = export(model, output, dtype, march.value)
+    seconds, size = time.perf_counter() - started, len(library.content) / 1e6
+    typer.echo(f"{output}: {size:.1f} MB, {library.header['dtype']}, {march.value}; {seconds:.1f} s")
 
 
 def print_library(path: Path, as_json: bool) -> None:
@@ -65,8 +65,8 @@ def library_description(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     network, model = header["network"], header.get("model") or {}
     yield "library", f"compiled by carten {header['version']} for {header['machine']}, {header['march']}"
     yield "elements", " ".join(chemical_symbols[number] for number in header["elements"])
-    given = [row["name"] for row in header["rows"] if row["source"]]
-    yield "gives", ", ".join(given)
+    names = [row["name"] for row in header["rows"] if row["source"]]
+    yield "gives", ", ".join(names)
     if rest := [row["name"] for row in header["rows"] if not row["source"]]:
         yield "in Python only", ", ".join(rest)
     if header["readouts"]:

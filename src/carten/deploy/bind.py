@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import carten
 from carten.deploy.library import Bound, HeadData, InputData, Radial
-from carten.deploy.phases import ENERGIES, Circuits
+from carten.deploy.phases import Circuits
 from carten.deploy.tables import tables
 from carten.errors import ModelError
 from carten.model.conditions import Category, Coupled, Fidelity
@@ -24,6 +24,7 @@ from carten.ops.operators import renamed
 from carten.physics import zbl
 from carten.physics.constants import COULOMB
 from carten.properties.heads import Head
+from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
 from carten.properties.routes import AtomicVirial, Derivative, Positive, Property, Readout, Sum
 from carten.properties.rows import dump
@@ -51,38 +52,38 @@ def bind(model: Potential, dtype: str, exact: bool = False, tolerance: float = T
         ModelError: the model has something that a library can't do; the message says what, and what to do instead.
     """
     require_local(model)
-    found: Arrays = {}
+    constants: Arrays = {}
     network, config = model.network, model.config
-    edges, start = (_take(network, name, "network.", found) for name in ("edges", "start"))
+    edges, start = (_take(network, name, "network.", constants) for name in ("edges", "start"))
     n_intervals = 0
     if not exact and not config.radial.elements:
         making = [
             (_circuits(layer)["tables"], _doubles(weights(layer, _circuits(layer)["tables"])))
             for layer in network.layers
         ]
-        n_intervals, made, _ = tables(making, config, tolerance)
-        for k, by_name in enumerate(made):
-            found.update({f"{k}:{name}": [table] for name, table in by_name.items()})
+        n_intervals, results, _ = tables(making, config, tolerance)
+        for k, by_name in enumerate(results):
+            constants.update({f"{k}:{name}": [table] for name, table in by_name.items()})
     kind = "tabulated" if n_intervals else "exact"
-    layers = [_take(layer, kind, f"layers.{k}.", found) for k, layer in enumerate(network.layers)]
-    told = network.inputs
+    layers = [_take(layer, kind, f"layers.{k}.", constants) for k, layer in enumerate(network.layers)]
+    embeddings = network.inputs
     circuits = Circuits(
         edges,
         start,
         tuple(layers),
-        {name: _head(_as_head(model, name), f"heads.{name}.", found) for name in heads(model)},
-        tuple(_take(told, name, "inputs.", found) for name in ("start", "messages")) if told else (),
+        {name: _head(_as_head(model, name), f"heads.{name}.", constants) for name in heads(model)},
+        tuple(_take(embeddings, name, "inputs.", constants) for name in ("start", "messages")) if embeddings else (),
     )
     radial = config.radial
     return Bound(
         circuits,
-        found,
+        constants,
         {name: _head_data(model, name) for name in heads(model)},
         [_input(row) for row in model.inputs.values() if not isinstance(row.embed, Coupled)],
         Radial(config.cutoff, n_intervals, radial.basis, radial.n_basis, radial.envelope_power, radial.elements),
         model.elements,
         dtype,
-        header(model, dtype, n_intervals),
+        library_header(model, dtype, n_intervals),
         _zbl(model),
     )
 
@@ -103,15 +104,15 @@ def require_local(model: Potential) -> None:
 
 def heads(model: Potential) -> list[str]:
     """Properties that are read from features as they are."""
-    found = []
+    constants = []
     for name in model.heads:
         route = model.properties[name].routes[0] if name in model.properties else None
         if name == ENERGIES or isinstance(route, Readout | Positive):
-            found.append(name)
-    return found
+            constants.append(name)
+    return constants
 
 
-def header(model: Potential, dtype: str, n_intervals: int) -> dict[str, Any]:
+def library_header(model: Potential, dtype: str, n_intervals: int) -> dict[str, Any]:
     """What a library says about itself."""
     return {
         "version": carten.__version__,
@@ -188,18 +189,18 @@ def _circuits(owner: nn.Module) -> Mapping[str, Circuit]:
     return owner.circuits
 
 
-def _take(owner: nn.Module, name: str, prefix: str, found: Arrays) -> Circuit:
+def _take(owner: nn.Module, name: str, prefix: str, constants: Arrays) -> Circuit:
     """A circuit with weights under unique names, and their values as they are now added to those found."""
     named, arrays = _with_weights(owner, _circuits(owner)[name], prefix)
-    found.update({name: [array] for name, array in arrays.items()})
+    constants.update({name: [array] for name, array in arrays.items()})
     return named
 
 
 def _with_weights(owner: nn.Module, circuit: Circuit, prefix: str) -> tuple[Circuit, dict[str, npt.NDArray[Any]]]:
     first, rest = circuit.split()
-    given = _doubles(weights(owner, circuit))
-    made = run(first, {value.name: given[value.name] for value in first.weights}, {}, {}, "reference")
-    values = {**given, **made}
+    tensors = _doubles(weights(owner, circuit))
+    results = run(first, {value.name: tensors[value.name] for value in first.weights}, {}, {}, "reference")
+    values = {**tensors, **results}
     names = {value.name: f"{prefix}{value.name}" for value in rest.weights}
     arrays = {names[v.name]: values[v.name].reshape(int(v.rows), *v.row_shape).numpy() for v in rest.weights}
     return _renamed(rest, names), arrays
@@ -219,14 +220,14 @@ def _renamed(circuit: Circuit, names: Mapping[str, str]) -> Circuit:
     )
 
 
-def _head(head: Head, prefix: str, found: Arrays) -> Circuit:
+def _head(head: Head, prefix: str, constants: Arrays) -> Circuit:
     """The circuit of a head; weights of the levels of theory side by side."""
     circuits = _circuits(head)
     levels = sorted(circuits, key=lambda name: int(name.removeprefix("level ")))
-    made = [_with_weights(head, circuits[level], prefix) for level in levels]
-    for names in zip(*(arrays for _, arrays in made), strict=True):
-        found[names[0]] = [arrays[name] for name, (_, arrays) in zip(names, made, strict=True)]
-    return replace(made[0][0], outputs=tuple(part.name for part in head.copies))
+    results = [_with_weights(head, circuits[level], prefix) for level in levels]
+    for names in zip(*(arrays for _, arrays in results), strict=True):
+        constants[names[0]] = [arrays[name] for name, (_, arrays) in zip(names, results, strict=True)]
+    return replace(results[0][0], outputs=tuple(part.name for part in head.copies))
 
 
 def _as_head(model: Potential, name: str) -> Head:

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from carten.deploy.sealed import header_of, read_library, require_whole
 from carten.errors import ModelError
+from carten.math.arrays import Floats
 from carten.ops.compiler import load_bytes
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+_Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairList:
     """Pairs of atoms, both directions of each, sorted by centre.
 
     Args:
@@ -29,8 +29,8 @@ class Pairs:
         shifts: (P, 3) lattice vectors that are crossed.
     """
 
-    centre: Integers
-    neighbour: Integers
+    centre: _Integers
+    neighbour: _Integers
     shifts: npt.NDArray[np.int32]
 
 
@@ -161,8 +161,8 @@ class Evaluator:
         elements: npt.NDArray[np.int32],
         positions: Floats,
         cell: Floats,
-        pairs: Pairs,
-        wanted: Sequence[str],
+        pairs: PairList,
+        names: Sequence[str],
     ) -> dict[str, Floats]:
         """Energies of atoms, and what else is wanted of ``forces``, ``virial``, ``virials`` and readouts.
 
@@ -171,7 +171,7 @@ class Evaluator:
             positions: (N, 3) Å.
             cell: (3, 3) Å, rows are lattice vectors.
             pairs: all that are closer than the cutoff, and any others.
-            wanted: names.
+            names: of what is wanted.
 
         Raises:
             ModelError: the library refuses; the message says why.
@@ -180,8 +180,8 @@ class Evaluator:
         elements = np.ascontiguousarray(elements, dtype=np.int32)
         positions, cell = (np.ascontiguousarray(x, dtype=np.float64) for x in (positions, cell))
         shapes = {"energies": (n,), "forces": (n, 3), "virial": (3, 3), "virials": (n, 3, 3)}
-        results = {name: np.zeros(shape) for name, shape in shapes.items() if name in ("energies", *wanted)}
-        readouts = {name: np.zeros((n, size)) for name, size in self.model.readouts.items() if name in wanted}
+        results = {name: np.zeros(shape) for name, shape in shapes.items() if name in ("energies", *names)}
+        readouts = {name: np.zeros((n, size)) for name, size in self.model.readouts.items() if name in names}
         pointers = [_address(readouts[name]) if name in readouts else None for name in self.model.readouts]
         table = (ctypes.c_void_p * len(pointers))(*pointers) if readouts else None
         arrays = [_address(results[name]) if name in results else None for name in shapes]
@@ -197,7 +197,7 @@ class Evaluator:
     def evaluate(
         self,
         elements: npt.NDArray[np.int32],
-        pairs: Pairs,
+        pairs: PairList,
         vectors: Floats,
         counted: npt.NDArray[np.int32] | None = None,
     ) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ LIBRARY = ".so"
 LIBRARIES = (".so", ".dylib")
 
 
-def open_file(path: str | Path, dtype: str | None = None) -> Deployed:
+def open_library(path: str | Path, dtype: str | None = None) -> Deployed:
     """The model of a file as a compiled library.
 
     Args:
@@ -29,10 +29,10 @@ def open_file(path: str | Path, dtype: str | None = None) -> Deployed:
     """
     path = Path(path)
     if is_library(path):
-        found = Deployed(read_library(path), str(path))
-        if dtype not in (None, found.header["dtype"]):
-            raise ModelFileError(f"{path} computes in {found.header['dtype']}: export the model with --dtype {dtype}")
-        return found
+        library = Deployed(read_library(path), str(path))
+        if dtype not in (None, library.header["dtype"]):
+            raise ModelFileError(f"{path} computes in {library.header['dtype']}: export the model with --dtype {dtype}")
+        return library
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -41,15 +41,15 @@ def open_file(path: str | Path, dtype: str | None = None) -> Deployed:
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     for kept in cache.read(name, LIBRARY):
         return Deployed(kept)
-    from carten.deploy.make import deploy
+    from carten.deploy.make import compile_model
     from carten.properties.io import header, load
 
-    made = deploy(load(path, backend="reference", exact=True), dtype, provenance=header(path))
-    cache.keep(name, LIBRARY, made.content)
-    return made
+    library = compile_model(load(path, backend="reference", exact=True), dtype, provenance=header(path))
+    cache.keep(name, LIBRARY, library.content)
+    return library
 
 
-def export(path: str | Path, output: str | Path, dtype: str | None = None, march: str = "native") -> Deployed:
+def export_library(path: str | Path, output: str | Path, dtype: str | None = None, march: str = "native") -> Deployed:
     """Compile the model of a ``.carten`` file into a library file.
 
     Raises:
@@ -57,15 +57,15 @@ def export(path: str | Path, output: str | Path, dtype: str | None = None, march
         ModelError: the model can't be compiled.
         ConfigError: an unknown dtype or processor, or an output that is not named as a library.
     """
-    from carten.deploy.make import deploy
+    from carten.deploy.make import compile_model
     from carten.properties.container import write_bytes
     from carten.properties.io import header, load
 
     if not is_library(Path(output)):
         raise ConfigError(f"{output}: libraries are opened by their names: expected one that ends in .so")
-    made = deploy(load(path, backend="reference", exact=True), dtype, march=march, provenance=header(path))
-    write_bytes(Path(output), made.content)
-    return made
+    library = compile_model(load(path, backend="reference", exact=True), dtype, march=march, provenance=header(path))
+    write_bytes(Path(output), library.content)
+    return library
 
 
 def _generator() -> str:

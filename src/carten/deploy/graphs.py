@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from carten.deploy.bind import beyond
-from carten.deploy.deployed import Deployed, Pairs
-from carten.deploy.make import deploy
+from carten.deploy.deployed import Deployed, PairList
+from carten.deploy.make import compile_model
 from carten.deploy.results import Row, result_of, value_of
 from carten.errors import ModelError
 from carten.math.arrays import Floats
@@ -39,23 +39,23 @@ class GraphEvaluator:
         """Properties by name, (S, 3, ..), (N, 3, ..) or (P, 3, ..)."""
         compiled = [name for name in names if name in self.rows]
         rest = [name for name in names if name not in self.rows]
-        found: dict[str, Floats] = {}
+        values_by_name: dict[str, Floats] = {}
         if compiled:
             parts = [self._structure(graph, k, compiled) for k in range(graph.n_structures)]
-            found = {name: np.concatenate([part[name] for part in parts]) for name in compiled}
+            values_by_name = {name: np.concatenate([part[name] for part in parts]) for name in compiled}
         if rest:
             values = self.model(graph.to(device=self.model.element_of.device), rest)
-            found |= {name: value.detach().cpu().double().numpy() for name, value in values.items()}
-        return found
+            values_by_name |= {name: value.detach().cpu().double().numpy() for name, value in values.items()}
+        return values_by_name
 
     def _structure(self, graph: Graph, k: int, names: Sequence[str]) -> dict[str, Floats]:
         if self._evaluator is None or self.library is None:
             raise ModelError("there is no library")
         atoms = torch.nonzero(graph.structure == k).squeeze(1)
         first, end = int(atoms[0]), int(atoms[-1]) + 1
-        mine = (graph.edge_index[0] >= first) & (graph.edge_index[0] < end)
-        centre, neighbour = ((row[mine] - first).numpy() for row in graph.edge_index)
-        pairs = Pairs(centre, neighbour, graph.edge_shift[mine].numpy().astype(np.int32))
+        of_structure = (graph.edge_index[0] >= first) & (graph.edge_index[0] < end)
+        centre, neighbour = ((row[of_structure] - first).numpy() for row in graph.edge_index)
+        pairs = PairList(centre, neighbour, graph.edge_shift[of_structure].numpy().astype(np.int32))
         if self.library.inputs:
             self._evaluator.tell(
                 {
@@ -81,7 +81,7 @@ def _deployed(model: Potential) -> Deployed | None:
     if elsewhere or beyond(model):
         return None
     try:
-        return deploy(model)
+        return compile_model(model)
     except ModelError as error:
         warnings.warn(f"the model is evaluated with torch, which is slower: {error}", stacklevel=3)
         return None

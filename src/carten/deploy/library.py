@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from carten.deploy.phases import ENERGIES, Circuits, Scheme, scheme
+from carten.deploy.phases import Circuits, Scheme, schedule
 from carten.deploy.sealed import mark
-from carten.deploy.source import Kernel, Source, write
+from carten.deploy.source import PlanKernel, Source, write_phases
 from carten.ops.codegen import source as kernel_source
+from carten.properties.planning import ENERGIES
 
 NATIVE = Path(__file__).with_name("native")
-ALIGNED = 64
+_ALIGNED = 64
 Array = npt.NDArray[Any]
 
 ENTRIES = (
@@ -108,7 +109,7 @@ class Parts:
     """
 
     main: str
-    kernels: Sequence[Kernel]
+    kernels: Sequence[PlanKernel]
     constants: bytes
     dtype: str
 
@@ -125,16 +126,16 @@ class Parts:
         return digest.hexdigest()
 
 
-def parts(bound: Bound) -> Parts:
+def library_parts(bound: Bound) -> Parts:
     """C++ and constants of a model."""
-    made = scheme(bound.circuits)
+    scheme = schedule(bound.circuits)
     heads = sorted(bound.heads, key=lambda name: name != ENERGIES)
-    source = write(made, heads)
-    main = _main(bound, made, source, heads)
+    source = write_phases(scheme, heads)
+    main = _main(bound, scheme, source, heads)
     return Parts(main, tuple(source.kernels), constants(bound, source, heads), bound.dtype)
 
 
-def _kernel(each: Kernel, dtype: str) -> str:
+def _kernel(each: PlanKernel, dtype: str) -> str:
     """C++ of one plan, with nothing visible but its function."""
     text = kernel_source(each.plan, _scalar(dtype), each.channels, each.followed)
     lines = text.splitlines()
@@ -160,7 +161,7 @@ def _scalar(dtype: str) -> str:
     return {"float32": "float", "float64": "double"}[dtype]
 
 
-def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> str:
+def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) -> str:
     """C++ of the phases and of what runs them."""
     read = {path.name: path.read_text(encoding="utf-8") for path in NATIVE.iterdir() if path.suffix == ".h"}
     others = [name for name in heads if name != ENERGIES]
@@ -173,7 +174,7 @@ def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> s
         "element_dependent": radial.elements,
     }
     numbers = {
-        "n_layers": len(made.layers),
+        "n_layers": len(scheme.layers),
         "n_elements": len(bound.numbers),
         "n_weights": len(source.weights),
         "n_arrays": len(source.arrays),
@@ -182,7 +183,7 @@ def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> s
         "n_readouts": len(others),
         "n_basis": radial.n_basis,
         "envelope_power": radial.envelope_power,
-        "n_exchanged": max((sum(made.values[n].width for n in names) for names in made.features), default=0),
+        "n_exchanged": max((sum(scheme.values[n].width for n in names) for names in scheme.features), default=0),
     }
     text = [
         *(f"#include <{name}>" for name in ("cmath", "cstdint", "cstdio", "cstdlib", "cstring", "new")),
@@ -197,7 +198,7 @@ def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> s
         "enum Rows { structure_rows, own_rows, all_rows };",
         "struct Kept { Rows rows; int64_t width; };\nstruct Scattered { int array; int number; int64_t width; };",
         "struct Input { bool per_atom; int array; int category; bool level; };",
-        _tables(bound, made, source, infos),
+        _tables(bound, scheme, source, infos),
         *(
             f'extern "C" __attribute__((visibility("hidden"))) bool {each.function}(const int64_t*);'
             for each in source.kernels
@@ -205,20 +206,20 @@ def _main(bound: Bound, made: Scheme, source: Source, heads: Sequence[str]) -> s
         *(read[name] for name in ("matrix.h", "memory.h", "threads.h", "view.h", "runtime.h")),
         *(_readout(n, name, bound.heads[name], heads) for n, name in enumerate(others)),
         *source.functions,
-        _functions(made, source),
+        _functions(scheme, source),
         *(read[name] for name in ("geometry.h", "evaluation.h")),
     ]
     return "\n".join(text) + "\n"
 
 
-def _tables(bound: Bound, made: Scheme, source: Source, infos: Sequence[str]) -> str:
+def _tables(bound: Bound, scheme: Scheme, source: Source, infos: Sequence[str]) -> str:
     """Tables of what there is: arrays, inputs, readouts."""
     rows = {"structures": "structure_rows", "own": "own_rows", "all": "all_rows"}
-    kept = [f"{{{rows[str(made.values[name].rows)]}, {made.values[name].width}}}" for name in source.arrays]
+    kept = [f"{{{rows[str(scheme.values[name].rows)]}, {scheme.values[name].width}}}" for name in source.arrays]
     inputs, described = [], []
     for row in bound.inputs:
         array = source.arrays.get(f"input/{row.name}", -1)
-        category = made.categories.get(row.name, (-1, False, 0))[0]
+        category = scheme.categories.get(row.name, (-1, False, 0))[0]
         inputs.append(f"{{{int(row.per_atom)}, {array}, {category}, {int(row.level)}}}")
         required = int(row.default is None)
         facts = (_text(row.name), _text(row.unit), int(row.per_atom), row.components, row.n_categories, required)
@@ -259,30 +260,30 @@ def _readout(n: int, name: str, head: HeadData, heads: Sequence[str]) -> str:
     )
 
 
-def _functions(made: Scheme, source: Source) -> str:
+def _functions(scheme: Scheme, source: Source) -> str:
     """Tables of phases by layer."""
-    backs = {phase.name: phase.name for phase in made.backs}
-    layers = range(len(made.layers))
+    backs = {phase.name: phase.name for phase in scheme.backs}
+    layers = range(len(scheme.layers))
     names = {
-        "layers": [phase.name for phase in made.layers],
-        "sends": [phase.name for phase in made.sends],
-        "receives": [phase.name for phase in made.receives],
+        "layers": [phase.name for phase in scheme.layers],
+        "sends": [phase.name for phase in scheme.sends],
+        "receives": [phase.name for phase in scheme.receives],
         "backs": [backs.get(f"back{k}", "nullptr") for k in layers],
     }
     lines = ["typedef bool (*Phase)(const View&, const Chunk&);"]
     lines += [f"static const Phase model_{name}[] = {{{', '.join(functions)}}};" for name, functions in names.items()]
-    memory = ", ".join(f"{phase.name}_memory" for phase in made.phases)
+    memory = ", ".join(f"{phase.name}_memory" for phase in scheme.phases)
     lines.append(f"static const int64_t* const model_memory[] = {{{memory}}};")
-    for kind, lists in (("exchanged", made.features), ("returned", made.returned)):
+    for kind, lists in (("exchanged", scheme.features), ("returned", scheme.returned)):
         for k, names_of_layer in enumerate(lists):
             numbers = [*(str(source.arrays[name]) for name in names_of_layer), "-1"]
             lines.append(f"static const int {kind}{k}[] = {{{', '.join(numbers)}}};")
         lines.append(f"static const int* const model_{kind}[] = {{{', '.join(f'{kind}{k}' for k in layers)}}};")
     for k in layers:
-        phases = [*(phase for phase in made.backs if phase.name == f"back{k}"), *made.layers[k : k + 1]]
+        phases = [*(phase for phase in scheme.backs if phase.name == f"back{k}"), *scheme.layers[k : k + 1]]
         writes = {name for phase in phases for operator in phase.gradient for name in operator.writes}
         entries = [
-            f"{{{source.arrays[name]}, {number}, {made.values[name].width}}}"
+            f"{{{source.arrays[name]}, {number}, {scheme.values[name].width}}}"
             for number, name in enumerate(source.scattered)
             if name in writes
         ]
@@ -299,7 +300,7 @@ def constants(bound: Bound, source: Source, heads: Sequence[str]) -> bytes:
     table: list[int] = []
 
     def put(content: bytes) -> int:
-        data.extend(bytes(-len(data) % ALIGNED))
+        data.extend(bytes(-len(data) % _ALIGNED))
         offset = len(data)
         data.extend(content)
         return offset

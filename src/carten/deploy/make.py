@@ -17,9 +17,9 @@ from ase import Atoms
 
 from carten.data.neighbours import graph
 from carten.deploy.bind import bind
-from carten.deploy.deployed import Deployed, Pairs
-from carten.deploy.library import Bound, Parts, parts
-from carten.deploy.sealed import LEVELS, needed, sealed
+from carten.deploy.deployed import Deployed, PairList
+from carten.deploy.library import Bound, Parts, library_parts
+from carten.deploy.sealed import LEVELS, needed_features, sealed
 from carten.errors import ConfigError, ModelError
 from carten.model.conditions import Category, Coupled
 from carten.ops import cache, compiler
@@ -44,7 +44,7 @@ OF_TABLES = 2e-5
 """What tables may add to it: relative to the largest value of a radial function they are right to 1e-6."""
 
 
-def deploy(
+def compile_model(
     model: Potential,
     dtype: str | None = None,
     exact: bool = False,
@@ -77,28 +77,28 @@ def deploy(
         bound = bind(model, dtype, exact)
         if not exact and not bound.radial.n_intervals and not bound.radial.elements:
             warnings.warn("tables can't reproduce the radial functions of this model: they are evaluated", stacklevel=2)
-        made = parts(_for_processor(bound, march, provenance))
-        name = hashlib.sha256(f"{made.digest} {march} {fingerprint(__file__)}".encode()).hexdigest()[:32]
+        pieces = library_parts(_for_processor(bound, march, provenance))
+        name = hashlib.sha256(f"{pieces.digest} {march} {fingerprint(__file__)}".encode()).hexdigest()[:32]
         for content in cache.read(name, SUFFIX):
             return Deployed(content)
-        made_library = Deployed(_compiled(made, march))
+        made_library = Deployed(_compiled(pieces, march))
         _require_same(made_library, model, AGREEMENT[dtype] + OF_TABLES * (bound.radial.n_intervals > 0))
     cache.keep(name, SUFFIX, made_library.content)
     return made_library
 
 
 def _for_processor(bound: Bound, march: str, provenance: Mapping[str, Any] | None) -> Bound:
-    facts = {"march": march, "machine": platform.machine(), "features": list(needed(march)), "model": provenance}
-    return replace(bound, header={**bound.header, **facts})
+    facts = {"march": march, "machine": platform.machine(), "features": list(needed_features(march))}
+    return replace(bound, header={**bound.header, **facts, "model": provenance})
 
 
-def _compiled(made: Parts, march: str) -> bytes:
+def _compiled(pieces: Parts, march: str) -> bytes:
     """The content of a library file."""
     attempts: Sequence[Sequence[str]] = compiler.ATTEMPTS
     if march != "native":
         attempts = tuple((f"-march={march}", *flags[1:]) for flags in compiler.ATTEMPTS[:2])
-    files = {"data.s": ASSEMBLY.encode(), "constants.bin": made.constants, "exports": EXPORTS}
-    return sealed(compiler.linked(made.sources, attempts, LINK, files))
+    files = {"data.s": ASSEMBLY.encode(), "constants.bin": pieces.constants, "exports": EXPORTS}
+    return sealed(compiler.linked(pieces.sources, attempts, LINK, files))
 
 
 def _require_same(library: Deployed, model: Potential, tolerance: float) -> None:
@@ -107,25 +107,25 @@ def _require_same(library: Deployed, model: Potential, tolerance: float) -> None
     Raises:
         ModelError: they differ.
     """
-    atoms, told = _sample(model)
+    atoms, input_values = _sample(model)
     exact = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(False)
     exact.network.backend = "reference"
-    sample = graph(atoms, model.cutoff, told)
+    sample = graph(atoms, model.cutoff, input_values)
     names = [name for name in ("energies", "forces") if name in exact.properties]
     names += [name for name in library.readouts if name in exact.properties and exact.properties[name].scope == "atom"]
     with torch.enable_grad():
         expected = {name: value.numpy() for name, value in exact(sample, names).items()}
     centre, neighbour = (row.contiguous().numpy() for row in sample.edge_index)
     evaluator = library.evaluator()
-    evaluator.tell({name: value for name, value in told.items() if name in library.inputs})
-    elements, pairs = library.rows_of(atoms.numbers), Pairs(centre, neighbour, np.zeros((len(centre), 3), np.int32))
-    found = evaluator.step(elements, atoms.positions, np.zeros((3, 3)), pairs, names)
+    evaluator.tell({name: value for name, value in input_values.items() if name in library.inputs})
+    elements, pairs = library.rows_of(atoms.numbers), PairList(centre, neighbour, np.zeros((len(centre), 3), np.int32))
+    results = evaluator.step(elements, atoms.positions, np.zeros((3, 3)), pairs, names)
     for name in names:
         if name == "forces" and "energies" not in exact.heads:
             continue
         values = expected[name].reshape(len(atoms), -1)
         size = max(float(np.abs(values - values.mean(axis=0)).max()), 1e-3 * float(np.abs(values).max()), 1e-12)
-        error = float(np.abs(found[name].reshape(len(atoms), -1) - values).max()) / size
+        error = float(np.abs(results[name].reshape(len(atoms), -1) - values).max()) / size
         if not error <= tolerance:
             raise ModelError(
                 f"{name} of the compiled model differ from those of the model by {error:.1e} of their size: the model "
@@ -140,13 +140,13 @@ def _sample(model: Potential) -> tuple[Atoms, dict[str, npt.NDArray[Any]]]:
     grid = np.stack(np.meshgrid(*[np.arange(6.0)] * 3), axis=-1).reshape(-1, 3)[: len(numbers)]
     positions = grid * min(1.5, 0.4 * model.cutoff)
     atoms = Atoms(numbers=numbers, positions=positions + generator.normal(0, 0.1, positions.shape))
-    told: dict[str, npt.NDArray[Any]] = {}
+    input_values: dict[str, npt.NDArray[Any]] = {}
     for row in model.inputs.values():
         if isinstance(row.embed, Coupled):
             continue
         n = len(atoms) if row.scope == "atom" else 1
         if isinstance(row.embed, Category):
-            told[row.name] = generator.integers(0, len(row.embed.values), n)
+            input_values[row.name] = generator.integers(0, len(row.embed.values), n)
         else:
-            told[row.name] = generator.normal(0, row.scale, (n, *row.shape))
-    return atoms, told
+            input_values[row.name] = generator.normal(0, row.scale, (n, *row.shape))
+    return atoms, input_values

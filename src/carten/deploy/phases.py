@@ -15,12 +15,12 @@ from carten.ops.circuit import Circuit
 from carten.ops.operators import Add, Operator, Run, Value, renamed
 from carten.ops.reverse import gradient_name
 from carten.ops.space import SCALAR
+from carten.properties.planning import ENERGIES
 
 HARMONICS = "harmonics"
 GEOMETRY = ("unit", "fraction", "basis")
 """Arrays of edges that whoever runs the circuits makes, besides ``one``, and whose gradients are wanted."""
 INDICES = ("element", "all_element", "structure", "all_structure", "zero")
-ENERGIES = "energies"
 SEED = "seed"
 """Gradient of the energy in the scalar that the energies are read as."""
 
@@ -41,7 +41,7 @@ class Circuits:
     start: Circuit
     layers: tuple[Circuit, ...]
     heads: Mapping[str, Circuit]
-    told: tuple[Circuit, ...] = ()
+    embeddings: tuple[Circuit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Scheme:
     features: Sequence[Sequence[str]]
     returned: Sequence[Sequence[str]]
     weights: frozenset[str] = frozenset()
-    given: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
     categories: Mapping[str, tuple[int, bool, int]] = field(default_factory=dict)
 
     @property
@@ -122,11 +122,11 @@ class Scheme:
             for name in (name for operator in phase.all for name in operator.writes):
                 writers.setdefault(name, set()).add(phase.name)
         outside = {name for parts in (*self.features, *self.returned) for name in parts}
-        found = dict.fromkeys(name for name in writers if name in outside or name in self.scattered)
+        names_found = dict.fromkeys(name for name in writers if name in outside or name in self.scattered)
         for phase in self.phases:
             reads = (name for operator in phase.all for name in operator.reads)
-            found.update(dict.fromkeys(n for n in reads if n in writers and phase.name not in writers[n]))
-        return tuple(found)
+            names_found.update(dict.fromkeys(n for n in reads if n in writers and phase.name not in writers[n]))
+        return tuple(names_found)
 
     @cached_property
     def scattered(self) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def gradient(name: str) -> str:
     return gradient_name(name, {})
 
 
-def scheme(circuits: Circuits) -> Scheme:
+def schedule(circuits: Circuits) -> Scheme:
     """The phases of a model."""
     return _Scheduler(circuits).run()
 
@@ -155,13 +155,13 @@ class _Scheduler:
         """For features of a layer, the parts of their gradient."""
 
     def run(self) -> Scheme:
-        told = [
+        embeddings = [
             operator
-            for n, circuit in enumerate(self.circuits.told)
+            for n, circuit in enumerate(self.circuits.embeddings)
             for operator in self._add(circuit, f"told {n}:", self._told_names(circuit))
         ]
         self._add(self.circuits.edges, "edges:", {name: name for name in ("one", "unit", HARMONICS)})
-        start = [*told, *self._add(self.circuits.start, "start:", self._start_names())]
+        start = [*embeddings, *self._add(self.circuits.start, "start:", self._start_names())]
         layers = [self._add(circuit, f"{k}:", self._layer_names(k)) for k, circuit in enumerate(self.circuits.layers)]
         readings = tuple(self._reading(name, circuit) for name, circuit in self.circuits.heads.items())
         gradients = self._gradients() if ENERGIES in self.circuits.heads else [[] for _ in layers]
@@ -226,9 +226,9 @@ class _Scheduler:
 
     def _reverse(self, k: int) -> list[Operator]:
         circuit, sums = self.circuits.layers[k], []
-        given = [output for output in circuit.outputs if f"{k + 1}/{output}" in self.contributions]
+        outputs = [output for output in circuit.outputs if f"{k + 1}/{output}" in self.contributions]
         seeds = {}
-        for target in (f"{k + 1}/{output}" for output in given):
+        for target in (f"{k + 1}/{output}" for output in outputs):
             shares = tuple(self.contributions[target])
             seeds[target] = shares[0] if len(shares) == 1 else f"d {target}"
             if len(shares) > 1:
@@ -236,9 +236,9 @@ class _Scheduler:
                 sums.append(Add(shares, f"d {target}"))
         features = [value.name for value in circuit.inputs if k and value.name.partition("/")[0] in ("all", "own")]
         geometry = [value.name for value in circuit.inputs if value.name in (HARMONICS, *GEOMETRY)]
-        reverse = circuit.vjp([*geometry, *features], given)
+        reverse = circuit.vjp([*geometry, *features], outputs)
         names = {value.name: f"{k}:{value.name}" for value in reverse.inputs} | self._layer_names(k)
-        names |= {gradient(output): seeds[f"{k + 1}/{output}"] for output in given}
+        names |= {gradient(output): seeds[f"{k + 1}/{output}"] for output in outputs}
         names |= {gradient(name): f"d_{name} {k}" for name in geometry}
         for name in features:
             kind, _, part = name.partition("/")
@@ -261,25 +261,25 @@ class _Scheduler:
         gradients: Sequence[Sequence[Operator]],
     ) -> Scheme:
         last = self.n_layers - 1
-        there: set[str] = set()
+        available: set[str] = set()
         sends = [self._at(layer, "all") for layer in layers]
         structure = Phase("structure", self._at(start, "structures"))
         opening = Phase("start", (*self._at(start, "all"), *sends[0]))
-        there.update(n for phase in (structure, opening) for o in phase.all for n in o.writes)
-        there.update(n for send in sends for o in send for n in o.writes)
+        available.update(n for phase in (structure, opening) for o in phase.all for n in o.writes)
+        available.update(n for send in sends for o in send for n in o.writes)
         forward, backs = [], []
         for k, layer in enumerate(layers):
-            operators = self._with_missing(self._at(layer, "own", "edges"), there, ("own", "edges"))
-            there.update(n for o in operators for n in o.writes if self._rows(o) == "own")
+            operators = self._with_missing(self._at(layer, "own", "edges"), available, ("own", "edges"))
+            available.update(n for o in operators for n in o.writes if self._rows(o) == "own")
             backward, left = self._at(gradients[k], "own", "edges"), self._left(k)
             if k == last:
-                there.update(n for o in operators for n in o.writes)
-                backward = self._with_missing(backward, there, ("edges",))
+                available.update(n for o in operators for n in o.writes)
+                backward = self._with_missing(backward, available, ("edges",))
                 forward.append(Phase(f"layer{k}", operators, readings, backward, left))
             else:
                 forward.append(Phase(f"layer{k}", operators))
                 if backward:
-                    backs.append(Phase(f"back{k}", (), (), self._with_missing(backward, there, ("edges",)), left))
+                    backs.append(Phase(f"back{k}", (), (), self._with_missing(backward, available, ("edges",)), left))
         receives = [Phase(f"receive{k}", self._at(gradient, "all")) for k, gradient in enumerate(gradients)]
         return Scheme(
             self.values,
@@ -294,16 +294,16 @@ class _Scheduler:
             frozenset(
                 name for name, value in self.values.items() if not isinstance(value.rows, str) or value.rows == "knots"
             ),
-            tuple(dict.fromkeys(f"input/{value.name}" for circuit in self.circuits.told for value in circuit.inputs)),
+            tuple(dict.fromkeys(f"input/{v.name}" for circuit in self.circuits.embeddings for v in circuit.inputs)),
             self._categories(),
         )
 
     def _categories(self) -> dict[str, tuple[int, bool, int]]:
-        found: dict[str, tuple[int, bool, int]] = {}
-        for index in (index for circuit in self.circuits.told for index in circuit.indices):
-            if index.name not in INDICES and index.name not in found:
-                found[index.name] = (len(found), index.sites != "structures", int(index.rows))
-        return found
+        names_found: dict[str, tuple[int, bool, int]] = {}
+        for index in (index for circuit in self.circuits.embeddings for index in circuit.indices):
+            if index.name not in INDICES and index.name not in names_found:
+                names_found[index.name] = (len(names_found), index.sites != "structures", int(index.rows))
+        return names_found
 
     def _rows(self, operator: Operator) -> str | int:
         """Rows an operator runs on."""
@@ -322,16 +322,16 @@ class _Scheduler:
         return list(dict.fromkeys(reads))
 
     def _with_missing(
-        self, operators: Sequence[Operator], there: set[str], rows: Sequence[str]
+        self, operators: Sequence[Operator], available: set[str], rows: Sequence[str]
     ) -> tuple[Operator, ...]:
         """Operators, and before them those on these rows that write what they read, unless it is there."""
         chosen: dict[int, Operator] = {}
-        mine = {name for operator in operators for name in operator.writes}
+        written = {name for operator in operators for name in operator.writes}
 
         def visit(operator: Operator) -> None:
             for name in operator.reads:
                 writer = self.writers.get(name)
-                if writer is None or name in there or name in mine or id(writer) in chosen:
+                if writer is None or name in available or name in written or id(writer) in chosen:
                     continue
                 if self._rows(writer) in rows:
                     visit(writer)

@@ -77,8 +77,8 @@ def header_of(content: bytes) -> dict[str, Any]:
     start = content.index(MARK)
     (offset,) = struct.unpack_from("<q", content, start + 16)
     end = content.index(b"\0", start + offset)
-    found: dict[str, Any] = json.loads(content[start + offset : end])
-    return found
+    header: dict[str, Any] = json.loads(content[start + offset : end])
+    return header
 
 
 def require_processor(header: Mapping[str, Any], where: str) -> None:
@@ -97,7 +97,7 @@ def require_processor(header: Mapping[str, Any], where: str) -> None:
         )
 
 
-def needed(march: str) -> Sequence[str]:
+def needed_features(march: str) -> Sequence[str]:
     """Features of the processor that code for this architecture uses."""
     return features() if march == "native" else LEVELS[march]
 

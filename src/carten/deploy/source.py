@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from carten.deploy.phases import ENERGIES, GEOMETRY, SEED, Phase, Scheme
+from carten.deploy.phases import GEOMETRY, SEED, Phase, Scheme
 from carten.ops.operators import Add, Apply, Combine, Mix, Multiply, Operator, Run, Value
 from carten.ops.plan import Plan
+from carten.properties.planning import ENERGIES
 
 Weight = tuple[str, float, bool]
 """A constant of the library: name of the weight, what it is multiplied by, and whether it is transposed."""
@@ -16,7 +17,7 @@ CHUNK_ROWS = ("own", "edges")
 
 
 @dataclass(frozen=True)
-class Kernel:
+class PlanKernel:
     """A plan to compile: the number of its channels, and the index in whose order it scatters."""
 
     plan: Plan
@@ -45,7 +46,7 @@ class Source:
     weights: dict[Weight, int] = field(default_factory=dict)
     arrays: dict[str, int] = field(default_factory=dict)
     scattered: tuple[str, ...] = ()
-    kernels: dict[Kernel, None] = field(default_factory=dict)
+    kernels: dict[PlanKernel, None] = field(default_factory=dict)
     levels: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -102,9 +103,9 @@ class _Writer:
                 self.lines.append(f"seeds(v, c, {self._write(SEED)});")
             self._all(phase.gradient)
             if phase.edges:
-                given = [self._read(phase.edges[name]) if name in phase.edges else "nullptr" for name in GEOMETRY]
+                gradients = [self._read(phase.edges[name]) if name in phase.edges else "nullptr" for name in GEOMETRY]
                 first = "true" if phase.readings else "false"
-                self.lines.append(f"leave<{first}>(v, c, {', '.join(given)});")
+                self.lines.append(f"leave<{first}>(v, c, {', '.join(gradients)});")
         self.lines.append("return true;")
         return self.lines
 
@@ -174,7 +175,7 @@ class _Writer:
         channels = max((values[name].channels for name in (*run.inputs, *run.outputs)), default=0) or 1
         scatters = {array.index for array in run.plan.outputs if array.index}
         followed = next((index for index in scatters if renamed[index] == "centre"), "")
-        kernel = Kernel(run.plan, channels, followed)
+        kernel = PlanKernel(run.plan, channels, followed)
         self.source.kernels[kernel] = None
         words: list[str] = []
         for array, name in zip(run.plan.inputs, run.inputs, strict=True):
@@ -268,10 +269,10 @@ class _Writer:
         return local
 
 
-def write(scheme: Scheme, heads: Sequence[str]) -> Source:
+def write_phases(scheme: Scheme, heads: Sequence[str]) -> Source:
     """The C++ of all phases, one function ``static bool NAME(const View& v, const Chunk& c)`` for each."""
     source = Source(levels={name: n for n, name in enumerate(heads)})
-    source.arrays = {name: n for n, name in enumerate((*scheme.given, *scheme.kept))}
+    source.arrays = {name: n for n, name in enumerate((*scheme.input_names, *scheme.kept))}
     source.scattered = scheme.scattered
     for phase in scheme.phases:
         writer = _Writer(scheme, source, phase)

@@ -17,7 +17,7 @@ from carten.ops.interpreter import run
 Array = npt.NDArray[np.float64]
 FEWEST, MOST = 256, 16384
 """Numbers of intervals."""
-PROBE = 0.25
+_PROBE = 0.25
 """Where intervals are looked into: away from the middle, where slopes are better than elsewhere."""
 
 
@@ -38,16 +38,16 @@ def tables(
     n, error = FEWEST, 0.0
     while n <= MOST:
         width = config.cutoff / n
-        inside = basis_with_slopes((torch.arange(n, dtype=torch.float64) + PROBE) * width, config)
-        made: list[dict[str, Array]] = []
+        inside = basis_with_slopes((torch.arange(n, dtype=torch.float64) + _PROBE) * width, config)
+        tables_of_layers: list[dict[str, Array]] = []
         for circuit, weights in circuits:
             at_knots, between = (_values(circuit, weights, basis) for basis in (knots(config, n), inside))
             error = max(_error(at_knots[name], between[name], width) for name in at_knots)
-            made.append({name: table.reshape(n + 1, -1) for name, table in at_knots.items()})
+            tables_of_layers.append({name: table.reshape(n + 1, -1) for name, table in at_knots.items()})
             if not error <= tolerance:
                 break
         else:
-            return n, made, error
+            return n, tables_of_layers, error
         n *= 2
     return 0, [], error
 
@@ -55,8 +55,8 @@ def tables(
 def _values(circuit: Circuit, weights: Mapping[str, Tensor], basis: Tensor) -> dict[str, Array]:
     """Values and slopes (knots, 2, ..) by name."""
     basis = basis.to(torch.float64)
-    found = run(circuit, {**weights, "knots": basis}, {}, {"knots": len(basis)}, "reference")
-    return {name: table.reshape(len(basis), 2, -1).numpy() for name, table in found.items()}
+    outputs = run(circuit, {**weights, "knots": basis}, {}, {"knots": len(basis)}, "reference")
+    return {name: table.reshape(len(basis), 2, -1).numpy() for name, table in outputs.items()}
 
 
 def _error(table: Array, exact: Array, width: float) -> float:
@@ -67,7 +67,7 @@ def _error(table: Array, exact: Array, width: float) -> float:
     left, right = table[:-1], table[1:]
     ends = (left[:, 0], left[:, 1], right[:, 0], right[:, 1])
     worst = 0.0
-    for order, weights in enumerate(_hermite(PROBE, width)):
+    for order, weights in enumerate(_hermite(_PROBE, width)):
         values = sum(weight * end for weight, end in zip(weights, ends, strict=True))
         size = max(float(np.abs(exact[:, order]).max()), np.finfo(np.float64).tiny)
         worst = max(worst, float(np.abs(values - exact[:, order]).max()) / size / (10 if order else 1))

@@ -16,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from carten.data.structures import read_inputs, require_known
 from carten.deploy import Deployed
 from carten.deploy.results import Row
-from carten.interfaces.paths import Paths
+from carten.interfaces.paths import ModelPaths
 from carten.math.arrays import Array, Floats
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ALWAYS = ("energies", "energy", "forces")
 """Evaluated together, whichever of them is asked for: they cost one pass."""
-VOIGT = ("stress",)
+_VOIGT = ("stress",)
 
 
 class Calculator(BaseCalculator):
@@ -79,7 +79,7 @@ class Calculator(BaseCalculator):
         threads: int = 1,
     ) -> None:
         BaseCalculator.__init__(self)
-        self._paths = Paths(model, device, dtype, backend, (skin, threads))
+        self._paths = ModelPaths(model, device, dtype, backend, (skin, threads))
         self.inputs = dict(inputs or {})
         rows = self._paths.rows
         self._known = {name: name for name in rows} | {row.ase: name for name, row in rows.items() if row.ase}
@@ -119,8 +119,8 @@ class Calculator(BaseCalculator):
         with self._lock:
             changes: list[str] = BaseCalculator.check_state(self, atoms, tol=tol)
             last = self._last[1] if self._last is not None else {}
-            told = self._read(atoms)
-            if any(name not in last or not np.array_equal(value, last[name]) for name, value in told.items()):
+            input_values = self._read(atoms)
+            if any(name not in last or not np.array_equal(value, last[name]) for name, value in input_values.items()):
                 changes.append("inputs")
             return changes
 
@@ -141,29 +141,29 @@ class Calculator(BaseCalculator):
             atoms = self.atoms if atoms is None else atoms
             if atoms is None:
                 raise ValueError("calculate() needs a structure: there was none before")
-            told = self._read(atoms)
-            if not self._is_last(atoms, told):
+            input_values = self._read(atoms)
+            if not self._is_last(atoms, input_values):
                 self.results, self._last = {}, None
                 require_known(atoms.numbers, self._paths.elements, str(atoms.symbols))
             names = [name for name in self._wanted(atoms, properties) if name not in self.results]
             self._require_volume(atoms, names)
-            values = self._paths.evaluate(atoms, names, told)
-            found = {name: self._result(self._paths.rows[name], value) for name, value in values.items()}
-            results = {**self.results, **found}
+            values = self._paths.evaluate(atoms, names, input_values)
+            results_by_name = {name: self._result(self._paths.rows[name], value) for name, value in values.items()}
+            results = {**self.results, **results_by_name}
             results.update({alias: results[name] for alias, name in self._known.items() if name in results})
             copy = atoms.copy()
-            self.results, self.atoms, self._last = results, copy, (copy, told)
+            self.results, self.atoms, self._last = results, copy, (copy, input_values)
 
-    def _is_last(self, atoms: ase.Atoms, told: Mapping[str, Array]) -> bool:
+    def _is_last(self, atoms: ase.Atoms, input_values: Mapping[str, Array]) -> bool:
         """Whether the results are those of a structure."""
         if self._last is None:
             return False
         last, last_told = self._last
         arrays = [(getattr(atoms, name), getattr(last, name)) for name in ("numbers", "positions", "pbc")]
         arrays.append((atoms.cell.array, last.cell.array))
-        if told.keys() != last_told.keys():
+        if input_values.keys() != last_told.keys():
             return False
-        arrays += [(value, last_told[name]) for name, value in told.items()]
+        arrays += [(value, last_told[name]) for name, value in input_values.items()]
         return all(np.array_equal(one, other) for one, other in arrays)
 
     def _wanted(self, atoms: ase.Atoms, properties: Sequence[str]) -> list[str]:
@@ -186,7 +186,7 @@ class Calculator(BaseCalculator):
 
     def _result(self, row: Row, values: Floats) -> float | Floats:
         """As ASE has it, from (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""
-        if row.name in VOIGT:
+        if row.name in _VOIGT:
             values = np.asarray(full_3x3_to_voigt_6_stress(values))
         if row.scope == "atom":
             return values

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from carten.model.conditions import Input
     from carten.properties.potential import Potential
 
-COMPILED = ("auto", "cpp")
+_COMPILED = ("auto", "cpp")
 """Back ends of which a library is one."""
 
 
-class Paths:
+class ModelPaths:
     """A snapshot of a model, evaluated by its library where that is possible, else with torch.
 
     Args:
@@ -62,7 +62,7 @@ class Paths:
             _find_device(device)
         if self._file is None and self._library is None:
             self._model = _snapshot(model, device, dtype)  # type: ignore[arg-type]
-        compiled = backend in COMPILED and str(device or "cpu") == "cpu" and not self._elsewhere()
+        compiled = backend in _COMPILED and str(device or "cpu") == "cpu" and not self._elsewhere()
         if compiled and self._library is None:
             self._library = self._deployed()
         if self._library is None and self._file is not None and files.is_library(self._file):
@@ -126,37 +126,37 @@ class Paths:
             self._model = _snapshot(load(self._file, backend=self._backend), self._device, self._dtype)
         return self._model
 
-    def evaluate(self, atoms: ase.Atoms, names: Sequence[str], told: Mapping[str, Array]) -> dict[str, Floats]:
+    def evaluate(self, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]) -> dict[str, Floats]:
         """Properties by name, (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""
-        found: dict[str, Floats] = {}
+        values: dict[str, Floats] = {}
         compiled = [name for name in names if self._library is not None and self.rows[name].source]
         rest = [name for name in names if name not in compiled]
         if compiled:
-            found = self._step(atoms, compiled, told)
+            values = self._step(atoms, compiled, input_values)
             self.path = "library"
         if rest:
-            found |= self._torch(atoms, rest, told)
+            values |= self._torch(atoms, rest, input_values)
             self.path = "torch"
-        return found
+        return values
 
-    def _step(self, atoms: ase.Atoms, names: Sequence[str], told: Mapping[str, Array]) -> dict[str, Floats]:
+    def _step(self, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]) -> dict[str, Floats]:
         assert self._library is not None  # noqa: S101  for mypy
         if self._evaluator is None:
             self._evaluator = self._library.evaluator(self._threads)
         if self._library.inputs:
-            self._evaluator.tell({name: value for name, value in told.items() if name in self._library.inputs})
+            self._evaluator.tell({name: value for name, value in input_values.items() if name in self._library.inputs})
         sources = {name: self.rows[name].source for name in names}
-        wanted = {result_of(source) for source in sources.values()}
+        results_wanted = {result_of(source) for source in sources.values()}
         elements, pairs = self._library.rows_of(atoms.numbers), self._neighbours.pairs(atoms)
-        results = self._evaluator.step(elements, atoms.positions, atoms.cell.array, pairs, tuple(wanted))
+        results = self._evaluator.step(elements, atoms.positions, atoms.cell.array, pairs, tuple(results_wanted))
         volume = atoms.get_volume() if atoms.cell.rank == 3 else np.nan
         return {name: value_of(self.rows[name], results, volume) for name, source in sources.items()}
 
-    def _torch(self, atoms: ase.Atoms, names: Sequence[str], told: Mapping[str, Array]) -> dict[str, Floats]:
+    def _torch(self, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]) -> dict[str, Floats]:
         import torch
 
         with torch.inference_mode(False), torch.enable_grad():
-            graph = self._neighbours.graph(atoms, told, self.model.element_of.device)
+            graph = self._neighbours.graph(atoms, input_values, self.model.element_of.device)
             values = self.model(graph, list(names))
             return {name: value.detach().to("cpu", torch.float64).numpy() for name, value in values.items()}
 

@@ -10,7 +10,7 @@ import ase
 import numpy as np
 
 from carten.data.neighbours import edges, graph_of_edges
-from carten.deploy.deployed import Pairs
+from carten.deploy.deployed import PairList
 from carten.math.arrays import Array, Floats
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class _Reference:
     cell: Floats
     numbers: Array
     pbc: tuple[bool, ...]
-    pairs: Pairs
+    pairs: PairList
 
 
 class SkinList:
@@ -55,7 +55,7 @@ class SkinList:
         self.builds = 0
         self._reference: _Reference | None = None
 
-    def pairs(self, atoms: ase.Atoms) -> Pairs:
+    def pairs(self, atoms: ase.Atoms) -> PairList:
         """All pairs of ``atoms`` that are closer than the cutoff, and others, sorted by centre."""
         reference = self._reference
         if reference is None or not self._covers(atoms, reference):
@@ -80,7 +80,7 @@ class SkinList:
         self.builds += 1
         index, shifts = edges(atoms.positions, atoms.cell.array, atoms.pbc, self.cutoff + self.skin)
         centre, neighbour = (np.ascontiguousarray(row) for row in index)
-        pairs = Pairs(centre, neighbour, np.ascontiguousarray(shifts, dtype=np.int32))
+        pairs = PairList(centre, neighbour, np.ascontiguousarray(shifts, dtype=np.int32))
         return _Reference(
             atoms.positions.copy(), atoms.cell.array.copy(), atoms.numbers.copy(), tuple(atoms.pbc), pairs
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import ase
 import numpy as np
 
-from carten.deploy import Deployed, Pairs
+from carten.deploy import Deployed, PairList
 from carten.interfaces.skin import SkinList
 from carten.math.arrays import Array, Floats
 
@@ -47,7 +47,7 @@ class Crowd:
         self._lists = [SkinList(model.cutoff, SKIN) for _ in structures]
         self._evaluator = model.evaluator(threads)
         self._builds = -1
-        self._pairs = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3), np.int32))
+        self._pairs = PairList(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3), np.int32))
 
     def evaluate(self) -> CrowdValues:
         """Energies, forces and virials of the structures as they are now."""
@@ -65,13 +65,13 @@ class Crowd:
         energies: Floats = np.bincount(self.structure, atomic, n_structures).astype(np.float64)
         return CrowdValues(energies, forces, (virials + virials.transpose(0, 2, 1)) / 2)
 
-    def _current_pairs(self) -> Pairs:
-        """Pairs of all structures; joined anew only when a list has changed."""
+    def _current_pairs(self) -> PairList:
+        """PairList of all structures; joined anew only when a list has changed."""
         pairs = [neighbours.pairs(atoms) for neighbours, atoms in zip(self._lists, self.structures, strict=True)]
         builds = sum(neighbours.builds for neighbours in self._lists)
         if builds != self._builds:
             self._builds = builds
-            self._pairs = Pairs(
+            self._pairs = PairList(
                 np.concatenate([part.centre + first for part, first in zip(pairs, self.first, strict=False)]),
                 np.concatenate([part.neighbour + first for part, first in zip(pairs, self.first, strict=False)]),
                 np.concatenate([part.shifts for part in pairs]),
