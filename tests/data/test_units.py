@@ -65,3 +65,33 @@ def test_errors_name_both_units_and_help(source: str, target: str, words: list[s
         conversion(source, target)
     for word in words:
         assert word in str(error.value)
+
+
+def test_wavenumbers_are_energies_where_energies_are_wanted():
+    """h c = 1.239841984e-4 eV cm (CODATA 2018, exact)."""
+    for name in ("cm^-1", "cm-1", "1/cm", "cm**-1", "cm^(-1)"):
+        assert conversion(name, "eV") == pytest.approx(1.239841984332e-4, rel=1e-10)
+        assert conversion(name, "cm^-1") == pytest.approx(1.0)
+    assert conversion("-cm^-1", "meV") == pytest.approx(-0.1239841984332, rel=1e-10)
+    assert conversion("cm^-1/Angstrom", "eV/Angstrom") == pytest.approx(1.239841984332e-4, rel=1e-10)
+    assert conversion("eV", "cm^-1") == pytest.approx(8065.543937, rel=1e-9)
+    assert conversion("cm^-1", "1/Angstrom") == pytest.approx(1e-8), "a wavenumber where one is wanted"
+    with pytest.raises(ConfigError, match="same quantity"):
+        conversion("1/Angstrom", "eV")
+
+
+HOSTILE = (
+    "9**9**9**9", "eV*9**9**9", "eV**9999999999", "(" * 5000 + "eV" + ")" * 5000, "eV" * 100_000, "-" * 5000 + "eV",
+    "--eV", "eV\0", "eV{}", "eV;import os", "eV\nmeV", "\u202eeV", "eV(", ")(", "22**1e9 cm", "lambda: 1",
+    "__import__('os')",
+    "eV" + "*eV" * 80, "eV^(9^9^9)", "eV**(9**9)", "1e9**99",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_units_are_refused_at_once(name):
+    """pint would calculate for ever, or leave out what it does not understand."""
+    with pytest.raises(ConfigError) as error:
+        conversion(name, "eV")
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)
