@@ -48,7 +48,7 @@ def of_a_model(atoms: ase.Atoms, dtype: torch.dtype) -> tuple[float, float]:
     rows = [property_table()[name] for name in ("energy", "forces")]
     found = []
     for terms in ((), (LesConfig(),)):
-        model = Potential(NetworkConfig(), (1, 8), rows, 40.0, terms=terms).to(dtype).freeze(tabulate=True)
+        model = Potential(NetworkConfig(), (1, 8), rows, 40.0, terms=terms).to(dtype).freeze()
         one = graph(atoms, model.cutoff)
         found.append(seconds(lambda model=model, one=one: model(one, ("energy", "forces"))))  # type: ignore[misc]
     return found[0], found[1]

@@ -45,7 +45,7 @@ def test_a_run_measures_what_the_saved_model_does(configure, alloys):
     sets = read_sets(config, wanted)
     whole = {frame.where: frame for frame in read_frames([alloys], labels(*PROPERTIES))}
     frames = [whole[frame.where] for frame in sets.validation.frames]
-    found = evaluate(load(result.model, exact=True), frames).summary()["properties"]
+    found = evaluate(load(result.model), frames).summary()["properties"]
     for name in PROPERTIES:
         assert found[name]["rmse"] == pytest.approx(result.validation[f"{name}_rmse"], rel=1e-6), name
     shares = [abs(whole[frame.where].labels["energy"] - frame.labels["energy"]) for frame in sets.validation.frames]
@@ -68,7 +68,7 @@ def test_terms_of_all_kinds_together(tmp_path):
         "output": str(tmp_path / "run"),
     }
     result = train(Config.parse(document))
-    model = load(result.model, exact=True)
+    model = load(result.model)
     names = ("energy", "forces", "charges")
     told = [Label(model.inputs["total_charge"], required=False)]
     found = evaluate(model, read_frames([tmp_path / "validation.extxyz"], labels(*names), told)).summary()["properties"]
@@ -127,7 +127,7 @@ def test_learned_models_take_dispersion_later(tmp_path):
     assert "virials" in model.properties
     model.add(D3Config(functional="pbe"))
     save(tmp_path / "model.carten", model, {})
-    again = load(tmp_path / "model.carten", exact=True)
+    again = load(tmp_path / "model.carten")
     atoms, trained = ethanol(), small_model(properties=("energy", "forces"), terms=(D3Config(functional="pbe"),))
     expected = contract.results(trained, atoms, names=["energy", "forces"])
     for found in (model, again):

@@ -22,7 +22,7 @@ WANTED = ("energy", "forces")
 
 def infer(job: Job, atoms: Atoms) -> Infer:
     torch.set_num_threads(job.threads)
-    model = _model(job.settings, job.variant).freeze(tabulate=True)
+    model = _model(job.settings, job.variant).freeze()
     one = graph(atoms, job.settings.cutoff, dtype=torch.float32)
 
     def run() -> tuple[float, Array]:
@@ -35,7 +35,7 @@ def infer(job: Job, atoms: Atoms) -> Infer:
 def train(job: Job, frames: Sequence[Atoms]) -> Train:
     torch.set_num_threads(job.threads)
     model = _model(job.settings, job.variant).train()
-    model.network.train_on_tables()
+    model.network.choose_tables()
     several = batch([graph(frame, job.settings.cutoff, dtype=torch.float32) for frame in frames])
 
     def predict() -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import carten
 from carten.deploy.library import Bound, HeadData, InputData, Radial
 from carten.deploy.phases import Circuits
-from carten.deploy.tables import tables
 from carten.errors import ModelError
 from carten.model.conditions import Category, Coupled, Fidelity
 from carten.model.described import Layered
+from carten.model.tables import tables
 from carten.ops.circuit import Circuit
 from carten.ops.interpreter import run, weights
 from carten.ops.operators import renamed

@@ -44,7 +44,7 @@ def open_library(path: str | Path, dtype: str | None = None) -> Deployed:
     from carten.deploy.make import compile_model
     from carten.properties.io import header, load
 
-    library = compile_model(load(path, backend="reference", exact=True), dtype, provenance=header(path))
+    library = compile_model(load(path, backend="reference"), dtype, provenance=header(path))
     cache.keep(name, LIBRARY, library.content)
     return library
 
@@ -63,7 +63,7 @@ def export_library(path: str | Path, output: str | Path, dtype: str | None = Non
 
     if not is_library(Path(output)):
         raise ConfigError(f"{output}: libraries are opened by their names: expected one that ends in .so")
-    library = compile_model(load(path, backend="reference", exact=True), dtype, march=march, provenance=header(path))
+    library = compile_model(load(path, backend="reference"), dtype, march=march, provenance=header(path))
     write_bytes(Path(output), library.content)
     return library
 

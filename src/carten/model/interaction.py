@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from carten.model.config import NetworkConfig
 from carten.model.described import Described, describe
@@ -67,19 +67,6 @@ class RadialNetwork(Described):
                 (both,) = draft.run(slope_plan(), operands, "knots")
         return both
 
-    def table(self, knots: Tensor) -> Tensor:
-        """As :meth:`describe_table`, of tensors: (K, 2, n_basis) to (K, 2, paths * channels)."""
-        both = knots
-        last = len(self.weight) - 1
-        for k, weight in enumerate(self.weight):
-            both = both @ (weight * self.gains[k])
-            if k < last:
-                value, slope = both.unbind(1)
-                gate = torch.sigmoid(value)
-                value = value * gate
-                both = torch.stack([value, slope * (gate + value * (1 - gate))], dim=1)
-        return both
-
     @property
     def tabulable(self) -> bool:
         """Whether tables can take its place: it depends on the length of edges alone, and says how to make them."""
@@ -100,8 +87,6 @@ class RadialNetwork(Described):
 class Interaction(Described):
     """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
 
-    table: Tensor | None
-
     def __init__(
         self,
         config: NetworkConfig,
@@ -116,7 +101,6 @@ class Interaction(Described):
         paths = builders.interaction_paths(features, config.l_max_edges, self.target)
         self.plan = builders.interaction_plan(features, config.l_max_edges, self.target)
         self.table_plan = builders.tabulated_interaction_plan(features, config.l_max_edges, self.target)
-        self.register_buffer("table", None, persistent=False)
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from carten.errors import ModelError
 from carten.model import product
-from carten.model.compiled import Compiled, Grid
 from carten.model.config import NetworkConfig
 from carten.model.described import Layered, describe
 from carten.model.edges import Edges, EdgeValues, edge_circuit, locate, radial_basis
@@ -20,15 +16,17 @@ from carten.model.exchange import ExchangeLayer, Moments
 from carten.model.inputs import Inputs
 from carten.model.interaction import Interaction
 from carten.model.parameters import ElementLinear, Features, FeatureValues, Linear, add_features, channels, normal
-from carten.model.tables import tabulate
-from carten.model.versions import Versions
+from carten.model.tables import tables
 from carten.ops.circuit import Circuit
 from carten.ops.draft import Draft
 from carten.ops.gates import look_up_plan
 from carten.ops.index import Index
-from carten.ops.library import choose, uncompiled
-from carten.ops.record import recording
+from carten.ops.interpreter import weights
+from carten.ops.library import uncompiled
 from carten.ops.space import SCALAR, Part, Space
+
+MOST_TRAINED = 4096
+"""Intervals of tables in training at most: more cost more than radial functions of all edges of a batch."""
 
 
 class Layer(Layered):
@@ -128,16 +126,16 @@ class Layer(Layered):
         circuits = self.circuits
         circuit = circuits["exact" if edges.interval is None else "tabulated"]
         if edges.interval is not None:
-            tensors |= self._present_tables(circuits["tables"], edges)
+            tensors |= self.run(circuits["tables"], edges.knots, {}, edges.rows, edges.backend)
         indices = {index.name: edges.index(index.name) for index in circuit.indices}
         values = self.run(circuit, tensors, indices, edges.rows, edges.backend)
         return {part: values[part.name] for part in self.space.parts}
 
-    def _present_tables(self, circuit: Circuit, edges: Edges) -> dict[str, Tensor]:
-        tables = {name: interaction.table for name, interaction in self._interactions.items()}
-        if not self.training and all(table is not None for table in tables.values()):
-            return {name: table for name, table in tables.items() if table is not None}
-        return self.run(circuit, edges.knots, {}, edges.rows, edges.backend)
+    @property
+    def present_tables(self) -> tuple[Circuit, dict[str, Tensor]]:
+        """The circuit of its tables, and the present weights of that in float64."""
+        circuit = self.circuits["tables"]
+        return circuit, {name: x.detach().to(torch.float64) for name, x in weights(self, circuit).items()}
 
 
 def _named(prefix: str, features: Mapping[Part, Tensor]) -> dict[str, Tensor]:
@@ -176,10 +174,7 @@ class Network(Layered):
         self.start = inputs.start if inputs is not None else Space((SCALAR,))
         hidden = Space.up_to(config.l_max_features, config.odd_products)
         self.layers = nn.ModuleList()
-        self.n_intervals = 0
-        self.n_trained_intervals = 0
-        self._call: Compiled | None = None
-        self._versions: Versions | None = None
+        self.trained_intervals = 0
         self.spaces: list[Space] = []
         for wanted in [*[hidden] * (config.n_layers - 1), target]:
             features = self.spaces[-1] if self.spaces else self.start
@@ -208,81 +203,35 @@ class Network(Layered):
         """Whether the radial networks depend on nothing but the length of an edge."""
         return all("tabulated" in layer.circuits for layer in self.layers if isinstance(layer, Layer))
 
-    def tabulate(self, tolerance: float = 1e-6) -> None:
-        """Tabulate the radial networks, see :func:`carten.model.tables.tabulate`; for inference.
+    def choose_tables(self, tolerance: float = 1e-5) -> int:
+        """In training mode, look radial functions up in tables, made at every step from the weights of that step.
 
-        Where the tolerance can't be met the exact network stays in use, with a warning. Tables are made anew when
-        weights have changed.
+        The work of the radial networks then does not grow with the number of edges. Call it again as the weights
+        change. Evaluation is not concerned, nor are second derivatives in space: they evaluate radial functions.
+
+        Args:
+            tolerance: of the tables of the present weights: largest error of a radial function relative to its largest
+                value, and a tenth of that of its slope.
+
+        Returns:
+            The number of intervals of the tables; 0 where radial functions are evaluated, because they depend on more
+            than lengths or the tolerance can't be met.
         """
-        interactions = [module for module in self.modules() if isinstance(module, Interaction)]
-        self._call = self._versions = None
-        with torch.inference_mode(False), torch.no_grad():
-            try:
-                self.n_intervals = tabulate(interactions, self.config, tolerance)
-            except ModelError as error:
-                self.n_intervals = 0
-                warnings.warn(f"radial functions are evaluated exactly, which is slower: {error}", stacklevel=2)
-            else:
-                self._versions = Versions(self)
-
-    def _present_intervals(self) -> int:
-        """Number of intervals of tables of the present weights; 0 where the exact network has to be used."""
-        if not self.n_intervals or torch._C._are_functorch_transforms_active():
-            return 0
-        if self._versions is None or not self._versions.current():
-            if any(weight.is_inference() or not weight.is_leaf for weight in self.parameters()):
-                return 0
-            self.tabulate()
-        return self.n_intervals
-
-    def _compiled(self, vectors: Tensor) -> Compiled | None:
-        """All layers in one call of compiled code, where tables and fixed weights allow it."""
-        if self.backend not in ("auto", "cpp") or self.config.product.kind != "recursive":
-            return None
-        if torch.compiler.is_compiling() or recording() or choose([vectors, self.embedding], "auto") != "cpp":
-            return None
-        if self._call is None:
-            weights = (*self.parameters(), *self.buffers())
-            grid = Grid(self.n_intervals, frozenset(size for weight in weights for size in weight.shape))
-            self._call = Compiled(self._propagate, self.config, self.spaces, self.embedding, grid)
-        return self._call
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        current = self._versions is not None and self._versions.current()
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._call, self._versions = None, Versions(self) if current else None
-        return self
-
-    def train(self, mode: bool = True) -> Self:
-        """Training mode, or evaluation mode; after training tables are made anew (fused optimisers leave no trace)."""
-        if mode:
-            self._call = self._versions = None
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        current = self._versions is not None and self._versions.current()
-        return {**self.__dict__, "_call": None, "_versions": current}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._versions = Versions(self) if state["_versions"] else None
-
-    def train_on_tables(self, n_intervals: int = 256) -> None:
-        """In training mode, look radial functions up in tables of the present weights, made at every step.
-
-        The work of the radial networks then does not grow with the number of edges. 256 intervals are exact to 3e-6.
-        Evaluation is not concerned; nor are second derivatives in space, and networks that can't be tabulated.
-        """
-        self.n_trained_intervals = n_intervals if self.tabulable else 0
+        self.trained_intervals = 0
+        if self.tabulable:
+            layers = [layer for layer in self.layers if isinstance(layer, Layer)]
+            self.trained_intervals = tables(
+                [layer.present_tables for layer in layers], self.config, tolerance, MOST_TRAINED
+            )[0]
+        return self.trained_intervals
 
     def forward(
         self,
         vectors: Tensor,
         edge_index: Tensor,
         element: Tensor,
-        told: Conditions | None = None,
-        exact: bool = True,
-        again: bool = True,
+        added: Conditions | None = None,
+        curved: bool = True,
     ) -> list[Features]:
         """Features after each layer.
 
@@ -290,21 +239,21 @@ class Network(Layered):
             vectors: (E, 3) from centre to neighbour, Å.
             edge_index: (2, E) centre and neighbour, sorted by centre.
             element: (N,) row of each atom's element.
-            told: what :attr:`inputs` add.
-            exact: whether to evaluate the radial networks even where there are tables, whose second derivatives are
-                rough.
-            again: whether derivatives of the features will be differentiated.
+            added: what :attr:`inputs` add.
+            curved: whether features will be differentiated twice with respect to the vectors: tables are rough then.
         """
         if torch.compiler.is_compiling():
-            return uncompiled(self.forward)(vectors, edge_index, element, told, exact, again)
-        n_intervals = 0 if exact else self.n_trained_intervals if self.training else self._present_intervals()
-        once = told is None and n_intervals and not (again or self.training)
-        if once and (compiled := self._compiled(vectors)) is not None:
-            return compiled(vectors, edge_index, element)
+            return uncompiled(self.forward)(vectors, edge_index, element, added, curved)
+        n_intervals = self.trained_intervals if self.training and not curved else 0
         edges = self._edges(vectors, edge_index, element, n_intervals)
-        tensors = _named("start", told.places[0]) if told is not None else {}
+        tensors = _named("start", added.places[0]) if added is not None else {}
         start = self.run(self.circuits["start"], tensors, {"all_element": edges.element}, edges.rows, self.backend)
-        return self._propagate({part: start[part.name] for part in self.start.parts}, edges, told)
+        features = {part: start[part.name] for part in self.start.parts}
+        result = []
+        for k, layer in enumerate(self.layers, start=1):
+            features = layer(features, edges, *((added.places[k], added.moments) if added is not None else ()))
+            result.append(features)
+        return result
 
     def _edges(self, vectors: Tensor, edge_index: Tensor, element: Tensor, n_intervals: int) -> Edges:
         n_atoms = len(element)
@@ -316,10 +265,3 @@ class Network(Layered):
         tensors = {"one": torch.ones_like(unit[:, :1]), "unit": unit}
         harmonics = self.run(self.circuits["edges"], tensors, {}, {"edges": len(unit)}, self.backend)["harmonics"]
         return Edges(basis, harmonics, centre, neighbour, Index(element, len(self.embedding)), self.backend, interval)
-
-    def _propagate(self, features: Features, edges: Edges, told: Conditions | None = None) -> list[Features]:
-        result = []
-        for k, layer in enumerate(self.layers, start=1):
-            features = layer(features, edges, *((told.places[k], told.moments) if told is not None else ()))
-            result.append(features)
-        return result

@@ -1,82 +1,80 @@
-"""Radial functions of a trained network as cubic Hermite tables."""
+"""Radial functions as cubic Hermite tables, as fine as a tolerance asks for."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.model.edges import basis_with_slopes, knots
-from carten.model.interaction import Interaction, RadialNetwork
+from carten.ops.circuit import Circuit
+from carten.ops.interpreter import run
 
+Array = npt.NDArray[np.float64]
 FEWEST, MOST = 256, 16384
-PROBE = 0.25
+"""Numbers of intervals."""
+_PROBE = 0.25
 """Where intervals are looked into: away from the middle, where slopes are better than elsewhere."""
 
 
-def tabulate(interactions: list[Interaction], config: NetworkConfig, tolerance: float = 1e-6) -> int:
-    """Give interactions tables on the same equidistant knots, fine enough for the tolerance.
+@torch.inference_mode(False)
+@torch.no_grad()
+def tables(
+    circuits: Sequence[tuple[Circuit, Mapping[str, Tensor]]], config: NetworkConfig, tolerance: float, most: int = MOST
+) -> tuple[int, list[dict[str, Array]], float]:
+    """Tables of all layers on the same equidistant knots.
 
     Args:
-        interactions: of all layers; their radial networks may depend on the length of edges only.
+        circuits: from knots to tables, for every layer, and their weights in float64.
         config: hyperparameters of the network.
         tolerance: largest error of values between knots, relative to the largest value; ten times that for slopes.
+        most: intervals at most.
 
     Returns:
-        Number of intervals between 0 and the cutoff.
-
-    Raises:
-        ModelError: when the tolerance is not met.
+        The number of intervals (0 where the tolerance can't be met), the tables by name for every layer, and the
+        largest error.
     """
-    networks = [copy.deepcopy(x.radial).to(torch.float64).requires_grad_(False) for x in interactions]
     n, error = FEWEST, 0.0
-    while n <= MOST:
-        tables, error = _tables(networks, config, n, tolerance)
-        if error <= tolerance:
-            for interaction, table in zip(interactions, tables, strict=True):
-                interaction.table = table.view(n + 1, -1, config.n_channels).to(interaction.radial.weight[0])
-            return n
+    while n <= most:
+        width = config.cutoff / n
+        inside = basis_with_slopes((torch.arange(n, dtype=torch.float64) + _PROBE) * width, config)
+        tables_of_layers: list[dict[str, Array]] = []
+        for circuit, weights in circuits:
+            at_knots, between = (_values(circuit, weights, basis) for basis in (knots(config, n), inside))
+            error = max(_error(at_knots[name], between[name], width) for name in at_knots)
+            tables_of_layers.append({name: table.reshape(n + 1, -1) for name, table in at_knots.items()})
+            if not error <= tolerance:
+                break
+        else:
+            return n, tables_of_layers, error
         n *= 2
-    raise ModelError(
-        f"the radial functions could not be tabulated to {tolerance:.1e} (reached {error:.1e} with {MOST} intervals)"
-    )
+    return 0, [], error
 
 
-def _tables(
-    networks: list[RadialNetwork], config: NetworkConfig, n: int, tolerance: float
-) -> tuple[list[Tensor], float]:
-    """Tables (n + 1, 2, paths * channels) of networks, up to the first that misses the tolerance; error of the last.
+def _values(circuit: Circuit, weights: Mapping[str, Tensor], basis: Tensor) -> dict[str, Array]:
+    """Values and slopes (knots, 2, ..) by name."""
+    basis = basis.to(torch.float64)
+    outputs = run(circuit, {**weights, "knots": basis}, {}, {"knots": len(basis)}, "reference")
+    return {name: table.reshape(len(basis), 2, -1).numpy() for name, table in outputs.items()}
 
-    Values, then slopes times the width of an interval.
+
+def _error(table: Array, exact: Array, width: float) -> float:
+    """Largest deviation inside intervals: of values, or a tenth of that of slopes, relative to the largest of each.
+
+    Slopes of tables are those times the width of an interval.
     """
-    width = config.cutoff / n
-    place = networks[0].weight[0]
-    at, inside = (
-        basis.to(place)
-        for basis in (knots(config, n), basis_with_slopes((torch.arange(n).double() + PROBE) * width, config))
-    )
-    tables, error = [], 0.0
-    for network in networks:
-        tables.append(network.table(at))
-        error = _error(tables[-1], network.table(inside), width)
-        if not error <= tolerance:
-            break
-    return tables, error
-
-
-def _error(table: Tensor, exact: Tensor, width: float) -> float:
-    """Largest deviation inside intervals: of values, or a tenth of that of slopes, relative to the largest of each."""
-    ends = (*table[:-1].unbind(1), *table[1:].unbind(1))
-    deviation = exact.clone()
-    for row, weights in zip(deviation.unbind(1), _hermite(PROBE, width), strict=True):
-        for end, weight in zip(ends, weights, strict=True):
-            row.sub_(end, alpha=weight)
-    errors, sizes = (torch.linalg.vector_norm(x, torch.inf, dim=(0, 2)) for x in (deviation, exact))
-    value, slope = errors / sizes.clamp(min=torch.finfo(torch.float64).tiny)
-    return float(torch.maximum(value, slope / 10))
+    left, right = table[:-1], table[1:]
+    ends = (left[:, 0], left[:, 1], right[:, 0], right[:, 1])
+    worst = 0.0
+    for order, weights in enumerate(_hermite(_PROBE, width)):
+        values = sum(weight * end for weight, end in zip(weights, ends, strict=True))
+        size = max(float(np.abs(exact[:, order]).max()), np.finfo(np.float64).tiny)
+        worst = max(worst, float(np.abs(values - exact[:, order]).max()) / size / (10 if order else 1))
+    return worst
 
 
 def _hermite(t: float, width: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -45,13 +45,6 @@ def _kernel(plan: Plan, dtype: torch.dtype, channels: int) -> _Kernel:
     return _Kernel(plan, dtype, channels)
 
 
-def single_pass(plan: Plan, dtype: torch.dtype, channels: int) -> tuple[int, str]:
-    """Address of the compiled function that runs a plan in one pass, and the index that it follows."""
-    kernel = _kernel(plan, dtype, channels)
-    address = ctypes.cast(kernel.main(()).function, ctypes.c_void_p).value  # type: ignore[arg-type]
-    return address or 0, kernel.followed
-
-
 class _Kernel:
     """A plan compiled for one data type and number of channels.
 

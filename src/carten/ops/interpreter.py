@@ -108,7 +108,7 @@ def _execute(
         case Add(inputs, _):
             total = values[inputs[0]]
             for name in inputs[1:]:
-                total = linear.add(total, values[name])
+                total = total + values[name]
             return (total if len(inputs) > 1 else total.clone(),)
         case Multiply(left, right, _):
             return (values[left] * values[right],)

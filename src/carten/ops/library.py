@@ -15,7 +15,6 @@ from carten.ops import cpp, reference, triton
 from carten.ops.index import Index
 from carten.ops.plan import Plan
 from carten.ops.record import record, recording
-from carten.ops.tape import Gradients, Ran, Tape, running
 
 Result = TypeVar("Result")
 
@@ -48,8 +47,6 @@ def evaluate(
     if torch.compiler.is_compiling():
         return uncompiled(evaluate)(plan, operands, indices, n_sites, backend)
     chosen = choose(operands, backend)
-    if (tape := running()) is not None:
-        return _taped(tape, backend, plan, operands, indices, n_sites)
     if chosen == "reference" and not _recorded():
         return reference.evaluate(plan, operands, indices, n_sites)
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
@@ -79,29 +76,6 @@ def _run(
         if choose(operands, backend) == chosen:  # it does not know that it can't run
             raise
     return _run(backend, plan, operands, indices, n_sites)
-
-
-def _taped(
-    tape: Tape, backend: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
-) -> tuple[Tensor, ...]:
-    """Run a plan while a tape runs."""
-
-    def run(what: Plan, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        outputs = _run(backend, what, inputs, indices, n_sites)
-        tape.operators.append(Ran(what, inputs, outputs, indices, n_sites))
-        return outputs
-
-    results = run(plan, operands)
-    varying = [(a.name, x) for a, x in zip(plan.inputs, operands, strict=True) if tape.varies(x)]
-    wrt = tuple(name for name, _ in varying)
-
-    def reverse(gradients: Gradients) -> Gradients:
-        given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
-        derivative = plan.vjp(wrt, tuple(name for name, _ in given))
-        return run(derivative, (*operands, *(g for _, g in given)))
-
-    tape.record(results, [x for _, x in varying], reverse)
-    return results
 
 
 def _recorded() -> bool:

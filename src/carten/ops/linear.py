@@ -8,19 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from carten.ops.index import Index
-from carten.ops.tape import Gradients, Multiplied, Tape, running
 
 FEW_KINDS = 8
 """Up to so many kinds, a GPU multiplies by the matrices of all of them."""
-
-
-def add(x: Tensor, y: Tensor) -> Tensor:
-    """``x + y``."""
-    if (tape := running()) is None:
-        return x + y
-    total = tape.add(x, y)
-    tape.record([total], [x, y], lambda given: (given[0], given[0]))
-    return total
 
 
 def mix(x: Tensor, weight: Tensor, scale: float) -> Tensor:
@@ -28,16 +18,12 @@ def mix(x: Tensor, weight: Tensor, scale: float) -> Tensor:
 
     Input of paths and channels, (rows, size * paths, n_in / paths), is taken as it lies in memory.
     """
-    if (tape := running()) is not None:
-        return _taped(tape, x, weight * scale, None)
     mixed: Tensor = _components(x, len(weight)) @ (weight * scale)
     return mixed
 
 
 def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index) -> Tensor:
     """As :func:`mix`, with weights (kinds, n_in, n_out) by the kind of a row."""
-    if (tape := running()) is not None:
-        return _taped(tape, x, weight * scale, kinds)
     weight = weight * scale
     x = _components(x, weight.shape[1])
     if x.is_cuda and len(weight) <= FEW_KINDS:  # no look at the kinds from the host
@@ -56,21 +42,3 @@ def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index) -> Tensor
 
 def _components(x: Tensor, n_in: int) -> Tensor:
     return x.reshape(len(x), prod(x.shape[1:]) // n_in, n_in)
-
-
-def _taped(tape: Tape, x: Tensor, weight: Tensor, kinds: Index | None) -> Tensor:
-    result = _multiply(tape, _components(x, weight.shape[-2]), weight, kinds)
-    transposed = weight.mT.contiguous()
-
-    def reverse(given: Gradients) -> Gradients:
-        gradient = given[0]
-        return [None if gradient is None else _multiply(tape, gradient, transposed, kinds).view(x.shape)]
-
-    tape.record([result], [x], reverse)
-    return result
-
-
-def _multiply(tape: Tape, x: Tensor, weight: Tensor, kinds: Index | None) -> Tensor:
-    result = x @ (weight if kinds is None else weight.index_select(0, kinds.values))
-    tape.operators.append(Multiplied(x, weight, result, x.shape[1], kinds))
-    return result

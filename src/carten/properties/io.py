@@ -86,14 +86,16 @@ def _read(path: str | Path) -> tuple[Header, dict[str, Tensor]]:
 
 
 @torch.inference_mode(False)
-def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "auto", exact: bool = False) -> Potential:
-    """Read a model for inference.
+def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "auto") -> Potential:
+    """Read a model.
+
+    It evaluates plan by plan what its weights are at the time; :func:`carten.deploy.deploy` makes a compiled library of
+    it, which the calculator runs.
 
     Args:
         path: a ``.carten`` file.
         dtype: of the weights; as they were saved by default.
         backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
-        exact: whether radial functions are always evaluated, never looked up, see :meth:`Potential.freeze`.
 
     Raises:
         ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
@@ -110,7 +112,7 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
         ) from error
     model.to(dtype or getattr(torch, header.dtype))
     model.load_state_dict(weights)
-    return model.freeze(tabulate=not exact)
+    return model.freeze()
 
 
 def _built(header: Header, weights: Mapping[str, Tensor], backend: str) -> Potential:

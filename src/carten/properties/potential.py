@@ -240,7 +240,7 @@ class Potential(nn.Module):
         asked = differentiated(graph)
         at = leaves(complete(recordable(graph), self.inputs), plan.variables)
         terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
-        features, kind = self._features(at.vectors, at.graph, terms, (plan.curved or asked, plan.again or asked))
+        features, kind = self._features(at.vectors, at.graph, terms, plan.curved or asked)
 
         rows = {name: row for name, row in plan.rows.items() if name in self.heads}
         readouts = {name: self._readout(row, features, kind, at.graph) for name, row in rows.items()}
@@ -254,19 +254,19 @@ class Potential(nn.Module):
         return planned
 
     def _features(
-        self, vectors: Tensor, graph: Graph, terms: Sequence[EnergyTerm], differentiable: tuple[bool, bool]
+        self, vectors: Tensor, graph: Graph, terms: Sequence[EnergyTerm], curved: bool
     ) -> tuple[list[Features], Tensor]:
         """Features after each layer, and the row of each atom in the baselines of heads (N,).
 
-        ``differentiable`` says whether radial functions are differentiated twice, and features more than once.
+        ``curved`` says whether features are differentiated twice in space.
         """
         for term in terms:
             vectors = term.seen(vectors, graph)
         element = self._element(graph.numbers)
-        told = None
+        added = None
         if self.network.inputs is not None:
-            told = self.network.inputs(graph.inputs, graph.structure, element)
-        features = self.network(vectors.to(self.dtype), graph.edge_index, element, told, *differentiable)
+            added = self.network.inputs(graph.inputs, graph.structure, element)
+        features = self.network(vectors.to(self.dtype), graph.edge_index, element, added, curved)
         if self.levels is None:
             return features, element
         return features, element + len(self.elements) * graph.inputs[self.levels.name][graph.structure]
@@ -318,17 +318,9 @@ class Potential(nn.Module):
         self._plans.clear()
         return self
 
-    def freeze(self, tabulate: bool = False) -> Self:
-        """Evaluation mode, no gradients of parameters: for inference.
-
-        Args:
-            tabulate: whether tables of the radial functions may be used where these depend on nothing but the length of
-                an edge, exact to 1e-6; second derivatives in space always use the exact functions.
-        """
-        self.eval().requires_grad_(False)
-        if tabulate and self.network.tabulable:
-            self.network.tabulate()
-        return self
+    def freeze(self) -> Self:
+        """Evaluation mode, no gradients of parameters: for inference."""
+        return self.eval().requires_grad_(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         with recording(torch.is_grad_enabled()):

@@ -32,8 +32,8 @@ class Fit(LightningModule):
 
     Labels are without the share of the model's fixed terms, see :mod:`carten.properties.fixed`.
 
-    Training looks radial functions up where it can, see :meth:`carten.model.network.Network.train_on_tables`;
-    validation evaluates the exact ones.
+    Training looks radial functions up in tables, as fine as the weights at the last validation ask for, see
+    :meth:`carten.model.network.Network.choose_tables`; validation evaluates the exact ones.
 
     Args:
         potential: the model.
@@ -64,7 +64,7 @@ class Fit(LightningModule):
     ) -> None:
         super().__init__()
         self.potential = potential
-        potential.network.train_on_tables()
+        potential.network.choose_tables()
         self.average = Average(potential, ema) if ema else None
         self.terms = tuple(terms)
         self.config = config
@@ -179,6 +179,7 @@ class Fit(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish()
+        self.potential.network.choose_tables()
         self.train_loss = self._combined(self._trained)
         self._trained.zero_()
         self.schedule.observe(self.results["loss"])
@@ -209,6 +210,7 @@ class Fit(LightningModule):
             "elapsed": self.elapsed,
             "schedule": self.schedule.state_dict(),
             "trained": self._trained,
+            "intervals": self.potential.network.trained_intervals,
             "rng": torch.get_rng_state(),
         }
 
@@ -218,6 +220,7 @@ class Fit(LightningModule):
         self._earlier = state["elapsed"]
         self.schedule.load_state_dict(state["schedule"])
         self._trained = state["trained"]
+        self.potential.network.trained_intervals = state["intervals"]
         torch.set_rng_state(state["rng"].cpu())
 
     def _begin(self, part: str) -> None:

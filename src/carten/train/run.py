@@ -129,7 +129,7 @@ class _Run:
             fit, batches = self._prepare(source, trainer.is_global_zero)
             trainer.fit(fit, datamodule=batches, ckpt_path=last if self.resume else None)
             if trainer.is_global_zero:
-                for line in surprises(load(config.output / BEST, backend="reference", exact=True)):
+                for line in surprises(load(config.output / BEST, backend="reference")):
                     self.say(line)
             minutes, steps, epochs = fit.elapsed / 60.0, trainer.global_step, trainer.current_epoch
             test = self._test(trainer, fit, batches) if batches.sets.test is not None else None

@@ -34,7 +34,7 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
     """
     if config.start is None:
         return config, None
-    source = load(config.start, exact=True)
+    source = load(config.start)
     if "model" not in config.model_fields_set:
         config = config.model_copy(update={"model": source.config})
     if config.model != source.config:

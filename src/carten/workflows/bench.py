@@ -84,7 +84,7 @@ def random_model(preset: str, atoms: ase.Atoms, backend: str) -> Potential:
     rows = [property_table()[name] for name in NAMES]
     neighbours = graph(atoms, config.cutoff).n_edges / len(atoms)
     elements = sorted(set(atoms.numbers.tolist()))
-    return Potential(config, elements, rows, max(neighbours, 1.0), backend=backend).freeze(tabulate=True)
+    return Potential(config, elements, rows, max(neighbours, 1.0), backend=backend).freeze()
 
 
 def measure(subjects: Sequence[BenchedModel], atoms: ase.Atoms, name: str, seconds: float) -> list[Timing]:
