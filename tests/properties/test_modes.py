@@ -47,11 +47,10 @@ def solid():
 # --- inference mode ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tabulate", [False, True])
 @pytest.mark.parametrize("outside_first", [False, True])
-def test_inference_mode_changes_nothing(tabulate, outside_first):
-    expected = build().freeze(tabulate)(solid(), NAMES)
-    model = build().freeze(tabulate)
+def test_inference_mode_changes_nothing(outside_first):
+    expected = build().freeze()(solid(), NAMES)
+    model = build().freeze()
     if outside_first:
         model(solid(), NAMES)
     with torch.inference_mode():
@@ -156,12 +155,11 @@ def differences(function, tensor, direction, step=1e-4):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("tabulate", [False, True])
 @pytest.mark.parametrize("what", ["positions", "cell", "electric_field"])
-def test_differentiable_structures(training, tabulate, what):
+def test_differentiable_structures(training, what):
     """Energies, forces, stress and dipole have their derivatives: central differences of the exact model's."""
     exact = build(inputs=[input_table()["electric_field"]])
-    model = build(inputs=[input_table()["electric_field"]]).freeze(tabulate).train(training)
+    model = build(inputs=[input_table()["electric_field"]]).freeze().train(training)
     structure = replace(solid(), inputs={"electric_field": torch.tensor([[0.1, -0.2, 0.05]], dtype=torch.float64)})
     names = ["energy", "forces", "stress", "dipole"]
     generator = torch.Generator().manual_seed(1)
