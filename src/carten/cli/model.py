@@ -273,7 +273,7 @@ def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) ->
     yield "format", f"{head['format']}, written by carten {head['version']}"
     yield "elements", " ".join(symbols.values())
     yield "predicts", ", ".join(f"{name} ({head['units'][name]})" for name in made_for)
-    yield "by derivation", ", ".join(name for name in head["units"] if name not in made_for)
+    yield "derived", ", ".join(name for name in head["units"] if name not in made_for)
     yield (
         "network",
         f"{network['preset']}, {network['n_layers']} layers, {network['n_channels']} channels, "
@@ -284,9 +284,9 @@ def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) ->
     yield "parameters", f"{parameters:,} in {head['dtype']}"
     yield "work", f"{amount(work.multiply_adds)} multiply-adds, {amount(work.bytes)}B per atom for {work.name}"
     if head["inputs"]:
-        yield "is told", ", ".join(_told(row) for row in head["inputs"])
+        yield "inputs", ", ".join(_told(row) for row in head["inputs"])
     if head["terms"]:
-        yield "adds", ", ".join(_added(term) for term in head["terms"])
+        yield "energy terms", ", ".join(_added(term) for term in head["terms"])
     references = head["reference_energies"]
     by_level = references if any(isinstance(found, dict) for found in references.values()) else {"": references}
     for level, found in by_level.items():

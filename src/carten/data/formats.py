@@ -142,8 +142,8 @@ def _refuse(path: Path) -> str:
     except (UnknownFileTypeError, OSError, EOFError, lzma.LZMAError, zlib.error):
         named = "; name its format (--format, data.format), or write it as extended XYZ"
     raise DataError(
-        f"{path}: is in no format that is read unasked (extended XYZ, .traj, ASE's .db, .json and .aselmdb, VASP, CIF, "
-        f"PDB, outputs of common programs){named}"
+        f"{path}: is not in a format that is read by default (extended XYZ, .traj, ASE's .db, .json and .aselmdb, VASP, "
+        f"CIF, PDB, outputs of common programs){named}"
     )
 
 

@@ -32,10 +32,11 @@ def lines(report: Report) -> list[str]:
 def _structures(report: Report) -> Iterator[str]:
     low, mean, high = report.atoms
     kinds = ", ".join(f"{count} {_KINDS[directions]}" for directions, count in report.periodic.items())
-    yield f"{report.n_structures} structures of {low} to {high} atoms (mean {mean:.1f}): {kinds}"
+    sizes = f"{low} atoms" if low == high else f"{low} to {high} atoms (mean {mean:.1f})"
+    yield f"{report.n_structures} structures of {sizes}: {kinds}"
     names = [f"{_symbol(number)} {count}" for number, count in report.elements.items()]
-    yield f"{len(names)} elements, in how many structures: {', '.join(names)}"
-    yield f"{report.neighbours:.1f} neighbours of an atom within {report.cutoff:g} Å on average"
+    yield f"{len(names)} elements, with the number of structures: {', '.join(names)}"
+    yield f"{report.neighbours:.1f} neighbours per atom within {report.cutoff:g} Å on average"
 
 
 def _symbol(number: int) -> str:
@@ -58,7 +59,7 @@ def _labels(report: Report) -> Iterator[str]:
     for name, count in report.left_out.items():
         yield f"  {name} of {count} structures is not read: it is per volume, they are not periodic or have no cell"
     for key in report.zero:
-        yield f"  {key} is zero in all structures: not taken for a label"
+        yield f"  {key} is zero in all structures and not taken as a label"
     if report.stress is not None:
         yield f"  stress sign and unit: {report.stress.verdict}; {report.stress.reason}"
     for found in report.agreements:
@@ -72,7 +73,7 @@ def _labels(report: Report) -> Iterator[str]:
 
 def _inputs(report: Report) -> Iterator[str]:
     if report.inputs:
-        yield "Inputs, which models are told of that have them in their configuration"
+        yield "Inputs (used if the configuration lists them)"
     for found in report.inputs:
         key = f' (key "{found.key}")' if found.key != found.name else ""
         values = ", ".join(f"{value} {count}" for value, count in found.values)
@@ -110,7 +111,7 @@ def _references(report: Report) -> Iterator[str]:
         names = ", ".join(chemical_symbols[number] for number in report.references.undetermined)
         yield f"  the compositions do not determine {names} individually: those nearest to the mean are taken"
     if report.references.residual is not None:
-        yield f"  what remains: rms {report.references.residual:.4g} eV/atom"
+        yield f"  residual: rms {report.references.residual:.4g} eV/atom"
 
 
 def _geometry(report: Report) -> Iterator[str]:
