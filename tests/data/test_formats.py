@@ -84,7 +84,7 @@ def test_no_program_is_started(tmp_path, trap):
         "%BLOCK LATTICE_CART\n3 0 0\n0 3 0\n0 0 3\n%ENDBLOCK LATTICE_CART\n"
         "%BLOCK POSITIONS_FRAC\nCu 0 0 0\n%ENDBLOCK POSITIONS_FRAC\n"
     )
-    refused(tmp_path / "a.cell", "not in a format that is read by default", "castep-cell", "--format")
+    refused(tmp_path / "a.cell", "not in a format read by default", "castep-cell", "--format")
     assert not trap.exists()
 
 

@@ -142,7 +142,7 @@ def _refuse(path: Path) -> str:
     except (UnknownFileTypeError, OSError, EOFError, lzma.LZMAError, zlib.error):
         named = "; name its format (--format, data.format), or write it as extended XYZ"
     raise DataError(
-        f"{path}: is not in a format that is read by default (extended XYZ, .traj, ASE's .db, .json and .aselmdb, VASP, "
+        f"{path}: is not in a format read by default (extended XYZ, .traj, ASE's .db, .json and .aselmdb, VASP, "
         f"CIF, PDB, outputs of common programs){named}"
     )
 
