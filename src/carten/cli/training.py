@@ -25,7 +25,7 @@ LARGEST_SEED = 2**63 - 1
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see carten init.", show_default=False)],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in the output folder, as if it had not stopped.")
+        bool, typer.Option("--resume", help="Continue the run in the output folder.")
     ] = False,
     backend: Backend = "auto",
     seed: Annotated[
@@ -47,6 +47,7 @@ def train_command(
 
 
 def _train(path: Path, resume: bool, backend: str, seed: int | None) -> None:
+    from lightning.pytorch.utilities import rank_zero_only
     from rich.console import Console
 
     from carten.cli.tables import training_table
@@ -61,6 +62,8 @@ def _train(path: Path, resume: bool, backend: str, seed: int | None) -> None:
         configured = configured.model_copy(update={"seed": seed})
     keep_freed_memory()
     result = run(configured, resume, console, backend)
+    if getattr(rank_zero_only, "rank", 0) != 0:  # one process speaks for all
+        return
     sets = {"validation": result.validation, **({"test": result.test} if result.test else {})}
     done = f"{result.steps} steps in {result.minutes:.1f} minutes"
     console.print(f"\nbest model: [bold]{escape(str(result.model))}[/], {done}", highlight=False, soft_wrap=True)

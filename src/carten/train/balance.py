@@ -54,9 +54,9 @@ def lines(terms: Sequence[LossTerm], losses: Mapping[str, float]) -> Iterator[st
         return
     shares = ", ".join(f"{name} {100 * part / total:.3g} %" for name, part in parts.items())
     yield f"loss of the mean labels {total:.3g}" + (f": {shares}" if len(parts) > 1 else "")
-    told = {source for term in terms for source in sources(term.property)}  # forces teach the energy too
+    taught = {source for term in terms for source in sources(term.property)}  # forces teach the energy
     for name, part in parts.items():
-        if 0.0 < part < FAINT * total and name not in told:
+        if 0.0 < part < FAINT * total and name not in taught:
             even = 1.0 / losses[name]
             yield f"{name} hardly counts in the loss: set properties.{name}.weight to auto, or higher, up to {even:.2g}"
     if not REASONABLE[0] < total < REASONABLE[1]:
@@ -72,7 +72,7 @@ def _loss(term: LossTerm, sets: Sets) -> float:
 def _residuals(row: Property, frames: Sequence[Frame], sets: Sets) -> npt.NDArray[np.float64]:
     """Labels less their mean, (rows, components), per atom if extensive."""
     if row.name == "energy":
-        references = [{z: known.get(z, 0.0) for z in sets.elements} for known in sets.references or [{}]]
+        references = [{z: level.get(z, 0.0) for z in sets.elements} for level in sets.references or [{}]]
         level = sets.level if sets.references else None
         parts = energies_by_level(frames, references, level)
         return np.concatenate([part - part.mean() for part in parts if len(part)] or [np.zeros(0)])[:, None]

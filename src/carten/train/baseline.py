@@ -21,7 +21,7 @@ from carten.properties.routes import Equilibrated, Multipole, Positive, Property
 
 
 def set_energy_baseline(
-    model: Potential, references: Sequence[Mapping[int, float]], frames: Sequence[Frame], found: Statistics
+    model: Potential, references: Sequence[Mapping[int, float]], frames: Sequence[Frame], numbers: Statistics
 ) -> None:
     """Atomic energies are ``E0[z] + mean interaction energy + scale * readout``, E0 and mean of each level of theory.
 
@@ -32,19 +32,19 @@ def set_energy_baseline(
         model: untrained.
         references: E0 in eV by atomic number, one mapping for each level of theory.
         frames: of the training set.
-        found: statistics of the training set.
+        numbers: statistics of the training set.
     """
     head = model.heads["energies"]
     if not isinstance(head, Head):
         return
     name = None if model.levels is None else model.levels.name
-    complete = [{z: known.get(z, 0.0) for z in model.elements} for known in references or [{}] * head.kind.levels]
+    complete = [{z: level.get(z, 0.0) for z in model.elements} for level in references or [{}] * head.kind.levels]
     energies = energies_by_level(frames, complete, name)
     means = [float(values.mean()) if len(values) else 0.0 for values in energies]
     rms = _rms([values - mean for values, mean in zip(energies, means, strict=True)])
     head.reference[:, 0] = torch.tensor([list(values.values()) for values in complete], dtype=torch.float64).flatten()
     head.shift[:, 0] = torch.tensor(means, dtype=torch.float64).repeat_interleave(len(model.elements))
-    head.scale.fill_(found.force_rms or rms or 1.0)
+    head.scale.fill_(numbers.force_rms or rms or 1.0)
 
 
 def energies_by_level(

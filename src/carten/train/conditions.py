@@ -44,9 +44,9 @@ def _label(name: str, config: InputConfig, structures: Sequence[tuple[str, Atoms
     new = name not in input_table()
     row, key = input_row(name, config), config.key or name
     if isinstance(row.embed, Category) and not row.embed.values:
-        found = categories(structures, key)
-        defaults = () if row.default is None or row.default in found else (_whole(row.default),)
-        row = replace(row, embed=replace(row.embed, values=(*found, *defaults)))
+        values = categories(structures, key)
+        defaults = () if row.default is None or row.default in values else (_whole(row.default),)
+        row = replace(row, embed=replace(row.embed, values=(*values, *defaults)))
     return Label(row, key, None if new else config.unit)
 
 
@@ -56,8 +56,8 @@ def input_row(name: str, config: InputConfig) -> Input:
     Raises:
         ConfigError: see :func:`input_labels`.
     """
-    known = input_table()
-    row = _known(known[name], config) if name in known else _declared(name, config)
+    table = input_table()
+    row = _known(table[name], config) if name in table else _declared(name, config)
     if config.default is not None:
         row = replace(row, default=_whole(config.default) if isinstance(row.embed, Category) else config.default)
     if not isinstance(row.embed, Category) and isinstance(row.default, str):
@@ -70,10 +70,10 @@ def _whole(value: float | str) -> float | str:
 
 
 def _known(row: Input, config: InputConfig) -> Input:
-    given = [key for key in DECLARATION[:3] if getattr(config, key) is not None]
-    if given:
+    fixed = [key for key in DECLARATION[:3] if getattr(config, key) is not None]
+    if fixed:
         raise ConfigError(
-            f"inputs.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
+            f"inputs.{row.name}.{fixed[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
             f"parity {row.parity:+d}); remove this key, or declare your input under another name"
         )
     return replace(row, embed=_embedding(row.name, row.embed, config))
@@ -82,11 +82,11 @@ def _known(row: Input, config: InputConfig) -> Input:
 def _declared(name: str, config: InputConfig) -> Input:
     missing = [key for key in DECLARATION if getattr(config, key) is None]
     if missing:
-        known = list(input_table())
-        near = difflib.get_close_matches(name, known, n=1)
+        names = list(input_table())
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f'did you mean "{near[0]}"? ' if near else ""
         raise ConfigError(
-            f"inputs.{name}: is not known; {hint}Known are {', '.join(known)}. "
+            f"inputs.{name}: is not known; {hint}Known are {', '.join(names)}. "
             f"To declare an input of your own give its {', '.join(DECLARATION)}; missing {', '.join(missing)}"
         )
     require_name("inputs", name)

@@ -49,12 +49,12 @@ def _reason(item: dict[str, Any], model: type[BaseModel]) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if item["type"] == "value_error":
         return f"{message}; found {_shown(item['input'])}"
-    found = item["input"]
+    value = item["input"]
     if item["type"] == "union_tag_invalid":
-        message, found = item["ctx"]["expected_tags"], item["ctx"]["tag"]
-    near = difflib.get_close_matches(str(found), _choices(item), n=1, cutoff=0.6)
+        message, value = item["ctx"]["expected_tags"], item["ctx"]["tag"]
+    near = difflib.get_close_matches(str(value), _choices(item), n=1, cutoff=0.6)
     hint = f'; did you mean "{near[0]}"?' if near else ""
-    return f"expected {message}, found {_shown(found)}{hint}"
+    return f"expected {message}, found {_shown(value)}{hint}"
 
 
 def _choices(item: dict[str, Any]) -> list[str]:
@@ -73,9 +73,9 @@ def _fields(model: type[BaseModel], location: Location) -> list[str]:
     """Names allowed at a location, which tells the branches of unions by their tags."""
     candidates = [model]
     for part in location:
-        fields = [found.model_fields[str(part)] for found in candidates if str(part) in found.model_fields]
+        fields = [candidate.model_fields[str(part)] for candidate in candidates if str(part) in candidate.model_fields]
         inside = [inner for field in fields for inner in _models(field.annotation)]
-        candidates = inside or [found for found in candidates if _tag(found) == part] or candidates
+        candidates = inside or [candidate for candidate in candidates if _tag(candidate) == part] or candidates
     return list(candidates[0].model_fields)
 
 

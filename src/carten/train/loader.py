@@ -26,8 +26,8 @@ class ProcessShare:
 
     def of(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
         """The batches of this process: every process takes the same number, unless there are fewer than processes."""
-        whole = len(batches) // self.world_size * self.world_size
-        return batches[: whole or len(batches)][self.rank :: self.world_size]
+        n_shared = len(batches) // self.world_size * self.world_size
+        return batches[: n_shared or len(batches)][self.rank :: self.world_size]
 
 
 class Loader:

@@ -28,7 +28,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         ConfigError: another run holds the folder.
         OSError: the folder cannot be written to.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / LOCK
     text = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "started": _started(os.getpid())})
@@ -41,7 +41,7 @@ def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         finally:
             lock.unlink(missing_ok=True)
     finally:
-        for path in made:
+        for path in new_folders:
             try:
                 path.rmdir()
             except OSError:  # something is in it

@@ -116,11 +116,11 @@ class PropertyErrors(nn.Module):
 
     def by_element(self) -> Breakdown:
         """Errors of properties of atoms by element, where there are several."""
-        found = {
+        errors_of_elements = {
             name: {chemical_symbols[number]: values for number, values in metric.cells().items()}
             for name, metric in self._elements.items()
         }
-        return {name: elements for name, elements in found.items() if len(elements) > 1}
+        return {name: elements for name, elements in errors_of_elements.items() if len(elements) > 1}
 
     def reset(self) -> None:
         """Forget everything added."""

@@ -137,9 +137,9 @@ def _require_same_config(before: Mapping[str, Any], now: Mapping[str, Any], last
 
 def _require_same_data(before: Digests, now: Digests, last: Path) -> None:
     for key, files in now.items():
-        for path, found in files.items():
-            if before.get(key, {}).get(path) != found:
+        for path, current in files.items():
+            if before.get(key, {}).get(path) != current:
                 raise DataError(
                     f"{key}: {path} is not the file that the run of {last} began with, "
-                    f"{'its content has changed' if found else 'it is missing'}: restore it, or choose another output"
+                    f"{'its content has changed' if current else 'it is missing'}: restore it, or choose another output"
                 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,9 @@ from carten.properties.planning import Drawn, Partial
 from carten.properties.potential import Potential
 from carten.properties.recipes import Recipe, index_symmetry
 from carten.train.loss import LossTerm
+
+APART = 2654435761
+"""2^32 over the golden ratio: the steps of runs with other seeds are far away."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,11 @@ class SampledRows:
         plan = model.planned(tuple(term.property.name for term in terms))
         asked = {term.property.name: term.rows for term in terms}
         wanted: dict[Partial, list[int | None]] = {}
-        for name, how in plan.recipes.items():
-            for k in range(len(how.wrt)):
-                last = k == len(how.wrt) - 1
-                wanted.setdefault((how.base, how.wrt[:k]), []).append(asked.get(name) if last else None)
-        self._recipes = {name: how for name, how in plan.recipes.items() if name in asked}
+        for name, recipe in plan.recipes.items():
+            for k in range(len(recipe.wrt)):
+                last = k == len(recipe.wrt) - 1
+                wanted.setdefault((recipe.base, recipe.wrt[:k]), []).append(asked.get(name) if last else None)
+        self._recipes = {name: recipe for name, recipe in plan.recipes.items() if name in asked}
         self._sources: dict[Partial, _RowSource] = {}
         for name in (name for name, number in asked.items() if number is not None):
             if name not in self._recipes:
@@ -71,8 +73,7 @@ class SampledRows:
 
     def draw(self, batch: Batch, step: int) -> Drawn:
         """Rows for a step, the same for the same seed and step: see :attr:`carten.properties.planning.Drawn`."""
-        state = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0]))
+        generator = torch.Generator().manual_seed((step + self.seed * APART) % 2**32)
         drawn: dict[Partial, Tensor] = {}
         for place, count in self._counts.items():
             source = self._sources[place]
@@ -84,31 +85,33 @@ class SampledRows:
 
     def restrict(self, batch: Batch, drawn: Drawn) -> Batch:
         """The batch without the labels of rows that were not drawn."""
-        there = {name: how for name, how in self._recipes.items() if _last(how) in drawn}
-        targets = {name: self._restricted(batch, name, how, drawn[_last(how)]) for name, how in there.items()}
-        return replace(batch, targets={**batch.targets, **targets})
+        drawn_recipes = {name: recipe for name, recipe in self._recipes.items() if _last(recipe) in drawn}
+        targets = dict(batch.targets)
+        for name, recipe in drawn_recipes.items():
+            targets[name] = self._restricted(batch, name, recipe, drawn[_last(recipe)])
+        return replace(batch, targets=targets)
 
-    def _restricted(self, batch: Batch, name: str, how: Recipe, rows: Tensor) -> Tensor:
-        source, target = self._sources[_last(how)], batch.targets[name]
+    def _restricted(self, batch: Batch, name: str, recipe: Recipe, rows: Tensor) -> Tensor:
+        source, target = self._sources[_last(recipe)], batch.targets[name]
         if source.pairs:
             inside = covered(batch.graph, rows, len(source.copies))
         else:
             inside = torch.isin(torch.tensor(source.copies), rows).to(target.device).expand(len(target), -1)
         width = target[0].numel() // len(source.copies)
         entries = inside.unsqueeze(2).expand(*inside.shape, width).reshape(len(target), *target.shape[1:])
-        return torch.where(entries.permute(0, *(1 + axis for axis in how.axes)), target, torch.nan)
+        return torch.where(entries.permute(0, *(1 + axis for axis in recipe.axes)), target, torch.nan)
 
 
-def _last(how: Recipe) -> Partial:
+def _last(recipe: Recipe) -> Partial:
     """What is differentiated last."""
-    return how.base, how.wrt[:-1]
+    return recipe.base, recipe.wrt[:-1]
 
 
-def _source(name: str, how: Recipe, model: Potential) -> _RowSource:
-    rows, told = model.properties, model.variables
-    symmetry = index_symmetry(rows[how.base], how.wrt[:-1], told)
+def _source(name: str, recipe: Recipe, model: Potential) -> _RowSource:
+    rows, variables = model.properties, model.variables
+    symmetry = index_symmetry(rows[recipe.base], recipe.wrt[:-1], variables)
     pairs = rows[name].scope == "pair"
-    of_atoms = rows[how.base].scope == "atom" or any(told[wrt].scope == "atom" for wrt in how.wrt[:-1])
+    of_atoms = rows[recipe.base].scope == "atom" or any(variables[wrt].scope == "atom" for wrt in recipe.wrt[:-1])
     if pairs:
         n = 3**symmetry.rank
         return _RowSource(True, range(n), range(n))

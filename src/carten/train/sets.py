@@ -135,10 +135,10 @@ def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = 
     groups = find_groups(structures, config.data.group)
     everything = reader.train(structures, groups, config)
     files = {"validation": config.data.validation, "test": config.data.test}
-    given = {key: read_structures(paths) for key, paths in files.items() if isinstance(paths, tuple)}
-    others = {key: reader.other(read, f"data.{key}") for key, read in given.items()}
-    for read in given.values():
-        groups = groups.joined(read)
+    structures_of = {key: read_structures(paths) for key, paths in files.items() if isinstance(paths, tuple)}
+    others = {key: reader.other(more, f"data.{key}") for key, more in structures_of.items()}
+    for more in structures_of.values():
+        groups = groups.joined(more)
     frames = [frame for frame in everything if not frame.is_isolated(config.model.cutoff)] or everything
     train, validation, notes = _split(config, frames, others, structures)
     _require_labels(train, terms)
@@ -234,11 +234,11 @@ def _require_any(frames: Sequence[Frame], terms: Sequence[LossTerm]) -> None:
 def _require_values(frames: Sequence[Frame], inputs: Sequence[Input]) -> None:
     for row in inputs:
         if isinstance(row.embed, Category):
-            found = {index for frame in frames for index in frame.inputs[row.name].tolist()}
-            if untold := [value for index, value in enumerate(row.embed.values) if index not in found]:
+            present = {index for frame in frames for index in frame.inputs[row.name].tolist()}
+            if absent := [value for index, value in enumerate(row.embed.values) if index not in present]:
                 raise DataError(
                     f"inputs.{row.name}: none of the {len(frames)} structures of data.train has the value "
-                    f"{untold[0]!r}, which can't be learned; add some, or remove it from values or default"
+                    f"{absent[0]!r}, which can't be learned; add some, or remove it from values or default"
                 )
 
 

@@ -26,7 +26,7 @@ def product_paths(config: NetworkConfig) -> int:
     for order in range(2, config.correlation_order + 1):
         ends = targets if order == config.correlation_order else factors
         pairs = [(end, n) for end in ends for part, n in copies.items() for x in factors if couples(part, x, end)]
-        copies = {end: sum(n for other, n in pairs if other == end) for end in ends}
+        copies = {end: sum(n for target, n in pairs if target == end) for end in ends}
         total += sum(copies.values())
     return total
 
@@ -57,11 +57,11 @@ def require_feasible(config: NetworkConfig, n_elements: int) -> None:
             f"have {paths:,} paths, at most {MOST_PATHS:,} can be compiled: lower correlation_order or l_max_edges, or "
             "set product.kind: spatial"
         )
-    needed, there = BYTES * parameters(config, n_elements), _memory()
-    if there is not None and needed > there:
+    needed, available = BYTES * parameters(config, n_elements), _memory()
+    if available is not None and needed > available:
         raise ConfigError(
             f"model: some {parameters(config, n_elements):.3g} parameters need {needed / 1e9:.3g} GB in training, this "
-            f"machine has {there / 1e9:.3g} GB: lower n_channels, n_layers, radial.hidden or correlation_order"
+            f"machine has {available / 1e9:.3g} GB: lower n_channels, n_layers, radial.hidden or correlation_order"
         )
 
 

@@ -43,14 +43,14 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
             "leave the section out, or make it equal"
         )
     if config.terms != source.term_configs:
-        there = ", ".join(term.kind for term in source.term_configs) or "none"
-        raise ConfigError(f"terms: {config.start} has {there}; give the same, with the same options")
+        kinds = ", ".join(term.kind for term in source.term_configs) or "none"
+        raise ConfigError(f"terms: {config.start} has {kinds}; give the same, with the same options")
     return config, source
 
 
-def _differences(wanted: NetworkConfig, found: NetworkConfig) -> str:
-    mine, other = wanted.model_dump(), found.model_dump()
-    return ", ".join(f"{key} is {mine[key]}, but {other[key]}" for key in mine if mine[key] != other[key])
+def _differences(configured: NetworkConfig, trained: NetworkConfig) -> str:
+    ours, theirs = configured.model_dump(), trained.model_dump()
+    return ", ".join(f"{key} is {ours[key]}, but {theirs[key]}" for key in ours if ours[key] != theirs[key])
 
 
 def known(source: Potential, present: Sequence[int], path: Path | None) -> tuple[int, ...]:
@@ -60,9 +60,9 @@ def known(source: Potential, present: Sequence[int], path: Path | None) -> tuple
         ConfigError: the data have others.
     """
     if new := [chemical_symbols[number] for number in present if number not in source.elements]:
-        there = " ".join(chemical_symbols[number] for number in source.elements)
+        names = " ".join(chemical_symbols[number] for number in source.elements)
         raise ConfigError(
-            f"start: {path} knows {there}, the data have {', '.join(new)} as well; "
+            f"start: {path} knows {names}, the data have {', '.join(new)} as well; "
             "leave these structures out, or train without start"
         )
     return source.elements
@@ -140,11 +140,11 @@ def _set_energies(model: Potential, config: Config, sets: Sets) -> None:
 
 def _deviations(model: Potential, data: Dataset, bounds: Bounds) -> list[Frame]:
     """Training frames with what their energies, eV, differ from the predicted ones as labels."""
-    found = []
+    deviations = []
     for indices in BatchSampler(data, bounds, shuffle=False).batches(0):
         with torch.no_grad():
             energies = model.remainder(collate([data[index] for index in indices]).graph, ["energy"])["energy"]
         for index, energy in zip(indices, energies.tolist(), strict=True):
             if "energy" in (frame := data.frames[index]).labels:
-                found.append(replace(frame, labels={"energy": frame.labels["energy"] - energy}))
-    return found
+                deviations.append(replace(frame, labels={"energy": frame.labels["energy"] - energy}))
+    return deviations

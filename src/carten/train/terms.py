@@ -26,14 +26,14 @@ def terms(properties: Mapping[str, PropertyConfig]) -> tuple[LossTerm, ...]:
             or no weight is above 0.
     """
     rows = [(property_row(name, config), config) for name, config in properties.items()]
-    found = tuple(
+    loss_terms = tuple(
         LossTerm(row, _number(config.weight), config.loss, config.delta, config.rows)
         for row, config in rows
         if config.weight
     )
-    if not found:
+    if not loss_terms:
         raise ConfigError("properties: at least one weight must be above 0")
-    return found
+    return loss_terms
 
 
 def untrained(config: Config, trained: Sequence[Property]) -> tuple[Property, ...]:
@@ -43,11 +43,12 @@ def untrained(config: Config, trained: Sequence[Property]) -> tuple[Property, ..
         config: of the run.
         trained: rows with a term in the loss.
     """
-    given = {name: property_row(name, chosen) for name, chosen in config.properties.items() if not chosen.weight}
-    table = property_table() | given | {row.name: row for row in trained}
+    weightless = {name: chosen for name, chosen in config.properties.items() if not chosen.weight}
+    untrained_rows = {name: property_row(name, chosen) for name, chosen in weightless.items()}
+    table = property_table() | untrained_rows | {row.name: row for row in trained}
     taken = [source.name for term in config.terms for source in term.sources if source.name in table]
     needed = with_sources([*(row.name for row in trained), *taken], table)
-    return tuple(row for name, row in needed.items() if name in given)
+    return tuple(row for name, row in needed.items() if name in untrained_rows)
 
 
 def _number(weight: float | Literal["auto"]) -> float:
@@ -60,22 +61,22 @@ def property_row(name: str, config: PropertyConfig) -> Property:
     Raises:
         ConfigError: see :func:`terms`.
     """
-    known = property_table()
-    row = _known(known[name], config) if name in known else _declared(name, config)
+    table = property_table()
+    row = _known(table[name], config) if name in table else _declared(name, config)
     if config.route is None:
         return row
-    chosen = [route for route in row.routes if route.name == config.route]
-    if not chosen:
-        there = ", ".join(route.name for route in row.routes)
-        raise ConfigError(f"properties.{name}.route: expected one of {there}, found {config.route!r}")
-    return replace(row, routes=(chosen[0], *(route for route in row.routes if route != chosen[0])))
+    configured = [route for route in row.routes if route.name == config.route]
+    if not configured:
+        routes = ", ".join(route.name for route in row.routes)
+        raise ConfigError(f"properties.{name}.route: expected one of {routes}, found {config.route!r}")
+    return replace(row, routes=(configured[0], *(route for route in row.routes if route != configured[0])))
 
 
 def _known(row: Property, config: PropertyConfig) -> Property:
-    given = [key for key in (*DECLARATION[:3], "derivative") if getattr(config, key) is not None]
-    if given:
+    fixed = [key for key in (*DECLARATION[:3], "derivative") if getattr(config, key) is not None]
+    if fixed:
         raise ConfigError(
-            f"properties.{row.name}.{given[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
+            f"properties.{row.name}.{fixed[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
             f"parity {row.parity:+d}); remove this key, or declare your property under another name"
         )
     return row
@@ -83,11 +84,11 @@ def _known(row: Property, config: PropertyConfig) -> Property:
 
 def _declared(name: str, config: PropertyConfig) -> Property:
     if config.scope is None:
-        known = list(property_table())
-        near = difflib.get_close_matches(name, known, n=1)
+        names = list(property_table())
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f'did you mean "{near[0]}"? ' if near else ""
         raise ConfigError(
-            f"properties.{name}: is not known; {hint}Known are {', '.join(known)}. "
+            f"properties.{name}: is not known; {hint}Known are {', '.join(names)}. "
             f"To declare a property of your own give its {', '.join(DECLARATION)}"
         )
     missing = [key for key in DECLARATION if getattr(config, key) is None]
@@ -118,6 +119,6 @@ def require_name(section: str, name: str) -> None:
 
 def _routes(config: PropertyConfig) -> tuple[Route, ...]:
     if config.derivative is not None:
-        given = config.derivative
-        return (Derivative(given.of, given.wrt, given.sign, given.per_volume),)
+        derivative = config.derivative
+        return (Derivative(derivative.of, derivative.wrt, derivative.sign, derivative.per_volume),)
     return (Readout("sum"), Readout("mean")) if config.scope == "structure" else (Readout(), Balanced())

@@ -90,8 +90,8 @@ def _entries(value: Tensor, trained: Tensor, labels: Labels, others: Labels, axi
     pairs = [(k, position[label]) for k, label in enumerate(labels) if label in position]
     result = value.detach().clone()
     if pairs:
-        to, of = (torch.tensor(side, device=value.device) for side in zip(*pairs, strict=True))
-        result.index_copy_(axis, to, trained.detach().to(value).index_select(axis, of))
+        targets, origins = (torch.tensor(side, device=value.device) for side in zip(*pairs, strict=True))
+        result.index_copy_(axis, targets, trained.detach().to(value).index_select(axis, origins))
     return result
 
 
@@ -108,12 +108,13 @@ def _mixed(mixes: Sequence[nn.Module], labels: Labels, others: Labels, n_channel
     weights, trained = (mix.get_submodule("weight") for mix in mixes)
     result = {}
     for part in {label[0] for label in labels} & {label[0] for label in others}:
-        mine, theirs = ([label for label in each if label[0] == part] for each in (labels, others))
+        own_labels, other_labels = ([label for label in each if label[0] == part] for each in (labels, others))
         value, source = weights.get_parameter(part.name), trained.get_parameter(part.name)
         axis = value.ndim - 2
-        source = source * (len(mine) / len(theirs)) ** 0.5
-        ours, given = (each.unflatten(axis, (-1, n_channels)) for each in (value, source))
-        result[f"mix.weight.{part.name}"] = _entries(ours, given, mine, theirs, axis).reshape(value.shape)
+        source = source * (len(own_labels) / len(other_labels)) ** 0.5
+        blocks, trained_blocks = (each.unflatten(axis, (-1, n_channels)) for each in (value, source))
+        joined = _entries(blocks, trained_blocks, own_labels, other_labels, axis)
+        result[f"mix.weight.{part.name}"] = joined.reshape(value.shape)
     return result
 
 
