@@ -30,6 +30,7 @@ from carten.train.files import BEST, CONFIG, LAST, METRICS, TENSORBOARD, write_t
 from carten.train.history import History
 from carten.train.keeper import Keeper
 from carten.train.lock import locked
+from carten.train.memory import require_memory
 from carten.train.metrics import Breakdown
 from carten.train.module import Fit
 from carten.train.optimizer import Schedule
@@ -38,7 +39,6 @@ from carten.train.quiet import quiet
 from carten.train.resume import Facts, Progress, find_progress, require_free
 from carten.train.sets import read_sets
 from carten.train.signals import Interrupted, Interruption, interruptible
-from carten.train.size import require_feasible
 from carten.train.start import read_start
 from carten.train.summary import summary
 from carten.train.terms import terms
@@ -170,7 +170,7 @@ class _Run:
             self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
         sets = read_sets(config, loss_terms, source.elements if source is not None else ())
-        require_feasible(config.model, len(sets.elements))
+        require_memory(config.model, len(sets.elements))
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)
