@@ -80,7 +80,7 @@ def check_lammps_command(
     from carten.deploy import export
     from carten.deploy.files import is_library, open_library
     from carten.interfaces.ase import Calculator
-    from carten.interfaces.lammps.agreement import by_ase, by_lammps, disagreement, table
+    from carten.interfaces.lammps.agreement import by_ase, by_lammps, disagreement
     from carten.interfaces.lammps.build import plugin_folder
 
     atoms = read_structures([structure])[-1][1]
@@ -92,7 +92,7 @@ def check_lammps_command(
         expected = by_ase(atoms, Calculator(model))
         counts = sorted({1, *(2**k for k in range(1, processes.bit_length()) if 2**k < processes), processes})
         results = {count: by_lammps(atoms, library, installation, plugins, count) for count in counts}
-    typer.echo(table(expected, results))
+    typer.echo(agreement_table(expected, results))
     if problem := disagreement(expected, results, compiled.header["dtype"]):
         raise ModelError(problem)
 

@@ -27,7 +27,7 @@ from carten.math.arrays import Floats
 __DRIVER_NAME__ = "carten"
 __DRIVER_CLASS__ = "CartenDriver"
 
-Result = tuple[float, Floats, Floats, str]
+BeadResult = tuple[float, Floats, Floats, str]
 """Energy, forces, virial -dE/dstrain, and properties as JSON; in atomic units."""
 
 
@@ -78,7 +78,7 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
             return self.batch(cell, pos)
         return self.batch([cell], [pos])[0]
 
-    def batch(self, cells: Sequence[Floats], positions: Sequence[Floats]) -> list[Result]:
+    def batch(self, cells: Sequence[Floats], positions: Sequence[Floats]) -> list[BeadResult]:
         """Results of all beads; each keeps its own list of neighbours.
 
         Args:
@@ -87,7 +87,7 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
         """
         return [self._result(bead, *beads) for bead, beads in enumerate(zip(cells, positions, strict=True))]
 
-    def _result(self, bead: int, cell: Floats, positions: Floats) -> Result:
+    def _result(self, bead: int, cell: Floats, positions: Floats) -> BeadResult:
         atoms = self._bead(bead)
         atoms.positions = unit_to_user("length", "angstrom", positions)
         if atoms.pbc.any():

@@ -14,9 +14,9 @@ STIFFNESS = 70.0
 """Curvature before anything is known, eV/Å^2."""
 RISE = 1e-3
 """eV that the energy may rise in a step."""
-FLAT = 1e-8
+SMALLEST_COSINE = 1e-8
 """Cosine of the angle between a step and the change of the gradient below which nothing is learned from it."""
-TINY = 1e-30
+SMALLEST_CURVATURE = 1e-30
 """Curvature of steps that are too short to tell anything, eV."""
 
 
@@ -77,7 +77,7 @@ class ManyLBFGS:
         curvature = self._dot(moved, turned)
         rises = energies > energies_before + RISE
         steepest = np.sqrt(self._dot(moved, moved) * self._dot(turned, turned))
-        usable = (curvature > np.maximum(FLAT * steepest, TINY)) & ~rises
+        usable = (curvature > np.maximum(SMALLEST_COSINE * steepest, SMALLEST_CURVATURE)) & ~rises
         inverse = np.where(usable, 1 / np.where(usable, curvature, 1.0), 0.0)
         history = [(s, y, np.where(rises, 0.0, rho)) for s, y, rho in self._history]
         self._history = deque([*history, (moved, turned, inverse)], maxlen=MEMORY)
