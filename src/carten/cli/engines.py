@@ -80,7 +80,7 @@ def check_lammps_command(
     from carten.deploy import export
     from carten.deploy.files import is_library, open_library
     from carten.interfaces.ase import Calculator
-    from carten.interfaces.lammps.agreement import by_ase, by_lammps, disagreement
+    from carten.interfaces.lammps.agreement import agreement_table, by_ase, by_lammps, disagreement
     from carten.interfaces.lammps.build import plugin_folder
 
     atoms = read_structures([structure])[-1][1]

@@ -70,19 +70,19 @@ class Answer:
         return largest
 
 
-DIFFERENCE_UNITS = {"energy": "eV", "energies": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
+QUANTITY_UNITS = {"energy": "eV", "energies": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 TOLERANCES = {"float32": 1e-4, "float64": 1e-8}
 """Allowed differences, relative to 1 eV, Å plus the largest value: what rounding can make of sums in another order."""
 
 
 def agreement_table(expected: Answer, results: Mapping[int, Answer]) -> str:
     """The largest differences to the ASE calculator, a line for each number of processes."""
-    names = [name for name in DIFFERENCE_UNITS if name in expected.differences(expected)]
+    names = [name for name in QUANTITY_UNITS if name in expected.differences(expected)]
     lines = ["largest differences to the ASE calculator", "processes  " + "".join(f"{name:>12}" for name in names)]
     for processes, result in results.items():
         differences = expected.differences(result)
         lines.append(f"{processes:>9}  " + "".join(f"{differences[name]:>12.1e}" for name in names))
-    lines.append(f"{'':>9}  " + "".join(f"{DIFFERENCE_UNITS[name]:>12}" for name in names))
+    lines.append(f"{'':>9}  " + "".join(f"{QUANTITY_UNITS[name]:>12}" for name in names))
     return "\n".join(lines)
 
 
@@ -94,8 +94,8 @@ def disagreement(expected: Answer, results: Mapping[int, Answer], dtype: str) ->
             allowed = TOLERANCES[dtype] * (1 + size)
             if not differences[name] <= allowed:
                 return (
-                    f"LAMMPS on {processes} processes and ASE differ by {differences[name]:.1e} {DIFFERENCE_UNITS[name]} in "
-                    f"{name}, rounding in {dtype} explains {allowed:.1e}"
+                    f"LAMMPS on {processes} processes and ASE differ by {differences[name]:.1e} "
+                    f"{QUANTITY_UNITS[name]} in {name}, rounding in {dtype} explains {allowed:.1e}"
                 )
     return ""
 
