@@ -177,6 +177,9 @@ def test_what_no_file_can_hold_is_named(tmp_path):
         '"_JSON {\\"constraints\\": [{\\"name\\": \\"FixAtoms\\", \\"kwargs\\": {\\"no\\": 1}}]}"',
         '"_JSON {\\"arrays\\": {\\"x\\": {\\"value\\": [1], \\"dtype\\": \\"<f8\\", \\"shape\\": [1]}}}"',
         '"_JSON {\\"arrays\\": {\\"x\\": {\\"value\\": [1], \\"dtype\\": \\"V9z\\", \\"shape\\": [3]}}}"',
+        '"_JSON {\\"arrays\\": {\\"x\\": {\\"value\\": [1, 2], \\"dtype\\": \\"V8\\", \\"shape\\": [2]}}}"',
+        '"_JSON {\\"constraints\\": [{\\"name\\": \\"Hookean\\", '
+        '\\"kwargs\\": {\\"a1\\": 0, \\"a2\\": \\"\\", \\"k\\": 1}}]}"',
         '"_JSON {\\"celldisp\\": [1, 2]}"',
         '"_JSON [1, 2]"',
         "5",
@@ -186,6 +189,18 @@ def test_what_was_tampered_with_is_refused(tmp_path, text):
     path = tmp_path / "a.extxyz"
     path.write_text(f"2\nProperties=species:S:1:pos:R:3 {EXTRA}={text}\nH 0 0 0\nO 0 0 1\n")
     with pytest.raises(DataError, match=rf'frame 0: "{EXTRA}" is not as carten writes it'):
+        read_structures(path)
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    ['"name": "FixAtoms", "kwargs": {"indices": [7]}', '"name": "FixBondLengths", "kwargs": {"pairs": [[0, 9]]}'],
+)
+def test_constraints_of_other_structures_are_refused(tmp_path, constraint):
+    path = tmp_path / "a.extxyz"
+    extra = ('_JSON {"constraints": [{' + constraint + "}]}").replace('"', '\\"')
+    path.write_text(f'2\nProperties=species:S:1:pos:R:3 {EXTRA}="{extra}"\nH 0 0 0\nO 0 0 1\n')
+    with pytest.raises(DataError, match="frame 0: its constraints do not fit the structure"):
         read_structures(path)
 
 

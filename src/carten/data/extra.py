@@ -36,17 +36,40 @@ def restore(atoms: Atoms, where: str = "structure") -> Atoms:
         atoms.info.update({key: _unpacked(value) for key, value in extra.get("info", {}).items()})
         if "constraints" in extra:
             atoms.set_constraint([_to_constraint(constraint) for constraint in extra["constraints"]])
+            require_fitting_constraints(atoms, where)
         if "celldisp" in extra:
             atoms.set_celldisp(np.array(extra["celldisp"], dtype=np.float64).reshape(3, 1))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except DataError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f'{where}: "{EXTRA}" is not as carten writes it ({error}); remove this key') from error
     return atoms
+
+
+def require_fitting_constraints(atoms: Atoms, where: str) -> None:
+    """Check that constraints can act on a structure.
+
+    Raises:
+        DataError: they name atoms that it does not have, or cannot be obeyed.
+    """
+    trial: Atoms = atoms.copy()
+    try:
+        trial.set_momenta(np.zeros((len(atoms), 3)))
+        fits = np.isfinite(trial.get_number_of_degrees_of_freedom())
+    except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: its constraints do not fit the structure ({error}); remove them") from error
+    if not fits:
+        raise DataError(f"{where}: its constraints do not fit the structure; remove them")
 
 
 def _unpacked(packed: Mapping[str, Any]) -> Any:
     if "dtype" not in packed:
         return packed["value"]
-    return np.array(packed["value"], dtype=np.dtype(packed["dtype"])).reshape(packed["shape"])
+    dtype = np.dtype(packed["dtype"])
+    if dtype.kind not in "biufUO":
+        raise ValueError(f"no array of type {packed['dtype']}")
+    # text is as wide as it is, whatever the file announces
+    return np.array(packed["value"], dtype=str if dtype.kind == "U" else dtype).reshape(packed["shape"])
 
 
 def _to_constraint(described: Mapping[str, Any]) -> Any:

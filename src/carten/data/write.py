@@ -55,7 +55,10 @@ def write_structure(file: IO[str], atoms: Atoms) -> None:
     """
     from ase.io import write
 
-    write(file, writable(atoms), format="extxyz")
+    try:
+        write(file, writable(atoms), format="extxyz")
+    except IndexError as error:
+        raise DataError(f"its constraints name atoms that the structure does not have ({error})") from error
 
 
 def writable(atoms: Atoms) -> Atoms:

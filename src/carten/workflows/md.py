@@ -19,6 +19,7 @@ from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.verlet import VelocityVerlet
 
+from carten.data.extra import require_fitting_constraints
 from carten.errors import ConfigError, DataError, ModelError
 from carten.math.arrays import Floats
 from carten.workflows.limits import Limits
@@ -237,6 +238,7 @@ def _require_masses(atoms: ase.Atoms) -> None:
         raise DataError(f"the mass of atom {bad} ({atoms.symbols[bad]}) is {masses[bad]:g} amu, expected above 0")
     if not np.isfinite(atoms.get_momenta()).all():
         raise DataError("the structure has velocities that are not finite: remove them, or correct the file")
+    require_fitting_constraints(atoms, "the structure")
     if atoms.get_number_of_degrees_of_freedom() < 1:
         raise DataError("all atoms are fixed: nothing can move; remove constraints (move_mask)")
 
