@@ -21,7 +21,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.formats import ioformats
+from typer.testing import CliRunner
 
+from carten.cli import app
 from carten.data import formats
 from carten.data.pages import entries
 from carten.data.read import read_structures
@@ -451,3 +453,14 @@ def test_rows_that_a_database_announces_are_there(tmp_path):
     with lmdb.open(str(path), subdir=False, map_size=2**24) as environment, environment.begin(write=True) as t:
         t.delete(b"2")
     refused(path, "announces 3 structures, found 2")
+
+
+def test_the_command_line_reads_a_named_format(tmp_path):
+    path = tmp_path / "a.dat"
+    ase.io.write(path, crystals(4), format="extxyz")
+    path.write_bytes(b"# comment\n" + path.read_bytes())
+    refused(path, "no format that is read unasked")
+    ase.io.write(path, crystals(1)[0], format="aims")
+    run = CliRunner().invoke(app, ["check", str(path), "--format", "aims"])
+    assert (run.exit_code, "1 structures of 4 to 4 atoms" in run.stdout) == (0, True)
+    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 1

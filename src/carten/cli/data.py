@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import DataFiles, Labels, parse_labels
+from carten.cli.options import DataFiles, FileFormat, Labels, parse_labels
 
 if TYPE_CHECKING:
     from carten.data.guess import Guess
@@ -28,6 +28,7 @@ def init_command(
     ] = None,
     preset: Annotated[Literal["tace", "ictp"], typer.Option(help="Architecture of the network.")] = "tace",
     every: Annotated[bool, typer.Option("--all", help="Print every option there is, commented out.")] = False,
+    format: FileFormat = None,
 ) -> None:
     """Print a short commented configuration: [bold]carten init --data train.extxyz > config.yaml[/].
 
@@ -37,7 +38,7 @@ def init_command(
     if data is None:
         typer.echo(write(Path("train.extxyz"), preset, {}), nl=False)
         return
-    guess = _guess(data)
+    guess = _guess(data, format)
     keys = {label.name: label.file_key for label in guess.labels}
     typer.echo(write(data, preset, keys, [label.name for label in guess.inputs], _notes(guess)), nl=False)
 
@@ -90,7 +91,7 @@ def configuration(
     rows = "\n".join([*(f"  {_row(table[name], key)}" for name, key in keys.items()), *(f"  {note}" for note in notes)])
     return f"""# Train with: carten train config.yaml
 data:
-  train: {_plain(str(data))}  # any file ASE reads, an ASE database, or a list of them
+  train: {_plain(str(data))}  # extended XYZ, .traj, VASP, CIF, ..., an ASE database, or a list of them
   validation: 0.1  # a fraction, a number of structures, or a file
   # test: test.extxyz  # evaluated once, at the end
   batch: {{structures: 5}}  # or {{atoms: 500}}, {{edges: 20000}}; limits can be combined
@@ -134,13 +135,13 @@ def _plain(text: str) -> str:
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _guess(data: Path) -> Guess:
+def _guess(data: Path, format: str | None) -> Guess:
     from carten.data.guess import guess_labels
     from carten.data.lookup import label_names
     from carten.data.read import read_structures
     from carten.errors import DataError
 
-    structures = read_structures(data)
+    structures = read_structures(data, format)
     guess = guess_labels(structures)
     if not guess.labels:
         names = dict.fromkeys(name for _, atoms in structures for name in label_names(atoms))
@@ -163,6 +164,7 @@ def check_command(
     data: DataFiles,
     label: Labels = None,
     cutoff: Annotated[float, typer.Option(min=0.1, max=100.0, help="Radius in Å for counting neighbours.")] = 5.0,
+    format: FileFormat = None,
 ) -> None:
     """Check data before training: labels, units, sizes, outliers, duplicates, reference energies, closest contacts.
 
@@ -177,7 +179,7 @@ def check_command(
     chosen = list(parse_labels(label, {**property_table(), **input_table()}).values())
     labels = [choice for choice in chosen if isinstance(choice.row, Property)]
     inputs = [choice for choice in chosen if not isinstance(choice.row, Property)]
-    report = check_data(data, labels or None, cutoff, inputs or None)
+    report = check_data(data, labels or None, cutoff, inputs or None, format)
     for line in lines(report):
         typer.echo(printable(line))
     if report.problems:

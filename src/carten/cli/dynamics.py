@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import Backend, Device, Dtype, ModelFile, load_model, trained_labels
+from carten.cli.options import Backend, Device, Dtype, FileFormat, ModelFile, load_model, trained_labels
 
 if TYPE_CHECKING:
     import ase
@@ -65,6 +65,7 @@ def md_command(
     device: Device = None,
     dtype: Dtype = None,
     backend: Backend = "auto",
+    format: FileFormat = None,
 ) -> None:
     """Molecular dynamics: writes frames and a log, reports temperature, energy drift and speed.
 
@@ -80,7 +81,7 @@ def md_command(
     from carten.workflows.md import Settings, run
 
     limits = Limits(max_temperature, max_force, max_step)
-    where, atoms = read_structures(structure)[-1]
+    where, atoms = read_structures(structure, format)[-1]
     potential, head = load_model(model, device, dtype, backend), header(model)
     settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, digest(model))
     atoms = _start(atoms, where, potential, head)

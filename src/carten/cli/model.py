@@ -16,6 +16,7 @@ from carten.cli.options import (
     DataFiles,
     Device,
     Dtype,
+    FileFormat,
     JsonFile,
     Labels,
     ModelFile,
@@ -76,6 +77,7 @@ def evaluate_command(
     dtype: Dtype = None,
     backend: Backend = "auto",
     overwrite: Overwrite = False,
+    format: FileFormat = None,
 ) -> None:
     """Errors of a model on labelled structures, for every property that both have: in all, by element and by group.
 
@@ -100,7 +102,7 @@ def evaluate_command(
     head, potential = header(model), load_model(model, device, dtype, backend)
     labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
     console = Console()
-    read = partial(_evaluated, potential, head, labels, group, max_atoms, console)
+    read = partial(_evaluated, potential, head, labels, group, max_atoms, console, format=format)
     evaluated, key = read(data)
     evaluation, names = evaluated.evaluation, ", ".join(path.name for path in data)
     console.print(evaluation_table(evaluation))
@@ -130,6 +132,7 @@ def _evaluated(
     max_atoms: int,
     console: Console,
     paths: Sequence[Path],
+    format: str | None,
 ) -> tuple[EvaluatedData, str]:
     """Errors on the structures of some files, and what tells their groups."""
     from carten.cli.progress import progress
@@ -139,7 +142,7 @@ def _evaluated(
     from carten.train.groups import FILE, find_groups
     from carten.workflows.evaluate import evaluate
 
-    structures = read_structures(paths)
+    structures = read_structures(paths, format)
     key = group or head["provenance"].get("config", {}).get("data", {}).get("group")
     if group is None and key != FILE and not any(key in atoms.info for _, atoms in structures):
         key = None  # that of training is not in these files
@@ -173,6 +176,7 @@ def predict_command(
     dtype: Dtype = None,
     backend: Backend = "auto",
     overwrite: Overwrite = False,
+    format: FileFormat = None,
 ) -> None:
     """Write structures with predicted properties to an extended XYZ file.
 
@@ -201,7 +205,7 @@ def predict_command(
         raise ConfigError(f"--properties: expected names with commas between them, found {properties!r}")
     potential = load_model(model, device, dtype, backend)
     inputs = trained_labels(header(model), potential.inputs, section="inputs")
-    structures = read_structures(data)
+    structures = read_structures(data, format)
     where, frames = [name for name, _ in structures], [atoms for _, atoms in structures]
     if prefix is None:
         names_written = names or potential.requested

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model, e.g. run/best.carten.", show_default=False)]
 DataFiles = Annotated[
     list[Path],
-    typer.Argument(metavar="DATA...", help="Structures: files that ASE reads, or ASE databases.", show_default=False),
+    typer.Argument(
+        metavar="DATA...", help="Structures: extended XYZ, .traj, VASP, CIF, ..., ASE databases.", show_default=False
+    ),
+]
+FileFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="ASE's name of the format of the structures, for files that you trust (default: recognised; only formats "
+        "whose readers run no code are).",
+        show_default=False,
+    ),
 ]
 Labels = Annotated[
     list[str] | None,

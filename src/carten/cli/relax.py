@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carten.cli.options import DataFiles, Dtype, ModelFile, Overwrite, require_new
+from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite, require_new
 from carten.errors import ModelError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def relax_command(
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 500,
     dtype: Dtype = "float64",
     overwrite: Overwrite = False,
+    format: FileFormat = None,
 ) -> None:
     """Relax structures to minima of the energy, or of the enthalpy under pressure: all of them in one batch.
 
@@ -48,7 +49,7 @@ def relax_command(
         goal = Goal(fmax, smax, cell, pressure, steps)
     except ValueError as error:
         raise ModelError(str(error)) from error
-    structures = [atoms for _, atoms in read_structures(data)]
+    structures = [atoms for _, atoms in read_structures(data, format)]
     console = Console()
     with console.status("relaxing") as status:
 

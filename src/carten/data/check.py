@@ -11,7 +11,7 @@ import numpy as np
 from carten.data.consistency import agreements
 from carten.data.findings import Duplicates, Report
 from carten.data.geometry import Surroundings, closest_contacts, duplicates, surroundings
-from carten.data.guess import guess_labels, with_values
+from carten.data.guess import guess_labels, with_categories
 from carten.data.label_check import input_report, label_report
 from carten.data.labels import MAX_NUMBER, Frame, Label, carried, carries, frame_from, is_meaningless
 from carten.data.lookup import label_names
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def check(
-    paths: Paths, labels: Sequence[Label] | None = None, cutoff: float = 5.0, inputs: Sequence[Label] | None = None
+    paths: Paths,
+    labels: Sequence[Label] | None = None,
+    cutoff: float = 5.0,
+    inputs: Sequence[Label] | None = None,
+    format: str | None = None,
 ) -> Report:
     """Report on the structures and labels of one or more files.
 
@@ -36,15 +40,16 @@ def check(
         labels: the properties and where they are; ``None``: those that :func:`carten.data.guess.guess_labels` finds.
         cutoff: for neighbours and contacts, in Å.
         inputs: what models can use, and where it is; ``None``: as for labels.
+        format: as :func:`carten.data.read.read_structures`.
 
     Raises:
         DataError: a file cannot be read. What is wrong with single structures and labels is in ``Report.problems``.
         ConfigError: a unit is unknown or does not fit.
     """
-    structures = read_structures(paths)
+    structures = read_structures(paths, format)
     guess = guess_labels(structures)
     labels = guess.labels if labels is None else labels
-    inputs = guess.inputs if inputs is None else [with_values(label, structures) for label in inputs]
+    inputs = guess.inputs if inputs is None else [with_categories(label, structures) for label in inputs]
     frames, problems = _sound_labels(structures, labels, inputs)
     sound, environments, impossible = _sound_geometries(frames, cutoff)
     references, undetermined = _references(sound, cutoff)

@@ -64,7 +64,7 @@ _TENSORS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorEntry:
     """An entry with the layout of a tensor of rank 2 that no built-in property describes.
 
     Args:
@@ -94,7 +94,7 @@ class Guess:
     inputs: tuple[Label, ...]
     others: Mapping[str, tuple[str, ...]]
     zero: tuple[str, ...]
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorEntry, ...]
 
 
 def guess_labels(structures: Structures) -> Guess:
@@ -192,21 +192,21 @@ def _is_zero(structures: Structures, key: str) -> bool:
     return not any(np.any(np.asarray(entry)) for entry in entries if entry is not None)
 
 
-def _tensor(key: str, atoms: Atoms) -> Tensor | None:
+def _tensor(key: str, atoms: Atoms) -> TensorEntry | None:
     shape = label_names(atoms)[key]
     scope = "atom" if shape[:1] == (len(atoms),) and shape[1:] in ((9,), (3, 3)) else "structure"
     if scope == "structure" and shape not in ((9,), (3, 3)):
         return None
-    return Tensor(key, scope, _TENSORS.get(key.lower(), "ij"))
+    return TensorEntry(key, scope, _TENSORS.get(key.lower(), "ij"))
 
 
 def known_inputs(structures: Structures) -> list[Label]:
     """A label for every built-in input that structures carry under its own name or ASE's, in its shape."""
-    labels = [with_values(Label(row, required=False), structures) for row in input_table().values()]
+    labels = [with_categories(Label(row, required=False), structures) for row in input_table().values()]
     return [label for label in labels if _fits(label, structures)]
 
 
-def with_values(label: Label, structures: Structures) -> Label:
+def with_categories(label: Label, structures: Structures) -> Label:
     """The label, a category with the values that occur."""
     row = label.row
     if not (isinstance(row, Input) and isinstance(row.embed, Category)):

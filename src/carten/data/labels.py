@@ -59,8 +59,8 @@ class Label:
     @property
     def keys(self) -> tuple[str, ...]:
         """Names under which it is looked up: the one given, or that of the row and then ASE's for it."""
-        own = self.file_key
-        return (own, self.row.ase) if self.row.ase and own == self.row.name else (own,)
+        key = self.file_key
+        return (key, self.row.ase) if self.row.ase and key == self.row.name else (key,)
 
     @property
     def factor(self) -> float:

@@ -92,6 +92,9 @@ class DataConfig(_Section):
     validation: Annotated[float | int | Files, BeforeValidator(_validation)] = 0.1
     """A fraction or a number of structures taken from ``train``, or files of their own."""
     test: Files | None = None
+    format: str | None = None
+    """ASE's name of the format of all files, for files that you trust. By default it is recognised, and only formats
+    whose readers run no code are read."""
     weight: str | None = None
     """Name, in the files, of the weight of each structure in the loss; structures without it weigh 1, and those that
     weigh 0 are left out."""

@@ -125,7 +125,7 @@ def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = 
         ConfigError: the split leaves nothing, an input or a group is not known, or reference energies do not fit the
             elements.
     """
-    structures = read_structures(config.data.train)
+    structures = read_structures(config.data.train, config.data.format)
     rows = [term.property for term in terms]
     inputs = input_labels(config.inputs, [*rows, *untrained(config, rows)], structures)
     present = frozenset({*known, *(number for _, atoms in structures for number in atoms.numbers.tolist())})
@@ -135,7 +135,8 @@ def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = 
     groups = find_groups(structures, config.data.group)
     everything = reader.train(structures, groups, config)
     files = {"validation": config.data.validation, "test": config.data.test}
-    structures_of = {key: read_structures(paths) for key, paths in files.items() if isinstance(paths, tuple)}
+    own_files = {key: paths for key, paths in files.items() if isinstance(paths, tuple)}
+    structures_of = {key: read_structures(paths, config.data.format) for key, paths in own_files.items()}
     others = {key: reader.other(more, f"data.{key}") for key, more in structures_of.items()}
     for more in structures_of.values():
         groups = groups.joined(more)
