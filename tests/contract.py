@@ -57,7 +57,7 @@ makes in a quarter of the window: 4^k k! >= 1 where a function is C^(k-1) only, 
 
 def graphs(model: Potential, structures: Sequence[Atoms]) -> Graph:
     """The structures as the model sees them."""
-    merged = batch([graph(atoms, model.cutoff, conditions(model, atoms), model.dtype) for atoms in structures])
+    merged = batch([graph(atoms, model.cutoff, conditions(model, atoms)) for atoms in structures])
     return merged.to(device=model.network.embedding.device)
 
 

@@ -62,7 +62,7 @@ def test_charges_are_in_the_energy_and_all_that_follows(name):
 
 
 def test_rotations_and_reflections(with_charges):
-    if with_charges.terms[0].how.method != "mesh":  # a mesh has directions
+    if with_charges.terms[0].summation.method != "mesh":  # a mesh has directions
         contract.check_rotations(with_charges, charged(crystal())[0])
     contract.check_rotations(with_charges, charged(molecule())[0])
 
@@ -73,7 +73,7 @@ def test_batch(with_charges):
 
 def test_derivatives(with_charges):
     structures = [molecule()[:4], slab(), crystal()]
-    mesh = with_charges.terms[0].how.method == "mesh"  # which changes with the cell
+    mesh = with_charges.terms[0].summation.method == "mesh"  # which changes with the cell
     for atoms in charged(*structures[: 1 if mesh else 3]):
         contract.check_derivatives(with_charges, atoms)
 

@@ -149,7 +149,7 @@ def test_there_is_no_derivative_in_the_total_charge():
 def test_the_library_is_not_installed(config, package, tmp_path, monkeypatch):
     save(tmp_path / "model.carten", small_model(terms=(config,)), {})
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModelError, match=f"needs the package {package}: pip install {package}$"):
+    with pytest.raises(ModelError, match=rf"needs the package {package}: pip install 'carten\[dispersion\]'$"):
         small_model(terms=(config,))
     with pytest.raises(ModelFileError, match=f"can't be evaluated here: {config.kind} needs the package {package}"):
         load(tmp_path / "model.carten")

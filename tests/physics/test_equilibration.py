@@ -61,8 +61,8 @@ def given(*structures: Atoms, totals=None, seed: int = 0) -> tuple[torch.Tensor,
 def energy(q: np.ndarray, chi: torch.Tensor, eta: torch.Tensor, one: Graph, by: ChargeInteraction) -> float:
     """Of charges of one structure, with the interaction of :mod:`carten.physics.ewald` and their own."""
     m = Multipoles(torch.from_numpy(q)[:, None])
-    between = float(ewald.ewald_energies(m, one, one.edge_vectors(), by.how).sum()) / by.permittivity
-    stiff = eta.numpy() + COULOMB * math.sqrt(2 / math.pi) / by.how.sigma / by.permittivity
+    between = float(ewald.ewald_energies(m, one, one.edge_vectors(), by.summation).sum()) / by.permittivity
+    stiff = eta.numpy() + COULOMB * math.sqrt(2 / math.pi) / by.summation.sigma / by.permittivity
     return between + float(chi.numpy() @ q + 0.5 * (stiff * q**2).sum())
 
 
@@ -181,7 +181,7 @@ def test_the_energy_is_the_least_that_charges_can_have(interacting):
         found = contract.results(interacting, atoms, names=names)
         chi, eta = (torch.from_numpy(found[name]) for name in names[1:3])
         one = contract.graphs(interacting, [atoms])
-        least = energy(found["charges"], chi, eta, one, ChargeInteraction(interacting.terms[0].how))
+        least = energy(found["charges"], chi, eta, one, ChargeInteraction(interacting.terms[0].summation))
         assert found["energy"][0] - of_the_network(interacting, atoms) == pytest.approx(least, rel=1e-9)
 
 

@@ -207,7 +207,7 @@ def test_models_whose_charges_are_free():
     free = small_model((1, 6, 7, 8), (*ROWS[:2], "charges"))
     atoms = pair()
     atoms.calc = Calculator(free)
-    with pytest.raises(ModelError, match=r"prescribes charges of fragments.*route balanced, equalised or equilibrated"):
+    with pytest.raises(ModelError, match=r"sets fragment_charge, but .*route: balanced, equalised or equilibrated"):
         atoms.get_charges()
     with pytest.raises(ModelError, match="the input 'fragment', which the model does not know"):
         free(torch_graph(atoms))

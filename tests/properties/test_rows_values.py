@@ -266,7 +266,7 @@ FITTING = Property("mine", "atom", "ij", +1, "e", (Derivative("energy", ("electr
         ({"indices": "ij; ii=0"}, "derivatives do not have all of the symmetry"),
         ({"unit": "eV"}, "is a derivative in eV/.*, its unit is another"),
         ({"routes": (Derivative("energy", ("electric_field", "wind")),)}, "with respect to 'wind'"),
-        ({"routes": (Derivative("energy", ("positions",) * 3),)}, "of three atoms are not available"),
+        ({"routes": (Derivative("energy", ("positions",) * 3),)}, "involving three atoms are not supported"),
         ({"routes": (Derivative("nothing", ("positions",)),)}, "no property 'nothing' here"),
         ({"scope": "pair", "routes": (Readout(),)}, "properties of pairs of atoms are derivatives"),
         ({"scope": "structure", "routes": (Balanced(),)}, "is balanced among atoms: expected scope atom"),

@@ -36,24 +36,18 @@ def build(options, elements=(1, 8), neighbours=10.0, rows=ENERGY, inputs=()):
     ],
 )
 @pytest.mark.parametrize("elements", [(1,), (1, 6, 7, 8, 16)])
-def test_the_estimate_is_good_to_a_factor_of_three(options, elements):
+def test_the_estimate_is_rather_more_than_less(options, elements):
     model = build({**options, "radial": {"hidden": (8,)}}, elements)
     exact = sum(parameter.numel() for parameter in model.parameters())
-    assert exact / 3 < parameters(model.config, len(elements)) < 3 * exact
+    assert exact <= parameters(model.config, len(elements)) < 10 * exact  # of odd products; 4 of the others
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_channels": 10**9}, r"model\.n_channels: expected 1 to 65536, found 10\^9"),
-        ({"n_channels": 60_000}, r"about 10\^11 parameters, at most 500,000,000 .* decrease model\.n_channels"),
-        ({"n_layers": 10**9}, r"model\.n_layers: expected 1 to 100"),
-        ({"n_readout_channels": 10**30}, r"model\.n_readout_channels: expected"),
-        ({"cutoff": 1e300}, r"model\.cutoff: expected 0\.1 to 1000, found 10\^300"),
-        ({"cutoff": 1e-12}, r"model\.cutoff: expected 0\.1 to 1000"),
-        ({"radial": {"n_basis": 10**12}}, r"model\.radial\.n_basis: expected 1 to 1024"),
-        ({"radial": {"envelope_power": 10**400}}, r"model\.radial\.envelope_power: expected 2 to 100, found 10\^400"),
-        ({"radial": {"hidden": (10**9, 10**9)}}, r"about 10\^18 parameters.* model\.radial\.hidden"),
+        ({"n_channels": 60_000}, r"about [\d,]+ parameters, at most 500,000,000 .* decrease model\.n_channels"),
+        ({"n_layers": 10**6}, r"about [\d,]+ parameters"),
+        ({"radial": {"hidden": (10**6, 10**6)}}, r"parameters.* model\.radial\.hidden"),
         ({"l_max_edges": 8, "correlation_order": 6}, r"have about .* paths.* decrease model\.correlation_order"),
     ],
 )

@@ -41,10 +41,10 @@ def message(document: Any) -> str:
         ({"terms": [{"kind": "d3", "functionl": "pbe"}]}, ["terms.0.functionl", 'did you mean "functional"?']),
         ({"terms": [{"kind": "zbl", "cutof": 1}]}, ["terms.0.cutof", 'did you mean "cutoff"?', "kind, cutoff"]),
         ({"terms": [{"kind": "zbl", "cutoff": -1}]}, ["terms.0.cutoff", "greater than 0", "found -1"]),
-        ({"terms": [{"kind": "zbl"}, {"kind": "zbl", "cutoff": 1}]}, ["terms", "found zbl twice"]),
+        ({"terms": [{"kind": "zbl"}, {"kind": "zbl", "cutoff": 1}]}, ["terms", "zbl is listed twice"]),
         (
             {"terms": [{"kind": "d3", "functional": "pbe"}, {"kind": "d4", "functional": "pbe"}]},
-            ["terms", "found d3 and d4, both dispersion: its energy would count twice"],
+            ["terms", "d3 and d4 both add dispersion; keep one"],
         ),
         ({"terms": {"kind": "zbl"}}, ["terms", "found {'kind': 'zbl'}"]),
         ({"schedule": {"name": "wsd", "warmup": 0.5, "decay": 0.7}}, ["schedule", "at most 1"]),

@@ -139,8 +139,8 @@ def test_learned_models_take_dispersion_later(tmp_path):
 @pytest.mark.parametrize(
     ("there", "more", "expected"),
     [
-        ((ZblConfig(),), ZblConfig(cutoff=1.0), "found zbl twice: its energy would count twice"),
-        ((), D3Config(functional="pbe"), "found d4 and d3, both dispersion: its energy would count twice"),
+        ((ZblConfig(),), ZblConfig(cutoff=1.0), "zbl is listed twice; keep one"),
+        ((), D3Config(functional="pbe"), "d4 and d3 both add dispersion; keep one"),
         ((), ZblConfig(), "zbl must be there in training"),
     ],
 )

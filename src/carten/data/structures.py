@@ -69,8 +69,8 @@ def read_inputs(
         raise ModelError(f"inputs: there is the input {unknown[0]!r}, which the model does not know: {known}")
     if FRAGMENT_CHARGE not in rows and (FRAGMENT_CHARGE in atoms.arrays or FRAGMENT_CHARGE in atoms.info):
         raise ModelError(
-            f"{atoms.symbols} prescribes charges of fragments ({FRAGMENT_CHARGE}), the model has none that add up: it "
-            "takes charges by the route balanced, equalised or equilibrated (properties.charges.route)"
+            f"{atoms.symbols} sets {FRAGMENT_CHARGE}, but this model does not constrain total charges; train with "
+            "properties.charges.route: balanced, equalised or equilibrated"
         )
     if not rows:
         return {}

@@ -37,7 +37,7 @@ class ElectrostaticsConfig(TermConfig):
         """A field, in which charges have an energy."""
         return (FIELD,)
 
-    def _how(self, edges: float) -> Ewald:
+    def _summation(self, edges: float) -> Ewald:
         return Ewald(self.sigma, self.accuracy, edges, self.method)
 
     def _coupled(self, host: Host) -> bool:
@@ -76,8 +76,8 @@ class LesConfig(ElectrostaticsConfig):
 
     def _rows(self) -> list[tuple[str, tuple[str, ...]]]:
         charges = ("balanced",) if self.neutral else ("readout", "balanced")
-        more = {"latent_dipoles": self.dipoles, "latent_quadrupoles": self.quadrupoles}
-        return [("latent_charges", charges), *((name, ("readout",)) for name, there in more.items() if there)]
+        optional = {"latent_dipoles": self.dipoles, "latent_quadrupoles": self.quadrupoles}
+        return [("latent_charges", charges), *((name, ("readout",)) for name, included in optional.items() if included)]
 
     def _names(self, like: str) -> tuple[str, ...]:
         return (like,) if self.channels == 1 else tuple(f"{like}_{k + 1}" for k in range(self.channels))
@@ -85,7 +85,7 @@ class LesConfig(ElectrostaticsConfig):
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
         names = [self._names(like) for like, _ in self._rows()]
-        return Electrostatics(self._how(edges=0.0), names, self.permittivity, self._coupled(host))
+        return Electrostatics(self._summation(edges=0.0), names, self.permittivity, self._coupled(host))
 
 
 class ChargesConfig(ElectrostaticsConfig):
@@ -107,22 +107,22 @@ class ChargesConfig(ElectrostaticsConfig):
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
         kind = EquilibratedCharges if host.routes["charges"] == "equilibrated" else Electrostatics
-        return kind(self._how(edges=host.network.cutoff), [("charges",)], self.permittivity, self._coupled(host))
+        return kind(self._summation(edges=host.network.cutoff), [("charges",)], self.permittivity, self._coupled(host))
 
 
 class Electrostatics(EnergyTerm):
     """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`, perhaps in an electric field.
 
     Args:
-        how: smearing and accuracy.
+        summation: smearing and accuracy.
         names: the properties that are charges, dipoles and quadrupoles, one of each for every kind.
         permittivity: by which energies are divided.
         coupled: whether the input ``electric_field`` is for them.
     """
 
-    def __init__(self, how: Ewald, names: list[tuple[str, ...]], permittivity: float, coupled: bool) -> None:
+    def __init__(self, summation: Ewald, names: list[tuple[str, ...]], permittivity: float, coupled: bool) -> None:
         super().__init__()
-        self.how = how
+        self.summation = summation
         self.names = names
         self.permittivity = permittivity
         self.coupled = coupled
@@ -131,7 +131,7 @@ class Electrostatics(EnergyTerm):
         """(N,) eV."""
         parts = [torch.stack([view.value(name) for name in group], dim=1) for group in self.names]
         multipoles = Multipoles(*parts)
-        energies = ewald.ewald_energies(multipoles, view.graph, view.vectors, self.how) / self.permittivity
+        energies = ewald.ewald_energies(multipoles, view.graph, view.vectors, self.summation) / self.permittivity
         if not self.coupled or not bool(view.graph.inputs[FIELD].any()):
             return energies
         dipoles = None if multipoles.dipoles is None else multipoles.dipoles[:, 0]
@@ -144,5 +144,5 @@ class EquilibratedCharges(Electrostatics):
     def forward(self, view: View) -> Tensor:
         """(N,) eV."""
         charges, chi, eta = (view.value(name) for name in ("charges", ELECTRONEGATIVITIES, HARDNESSES))
-        by = ChargeInteraction(self.how, self.permittivity)
-        return super().forward(view) + equilibration.charging_energies(charges, chi, eta, by)
+        interaction = ChargeInteraction(self.summation, self.permittivity)
+        return super().forward(view) + equilibration.charging_energies(charges, chi, eta, interaction)

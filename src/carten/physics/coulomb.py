@@ -29,14 +29,14 @@ def self_interaction(sigma: float) -> float:
     return COULOMB * math.sqrt(2 / math.pi) / sigma
 
 
-def matrices(graph: Graph, structures: Tensor, atoms: Tensor, how: Ewald) -> Tensor:
+def matrices(graph: Graph, structures: Tensor, atoms: Tensor, summation: Ewald) -> Tensor:
     """J of S structures of n atoms each, all of them molecules or none: (S, n, n) float64, eV/e^2.
 
     Args:
         graph: holds them.
         structures: (S,) which.
         atoms: (S, n) their atoms.
-        how: width of the Gaussians, and in cells the accuracy.
+        summation: width of the Gaussians, and in cells the accuracy.
 
     Raises:
         ModelError: a structure is too large, periodic in one direction only, or has no proper cell.
@@ -45,28 +45,29 @@ def matrices(graph: Graph, structures: Tensor, atoms: Tensor, how: Ewald) -> Ten
     _require_size(n, n)
     if bool(graph.pbc[structures[0]].any()):
         ewald.require_cells(graph)
-        return COULOMB * _periodic(graph, structures, atoms, how)
+        return COULOMB * _periodic(graph, structures, atoms, summation)
     positions = graph.positions.to(torch.float64)[atoms]
     diagonal = torch.eye(n, dtype=torch.float64, device=positions.device)
     square = (positions[:, :, None] - positions[:, None]).square().sum(3) + diagonal  # no root of 0
-    (between,) = pairs.radial(square, how.sigma, 0)
-    return COULOMB * torch.where(diagonal > 0, math.sqrt(2 / math.pi) / how.sigma, between)
+    (between,) = pairs.radial(square, summation.sigma, 0)
+    return COULOMB * torch.where(diagonal > 0, math.sqrt(2 / math.pi) / summation.sigma, between)
 
 
-def _periodic(graph: Graph, structures: Tensor, atoms: Tensor, how: Ewald) -> Tensor:
+def _periodic(graph: Graph, structures: Tensor, atoms: Tensor, summation: Ewald) -> Tensor:
     """``2 sum_k w(k) cos(k . r_ij)`` over reciprocal vectors, with the weights of the energy."""
-    lattice = ewald.lattice_of(graph, structures, how)
-    own = reciprocal.Gaussians(how.sigma, how.accuracy)
-    h = reciprocal.whole_numbers(sums.common(sums.boxes_of(lattice, own.largest)), lattice.cell)
+    lattice = ewald.lattice_of(graph, structures, summation)
+    gaussians = reciprocal.Gaussians(summation.sigma, summation.accuracy)
+    h = reciprocal.whole_numbers(sums.common(sums.boxes_of(lattice, gaussians.largest)), lattice.cell)
     weights = (
-        reciprocal.reciprocal_weights(lattice, own, h).flatten(1) * torch.where(h[..., 2] == 0, 2.0, 4.0).flatten()
+        reciprocal.reciprocal_weights(lattice, gaussians, h).flatten(1)
+        * torch.where(h[..., 2] == 0, 2.0, 4.0).flatten()
     )
-    there = (weights.detach() != 0.0).any(0).nonzero().squeeze(1)
-    _require_size(atoms.shape[1], 2 * len(there))
+    relevant = (weights.detach() != 0.0).any(0).nonzero().squeeze(1)
+    _require_size(atoms.shape[1], 2 * len(relevant))
     fractional = graph.positions.to(torch.float64)[atoms] @ lattice.inverse
-    angle = 2 * math.pi * fractional @ h.flatten(0, 2)[there].mT
+    angle = 2 * math.pi * fractional @ h.flatten(0, 2)[relevant].mT
     waves = torch.cat([torch.cos(angle), torch.sin(angle)], dim=2)
-    return (waves * weights[:, there].repeat(1, 2).unsqueeze(1)) @ waves.mT
+    return (waves * weights[:, relevant].repeat(1, 2).unsqueeze(1)) @ waves.mT
 
 
 def _require_size(n_atoms: int, columns: int) -> None:

@@ -112,10 +112,10 @@ class Dispersion:
         model = self.interface.DispersionModel(structure.numbers, structure.positions / Bohr, **options)
         pairs, triples = (distance / Bohr for distance in self.reach)
         model.set_realspace_cutoff(pairs, triples, COORDINATION, SMOOTH / Bohr, SMOOTH / Bohr)
-        found = model.get_dispersion(self.damping, grad=True)
+        results = model.get_dispersion(self.damping, grad=True)
         pairwise = model.get_pairwise_dispersion(self.damping).values() if shares else ()
         energies = sum((share.sum(axis=0) for share in pairwise), np.zeros(len(structure.numbers)))
-        return ProgramOutput(energies * Hartree, found["gradient"] * (Hartree / Bohr), found["virial"] * Hartree)
+        return ProgramOutput(energies * Hartree, results["gradient"] * (Hartree / Bohr), results["virial"] * Hartree)
 
     def _cell(self, structure: ProgramInput) -> Array:
         """Lattice vectors, in directions that are not periodic so long that nothing interacts across the vacuum.

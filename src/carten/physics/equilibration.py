@@ -33,11 +33,11 @@ class ChargeInteraction:
     """How charges interact while they equilibrate.
 
     Args:
-        how: smearing and accuracy.
+        summation: smearing and accuracy.
         permittivity: by which J is divided.
     """
 
-    how: Ewald
+    summation: Ewald
     permittivity: float = 1.0
 
     @classmethod
@@ -65,28 +65,28 @@ def equilibrated_charges(
             :func:`carten.physics.fragments.charge_groups`.
     """
     chi, eta = (x.to(torch.float64) for x in (electronegativities, hardnesses))
-    adding = charge_groups(graph)
-    found = torch.zeros_like(chi)
-    for structures, atoms, these in _alike(graph, adding):
-        coulomb_matrices = coulomb.matrices(graph, structures, atoms, interaction.how) / interaction.permittivity
-        sums = (adding.of[atoms].unsqueeze(1) == these.unsqueeze(2)).to(chi)
+    groups = charge_groups(graph)
+    values = torch.zeros_like(chi)
+    for structures, atoms, members in _alike(graph, groups):
+        coulomb_matrices = coulomb.matrices(graph, structures, atoms, interaction.summation) / interaction.permittivity
+        sums = (groups.of[atoms].unsqueeze(1) == members.unsqueeze(2)).to(chi)
         upper = torch.cat([coulomb_matrices + torch.diag_embed(eta[atoms]), sums.mT], dim=2)
-        lower = torch.cat([sums, sums.new_zeros(*these.shape, these.shape[1])], dim=2)
-        right = torch.cat([-chi[atoms], adding.totals[these]], dim=1)
+        lower = torch.cat([sums, sums.new_zeros(*members.shape, members.shape[1])], dim=2)
+        right = torch.cat([-chi[atoms], groups.totals[members]], dim=1)
         solved = torch.linalg.solve(torch.cat([upper, lower], dim=1), right)
-        found = found.index_copy(0, atoms.flatten(), solved[:, : atoms.shape[1]].flatten())
-    return found
+        values = values.index_copy(0, atoms.flatten(), solved[:, : atoms.shape[1]].flatten())
+    return values
 
 
-def _alike(graph: Graph, adding: ChargeGroups) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _alike(graph: Graph, groups: ChargeGroups) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Structures (S,) of as many atoms and parts that are all periodic or not, their atoms (S, n) and parts (S, p)."""
     device = graph.structure.device
-    sizes, counts = (torch.bincount(x, minlength=graph.n_structures) for x in (graph.structure, adding.structure))
-    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    sizes, counts = (torch.bincount(x, minlength=graph.n_structures) for x in (graph.structure, groups.structure))
+    batches: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     kinds = zip(sizes.tolist(), counts.tolist(), graph.pbc.any(1).tolist(), strict=True)
     for structure, kind in enumerate(kinds):
-        groups[kind].append(structure)
-    for (n, p, _), members in groups.items():
+        batches[kind].append(structure)
+    for (n, p, _), members in batches.items():
         size = max(1, BATCHED_NUMBERS // n**2)
         for start in range(0, len(members), size):
             structures = torch.tensor(members[start : start + size], device=device)
@@ -116,5 +116,5 @@ def charging_energies(
 
     ``chi_i q_i + 1/2 (eta_i + J_ii) q_i^2``, J_ii without the images of the atom.
     """
-    stiff = hardnesses + coulomb.self_interaction(interaction.how.sigma) / interaction.permittivity
+    stiff = hardnesses + coulomb.self_interaction(interaction.summation.sigma) / interaction.permittivity
     return electronegativities * charges + 0.5 * stiff * charges.square()

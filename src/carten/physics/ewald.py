@@ -64,8 +64,8 @@ class Ewald:
     @property
     def gaussians(self) -> Gaussians:
         """Of the sum over reciprocal vectors: as wide as the edges allow, so that it takes fewest vectors."""
-        own = Gaussians(1.0, self.accuracy)
-        return replace(own, width=max(self.sigma, self.edges / own.reach))
+        gaussians = Gaussians(1.0, self.accuracy)
+        return replace(gaussians, width=max(self.sigma, self.edges / gaussians.reach))
 
     @property
     def split(self) -> bool:
@@ -73,7 +73,7 @@ class Ewald:
         return self.gaussians.width > self.sigma
 
 
-def ewald_energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+def ewald_energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, summation: Ewald) -> Tensor:
     """Electrostatic energy of every atom, half of what it has with others: (N,) float64 in eV.
 
     They add up to the energy of each structure, and can be differentiated to any order.
@@ -82,7 +82,7 @@ def ewald_energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: E
         multipoles: of the N atoms.
         graph: the structures.
         vectors: (E, 3) edge vectors in Å; looked at if :attr:`Ewald.edges` is set, for periodic structures.
-        how: smearing and accuracy.
+        summation: smearing and accuracy.
 
     Raises:
         ModelError: a structure is periodic in one direction only, has no proper cell, is a molecule of too many atoms,
@@ -92,11 +92,11 @@ def ewald_energies(multipoles: Multipoles, graph: Graph, vectors: Tensor, how: E
     periodic = graph.pbc.any(1)
     total = m.charges.new_zeros(graph.n_atoms)
     if not bool(periodic.all()):
-        total = total + _molecules(m, graph, how.sigma)
+        total = total + _molecules(m, graph, summation.sigma)
     if bool(periodic.any()):
-        total = total + _periodic(m, graph, how)
-        if how.split:
-            total = total + _near(m, graph, vectors, how)
+        total = total + _periodic(m, graph, summation)
+        if summation.split:
+            total = total + _near(m, graph, vectors, summation)
     return COULOMB * total
 
 
@@ -120,42 +120,44 @@ def _pairs(m: Multipoles, ends: tuple[Tensor, Tensor], r: Tensor, widths: tuple[
     return half.new_zeros(len(m.charges)).index_add(0, ends[0], half).index_add(0, ends[1], half)
 
 
-def _periodic(m: Multipoles, graph: Graph, how: Ewald) -> Tensor:
+def _periodic(m: Multipoles, graph: Graph, summation: Ewald) -> Tensor:
     """The sum over reciprocal vectors, without atoms with themselves: (N,), 0 in molecules."""
     structures = graph.pbc.any(1).nonzero().squeeze(1)
     require_cells(graph)
-    lattice = lattice_of(graph, structures, how)
+    lattice = lattice_of(graph, structures, summation)
     place = graph.structure.new_full((graph.n_structures,), -1)
     place[structures] = torch.arange(len(structures), device=place.device)
-    own = place.index_select(0, graph.structure)
-    atoms = (own >= 0).nonzero().squeeze(1)
-    own, m = own.index_select(0, atoms), m.select(atoms)
+    structure = place.index_select(0, graph.structure)
+    atoms = (structure >= 0).nonzero().squeeze(1)
+    structure, m = structure.index_select(0, atoms), m.select(atoms)
     positions = graph.positions.index_select(0, atoms).to(torch.float64)
-    fractional = torch.einsum("na,nax->nx", positions, lattice.inverse.index_select(0, own))
-    values = reciprocal.moments(m, lattice.reciprocal.index_select(0, own))
-    counts = torch.bincount(own, minlength=len(structures)).tolist()
+    fractional = torch.einsum("na,nax->nx", positions, lattice.inverse.index_select(0, structure))
+    values = reciprocal.moments(m, lattice.reciprocal.index_select(0, structure))
+    counts = torch.bincount(structure, minlength=len(structures)).tolist()
     points = sums.Points(values, fractional, counts, m.charges.shape[1])
-    found = sums.reciprocal_energies(points, lattice, how.gaussians, how.method)
-    found = found - pairs.self_interaction(m, how.gaussians.width)
-    if how.split:
-        found = found + _background(m.charges, own, lattice, how)
-    return found.new_zeros(graph.n_atoms).index_add(0, atoms, found)
+    energies = sums.reciprocal_energies(points, lattice, summation.gaussians, summation.method)
+    energies = energies - pairs.self_interaction(m, summation.gaussians.width)
+    if summation.split:
+        energies = energies + _background(m.charges, structure, lattice, summation)
+    return energies.new_zeros(graph.n_atoms).index_add(0, atoms, energies)
 
 
-def _background(charges: Tensor, own: Tensor, lattice: Lattice, how: Ewald) -> Tensor:
+def _background(charges: Tensor, structure: Tensor, lattice: Lattice, summation: Ewald) -> Tensor:
     """What the edges count too much where cells are charged: 0 for slabs, where nothing is left out. (N,)."""
-    sums = charges.new_zeros(len(lattice.cell), charges.shape[1]).index_add(0, own, charges)
-    excess = torch.where(lattice.flat.any(1), 0.0, math.pi * (how.gaussians.width**2 - how.sigma**2) / lattice.volume)
-    return -(excess[:, None] * sums).index_select(0, own).mul(charges).sum(1)
+    sums = charges.new_zeros(len(lattice.cell), charges.shape[1]).index_add(0, structure, charges)
+    excess = torch.where(
+        lattice.flat.any(1), 0.0, math.pi * (summation.gaussians.width**2 - summation.sigma**2) / lattice.volume
+    )
+    return -(excess[:, None] * sums).index_select(0, structure).mul(charges).sum(1)
 
 
-def _near(m: Multipoles, graph: Graph, vectors: Tensor, how: Ewald) -> Tensor:
+def _near(m: Multipoles, graph: Graph, vectors: Tensor, summation: Ewald) -> Tensor:
     """The difference between the true and the wide Gaussians, over edges of periodic structures: (N,)."""
     centre, neighbour = graph.edge_index
     chosen = graph.pbc.any(1).index_select(0, graph.structure.index_select(0, centre)).nonzero().squeeze(1)
     ends = (centre.index_select(0, chosen), neighbour.index_select(0, chosen))
     r = -vectors.index_select(0, chosen).to(torch.float64)
-    return 0.5 * _pairs(m, ends, r, (how.sigma, how.gaussians.width))  # every pair has two edges
+    return 0.5 * _pairs(m, ends, r, (summation.sigma, summation.gaussians.width))  # every pair has two edges
 
 
 def _require_countable(graph: Graph, atoms: Tensor) -> None:
@@ -195,14 +197,16 @@ def require_cells(graph: Graph) -> None:
         )
 
 
-def lattice_of(graph: Graph, structures: Tensor, how: Ewald) -> Lattice:
+def lattice_of(graph: Graph, structures: Tensor, summation: Ewald) -> Lattice:
     """Cells of periodic structures; those of slabs completed by a normal, twice as long as the interaction reaches."""
     cell = graph.cell.index_select(0, structures).to(torch.float64)
     flat = ~graph.pbc.index_select(0, structures)
     if bool(flat.any()):
         rows = []
         for k, s in enumerate(structures.tolist()):
-            rows.append(cell[k] if not bool(flat[k].any()) else _completed(cell[k], flat[k], _atoms(graph, s), how))
+            rows.append(
+                cell[k] if not bool(flat[k].any()) else _completed(cell[k], flat[k], _atoms(graph, s), summation)
+            )
         cell = torch.stack(rows)
     return Lattice(_reduced(cell, flat), flat)
 
@@ -218,8 +222,8 @@ def _reduced(cell: Tensor, flat: Tensor) -> Tensor:
         return cell
     rows = list(cell)
     for k in skew:
-        whole = minkowski_reduce(cell[k].detach().cpu().numpy(), ~flat[k].cpu().numpy())[1]
-        rows[k] = torch.as_tensor(whole).to(cell) @ cell[k]
+        combinations = minkowski_reduce(cell[k].detach().cpu().numpy(), ~flat[k].cpu().numpy())[1]
+        rows[k] = torch.as_tensor(combinations).to(cell) @ cell[k]
     return torch.stack(rows)
 
 
@@ -227,12 +231,12 @@ def _atoms(graph: Graph, structure: int) -> Tensor:
     return graph.positions.detach().to(torch.float64)[graph.structure == structure]
 
 
-def _completed(cell: Tensor, flat: Tensor, positions: Tensor, how: Ewald) -> Tensor:
+def _completed(cell: Tensor, flat: Tensor, positions: Tensor, summation: Ewald) -> Tensor:
     axis = int(flat.nonzero()[0])
     first, second = (cell[(axis + k) % 3] for k in (1, 2))
     normal = torch.linalg.cross(first, second)
     normal = normal / normal.norm()
     places = positions @ normal.detach()
     thick = float(places.max() - places.min()) if len(places) else 0.0
-    row = normal * math.ceil(2 * (thick + how.gaussians.reach))  # whole Å: does not change with every step
+    row = normal * math.ceil(2 * (thick + summation.gaussians.reach))  # whole Å: does not change with every step
     return torch.stack([row if k == axis else cell[k] for k in range(3)])

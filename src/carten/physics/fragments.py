@@ -49,16 +49,16 @@ def charge_groups(graph: Graph) -> ChargeGroups:
     structures = torch.arange(graph.n_structures, device=total.device)
     if FRAGMENT not in graph.inputs:
         return ChargeGroups(graph.structure, structures, total)
-    given = graph.inputs[FRAGMENT_CHARGE].to(torch.float64)
-    label = _labels(graph, given)
+    fragment_charges = graph.inputs[FRAGMENT_CHARGE].to(torch.float64)
+    label = _labels(graph, fragment_charges)
     if not bool((label != NO_FRAGMENT).any()):
         return ChargeGroups(graph.structure, structures, total)
-    found, of = torch.unique(torch.stack([graph.structure, label]), dim=1, return_inverse=True)
-    structure, free = found[0], found[1] == NO_FRAGMENT
-    charge = _charges(graph, found, of, given)
-    left = total.index_add(0, structure, -charge)
-    _require_sums(left, total, structure, free)
-    return ChargeGroups(of, structure, torch.where(free, left[structure], charge))
+    fragments, group = torch.unique(torch.stack([graph.structure, label]), dim=1, return_inverse=True)
+    structure, free = fragments[0], fragments[1] == NO_FRAGMENT
+    charge = _charges(graph, fragments, group, fragment_charges)
+    remaining = total.index_add(0, structure, -charge)
+    _require_sums(remaining, total, structure, free)
+    return ChargeGroups(group, structure, torch.where(free, remaining[structure], charge))
 
 
 def totals(name: str, graph: Graph, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,31 +76,36 @@ def totals(name: str, graph: Graph, like: Tensor) -> tuple[Tensor, Tensor]:
     return graph.inputs[name].to(like.dtype) if name else zeros, graph.structure
 
 
-def _labels(graph: Graph, given: Tensor) -> Tensor:
+def _labels(graph: Graph, fragment_charges: Tensor) -> Tensor:
     """(N,) int64."""
-    found = graph.inputs[FRAGMENT]
-    label = found.round().long() if found.is_floating_point() else found
-    if bool((wrong := (label != found) | (label < NO_FRAGMENT)).any()):
+    values = graph.inputs[FRAGMENT]
+    label = values.round().long() if values.is_floating_point() else values
+    if bool((wrong := (label != values) | (label < NO_FRAGMENT)).any()):
         atom = int(wrong.nonzero()[0])
         raise ModelError(
             f"structure {int(graph.structure[atom])} of the batch: {FRAGMENT} is a label of atoms, a whole number from "
-            f"0, or {NO_FRAGMENT} in no fragment; found {float(found[atom]):g}"
+            f"0, or {NO_FRAGMENT} in no fragment; found {float(values[atom]):g}"
         )
-    if bool((stray := (label == NO_FRAGMENT) & (given != 0.0)).any()):
+    if bool((stray := (label == NO_FRAGMENT) & (fragment_charges != 0.0)).any()):
         atom = int(stray.nonzero()[0])
         raise ModelError(
             f"structure {int(graph.structure[atom])} of the batch: an atom in no fragment has a {FRAGMENT_CHARGE}, "
-            f"{float(given[atom]):g} e; give it the label of its fragment ({FRAGMENT}), or the charge 0"
+            f"{float(fragment_charges[atom]):g} e; give it the label of its fragment ({FRAGMENT}), or the charge 0"
         )
     return label
 
 
-def _charges(graph: Graph, found: Tensor, of: Tensor, given: Tensor) -> Tensor:
+def _charges(graph: Graph, fragments: Tensor, group: Tensor, fragment_charges: Tensor) -> Tensor:
     """(P,) e, the charge of every fragment."""
-    low, high = (given.new_zeros(found.shape[1]).scatter_reduce(0, of, given, x, include_self=False) for x in _ENDS)
+    low, high = (
+        fragment_charges.new_zeros(fragments.shape[1]).scatter_reduce(0, group, fragment_charges, x, include_self=False)
+        for x in _ENDS
+    )
     if bool((unequal := high - low > SAME).any()):
-        structure, label = found[:, int(unequal.nonzero()[0])].tolist()
-        values = sorted(set(given[(graph.structure == structure) & (graph.inputs[FRAGMENT] == label)].tolist()))
+        structure, label = fragments[:, int(unequal.nonzero()[0])].tolist()
+        values = sorted(
+            set(fragment_charges[(graph.structure == structure) & (graph.inputs[FRAGMENT] == label)].tolist())
+        )
         raise ModelError(
             f"structure {structure} of the batch: atoms of fragment {label} have one {FRAGMENT_CHARGE}, that of the "
             f"whole fragment; found {', '.join(f'{x:g}' for x in values)} e"
@@ -111,12 +116,12 @@ def _charges(graph: Graph, found: Tensor, of: Tensor, given: Tensor) -> Tensor:
 _ENDS = ("amin", "amax")
 
 
-def _require_sums(left: Tensor, total: Tensor, structure: Tensor, free: Tensor) -> None:
-    whole = left.new_ones(len(left), dtype=torch.bool).index_fill(0, structure[free], False)
-    if bool((wrong := whole & (left.abs() > SAME)).any()):
+def _require_sums(remaining: Tensor, total: Tensor, structure: Tensor, free: Tensor) -> None:
+    without_others = remaining.new_ones(len(remaining), dtype=torch.bool).index_fill(0, structure[free], False)
+    if bool((wrong := without_others & (remaining.abs() > SAME)).any()):
         first = int(wrong.nonzero()[0])
         raise ModelError(
             f"structure {first} of the batch: the charges of its fragments add up to "
-            f"{float(total[first] - left[first]):g} e, its {CHARGE} is {float(total[first]):g} e: correct one of them, "
-            f"or label atoms {NO_FRAGMENT}, which have what is left"
+            f"{float(total[first] - remaining[first]):g} e, its {CHARGE} is {float(total[first]):g} e: correct one of "
+            f"them, or label atoms {NO_FRAGMENT}, which have what is left"
         )

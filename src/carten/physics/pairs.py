@@ -96,34 +96,34 @@ def _erf_over_r(square: Tensor, sigma: float) -> Tensor:
     return torch.erf(square * inverse / (math.sqrt(2) * sigma)) * inverse
 
 
-def multipole_interaction(b: Sequence[Tensor], r: Tensor, here: Multipoles, there: Multipoles) -> Tensor:
+def multipole_interaction(b: Sequence[Tensor], r: Tensor, first: Multipoles, second: Multipoles) -> Tensor:
     """Energy of pairs of multipoles over e^2 / (4 pi eps0), summed over their kinds: (P,) in e^2/Å.
 
     Args:
         b: radial functions of the pairs, (P,) each.
-        r: (P, 3) vectors to ``here`` from ``there``, Å.
-        here: multipoles of P atoms.
-        there: as many.
+        r: (P, 3) vectors to ``first`` from ``second``, Å.
+        first: multipoles of P atoms.
+        second: as many.
 
     Source: A. J. Stone, The Theory of Intermolecular Forces (2013), chapter 3, with damped radial functions.
     """
-    q, k = here.charges, there.charges
+    q, k = first.charges, second.charges
     total = (q * k).sum(1) * b[0]
-    if here.dipoles is None or there.dipoles is None:
+    if first.dipoles is None or second.dipoles is None:
         p = m = torch.zeros_like(q)
     else:
-        p, m = (torch.einsum("pca,pa->pc", x, r) for x in (here.dipoles, there.dipoles))
-        both = torch.einsum("pca,pca->p", here.dipoles, there.dipoles)
-        total = total + ((q * m - p * k).sum(1) + both) * b[1] - (p * m).sum(1) * b[2]
-    if here.quadrupoles is None or there.quadrupoles is None:
+        p, m = (torch.einsum("pca,pa->pc", x, r) for x in (first.dipoles, second.dipoles))
+        contraction = torch.einsum("pca,pca->p", first.dipoles, second.dipoles)
+        total = total + ((q * m - p * k).sum(1) + contraction) * b[1] - (p * m).sum(1) * b[2]
+    if first.quadrupoles is None or second.quadrupoles is None:
         return total
-    u, v = (torch.einsum("pcab,pb->pca", x, r) / 3 for x in (here.quadrupoles, there.quadrupoles))
+    u, v = (torch.einsum("pcab,pb->pca", x, r) / 3 for x in (first.quadrupoles, second.quadrupoles))
     s, t = (torch.einsum("pca,pa->pc", x, r) for x in (u, v))
     total = total + (q * t + s * k).sum(1) * b[2] + (s * m - p * t).sum(1) * b[3]
-    if here.dipoles is not None and there.dipoles is not None:
-        total = total + 2 * ((here.dipoles * v).sum((1, 2)) - (there.dipoles * u).sum((1, 2))) * b[2]
-    both = (here.quadrupoles * there.quadrupoles).sum((1, 2, 3)) * (2 / 9)
-    return total + (s * t).sum(1) * b[4] - 4 * (u * v).sum((1, 2)) * b[3] + both * b[2]
+    if first.dipoles is not None and second.dipoles is not None:
+        total = total + 2 * ((first.dipoles * v).sum((1, 2)) - (second.dipoles * u).sum((1, 2))) * b[2]
+    contraction = (first.quadrupoles * second.quadrupoles).sum((1, 2, 3)) * (2 / 9)
+    return total + (s * t).sum(1) * b[4] - 4 * (u * v).sum((1, 2)) * b[3] + contraction * b[2]
 
 
 def self_interaction(m: Multipoles, sigma: float) -> Tensor:

@@ -63,8 +63,8 @@ def born_charges(charges: Tensor, dipoles: Tensor | None, graph: Graph, vectors:
     edges = torch.einsum("eax,eay->exy", places.cell[graph.structure[centre]], followed)
     if dipoles is not None:
         edges = edges + torch.stack([slope(x) for x in dipoles.unbind(1)], dim=1)
-    own = q[:, None, None] * torch.eye(3, dtype=q.dtype, device=q.device)
-    return own.index_add(0, neighbour, edges).index_add(0, centre, -edges)
+    rigid = q[:, None, None] * torch.eye(3, dtype=q.dtype, device=q.device)
+    return rigid.index_add(0, neighbour, edges).index_add(0, centre, -edges)
 
 
 def field_energies(charges: Tensor, dipoles: Tensor | None, view: View) -> Tensor:
@@ -117,13 +117,13 @@ class Places:
     @classmethod
     def of(cls, graph: Graph, vectors: Tensor) -> Places:
         """Of a graph; atoms and middles depend on its positions, cells and edge vectors."""
-        given = graph.cell.to(torch.float64)
-        both = zip(given.detach().cpu().numpy(), graph.pbc.cpu().numpy(), strict=True)
-        cell = torch.stack([torch.from_numpy(complete_cell(*one)) for one in both]).to(given.device)
-        inverse = torch.linalg.inv(torch.where(graph.pbc.unsqueeze(2), given, cell))
+        given_cell = graph.cell.to(torch.float64)
+        cells = zip(given_cell.detach().cpu().numpy(), graph.pbc.cpu().numpy(), strict=True)
+        cell = torch.stack([torch.from_numpy(complete_cell(*one)) for one in cells]).to(given_cell.device)
+        inverse = torch.linalg.inv(torch.where(graph.pbc.unsqueeze(2), given_cell, cell))
         of_edges = graph.structure[graph.edge_index[0]]
-        atoms = torch.einsum("nx,nxa->na", graph.positions.to(given), inverse[graph.structure])
-        half = 0.5 * torch.einsum("ex,exa->ea", vectors.to(given), inverse[of_edges])
+        atoms = torch.einsum("nx,nxa->na", graph.positions.to(given_cell), inverse[graph.structure])
+        half = 0.5 * torch.einsum("ex,exa->ea", vectors.to(given_cell), inverse[of_edges])
         periodic = graph.pbc[graph.structure], graph.pbc[of_edges]
         return cls(cell, inverse, atoms, atoms[graph.edge_index[0]] + half, periodic)
 
@@ -148,8 +148,8 @@ def _corrected(charges: Tensor, graph: Graph) -> Tensor:
 
 def _slope(vectors: Tensor, create: bool) -> Slope:
     def slope(value: Tensor) -> Tensor:
-        (found,) = slopes(value, [vectors], "derivative of charges and dipoles of atoms by edge vectors", create, True)
-        return found.to(torch.float64)
+        (gradient,) = slopes(value, [vectors], "derivative of charges or dipoles by edge vectors", create, True)
+        return gradient.to(torch.float64)
 
     return slope
 

@@ -103,14 +103,14 @@ class _Calls:
         places = np.split(_array(positions), np.cumsum(self.n_atoms.tolist())[:-1])
         energies, gradients, cells = [], [], []
         for (numbers, pbc, charge), place, vectors in zip(self._fixed, places, _array(cell), strict=True):
-            whole = complete_cell(vectors, pbc)
-            answer = self.program(ProgramInput(numbers, place, whole, pbc, charge), shares)
-            rest = np.linalg.solve(whole.T, answer.strain - place.T @ answer.gradient)
+            complete = complete_cell(vectors, pbc)
+            answer = self.program(ProgramInput(numbers, place, complete, pbc, charge), shares)
+            rest = np.linalg.solve(complete.T, answer.strain - place.T @ answer.gradient)
             energies.append(answer.energies)
             gradients.append(answer.gradient)
             cells.append(np.where(pbc[:, None], rest, 0.0))
-        found = (np.concatenate(energies), np.concatenate(gradients), np.stack(cells))
-        return tuple(torch.as_tensor(value, dtype=torch.float64, device=positions.device) for value in found)  # type: ignore[return-value]
+        arrays = (np.concatenate(energies), np.concatenate(gradients), np.stack(cells))
+        return tuple(torch.as_tensor(value, dtype=torch.float64, device=positions.device) for value in arrays)  # type: ignore[return-value]
 
 
 def _array(tensor: Tensor) -> Array:
@@ -134,8 +134,8 @@ class _Energies(torch.autograd.Function):
         positions, cell, gradient, cells = ctx.saved_tensors
         share = grads[0] / ctx.calls.n_atoms[ctx.calls.structure]
         weight = share.new_zeros(len(cell)).index_add(0, ctx.calls.structure, share)
-        found = _Gradients.apply(positions, cell, weight, gradient, cells, ctx.calls)  # type: ignore[no-untyped-call]
-        return (*found, None)
+        gradients = _Gradients.apply(positions, cell, weight, gradient, cells, ctx.calls)  # type: ignore[no-untyped-call]
+        return (*gradients, None)
 
 
 class _Gradients(torch.autograd.Function):
@@ -161,6 +161,6 @@ class _Gradients(torch.autograd.Function):
         moves = along * step[structure, None], cells_along * step[:, None, None]
         ends = [ctx.calls(positions + sign * moves[0], cell + sign * moves[1], shares=False) for sign in (1, -1)]
         factor = torch.where(length > 0, weight / (2 * step), 0.0)
-        found = [(ahead - behind) for ahead, behind in zip(ends[0][1:], ends[1][1:], strict=True)]
-        of_positions, of_cells = found[0] * factor[structure, None], found[1] * factor[:, None, None]
+        differences = [(ahead - behind) for ahead, behind in zip(ends[0][1:], ends[1][1:], strict=True)]
+        of_positions, of_cells = differences[0] * factor[structure, None], differences[1] * factor[:, None, None]
         return of_positions.to(positions.dtype), of_cells.to(cell.dtype), sums.to(weight.dtype), None, None, None

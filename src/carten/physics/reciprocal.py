@@ -130,14 +130,14 @@ def moments(m: Multipoles, reciprocal: Tensor) -> Tensor:
         m: of N atoms.
         reciprocal: (N, 3, 3) of their structures.
     """
-    found = [m.charges]
+    components = [m.charges]
     if m.order > 0:
         dipoles = m.dipoles if m.dipoles is not None else m.charges.new_zeros(*m.charges.shape, 3)
-        found += torch.einsum("nca,nxa->xnc", dipoles, reciprocal).unbind(0)
+        components += torch.einsum("nca,nxa->xnc", dipoles, reciprocal).unbind(0)
     if m.quadrupoles is not None:
         along = torch.einsum("ncab,nxa,nyb->xync", m.quadrupoles, reciprocal, reciprocal) / 3
-        found += [along[x, y] * (1 if x == y else 2) for x, y in PAIRS]
-    return torch.cat(found, dim=1)
+        components += [along[x, y] * (1 if x == y else 2) for x, y in PAIRS]
+    return torch.cat(components, dim=1)
 
 
 def combine(factors: Tensor, h: Tensor) -> Tensor:

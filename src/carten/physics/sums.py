@@ -42,12 +42,12 @@ class Points:
     def places(self, structures: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Atoms of some structures (structures, most atoms), and which of these there are."""
         counts, chosen = (torch.tensor(x, device=self.values.device) for x in (self.counts, structures))
-        starts, own = counts.cumsum(0) - counts, counts[chosen]
-        steps = torch.arange(int(own.max()), device=own.device)
-        there = steps < own[:, None]
-        return torch.where(there, starts[chosen, None] + steps, 0), there
+        starts, counts_of_chosen = counts.cumsum(0) - counts, counts[chosen]
+        steps = torch.arange(int(counts_of_chosen.max()), device=counts_of_chosen.device)
+        present = steps < counts_of_chosen[:, None]
+        return torch.where(present, starts[chosen, None] + steps, 0), present
 
-    def select(self, index: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    def select(self, index: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Values and positions of (structures, most atoms, ..), the values zero where there is no atom."""
         if len(self.counts) == 1:
             return self.values.unsqueeze(0), self.fractional.unsqueeze(0)
@@ -55,7 +55,7 @@ class Points:
         values, fractional = (
             x.index_select(0, flat).view(*index.shape, x.shape[1]) for x in (self.values, self.fractional)
         )
-        return torch.where(there.unsqueeze(2), values, 0.0), fractional
+        return torch.where(present.unsqueeze(2), values, 0.0), fractional
 
 
 def reciprocal_energies(points: Points, lattice: Lattice, gaussians: Gaussians, method: str) -> Tensor:
@@ -81,18 +81,18 @@ def reciprocal_energies(points: Points, lattice: Lattice, gaussians: Gaussians, 
     groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
     total = points.values.new_zeros(len(points.values))
     for group in groups:
-        some = lattice.select(group)
-        index, there = points.places(group)
-        values, fractional = points.select(index, there)
+        lattices = lattice.select(group)
+        index, present = points.places(group)
+        values, fractional = points.select(index, present)
         sum_: reciprocal.ReciprocalSum
         if meshed[group[0]]:
-            sum_ = mesh.Mesh(values, fractional, mesh.shape(some, gaussians))
+            sum_ = mesh.Mesh(values, fractional, mesh.shape(lattices, gaussians))
         else:
             reach = common(boxes[k] for k in group)
             _require_feasible(reach, values, gaussians)
             sum_ = reciprocal.Explicit(values, fractional, reach)
-        found = reciprocal.batch_energies(sum_, some, gaussians, points.n_kinds)
-        total = total.index_add(0, index[there], found[there])
+        energies = reciprocal.batch_energies(sum_, lattices, gaussians, points.n_kinds)
+        total = total.index_add(0, index[present], energies[present])
     return total
 
 
@@ -127,15 +127,15 @@ def _together(structures: Sequence[int], counts: Sequence[int], boxes: Sequence[
     groups: list[list[int]] = []
     spent = 0
     for k in sorted(structures, key=lambda k: counts[k] * boxes[k].size):
-        own = counts[k] * boxes[k].size
+        work = counts[k] * boxes[k].size
         if groups:
             grown = [*groups[-1], k]
             filled = len(grown) * max(counts[j] for j in grown) * Box(common(boxes[j] for j in grown)).size
-            if filled <= 2 * (spent + own) + BATCHED_PRODUCTS:
-                groups[-1], spent = grown, spent + own
+            if filled <= 2 * (spent + work) + BATCHED_PRODUCTS:
+                groups[-1], spent = grown, spent + work
                 continue
         groups.append([k])
-        spent = own
+        spent = work
     return [sorted(group) for group in groups]
 
 

@@ -143,10 +143,11 @@ def require_distinct(terms: Sequence[TermConfig]) -> None:
     Raises:
         ModelError: one is.
     """
-    there: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     for term in terms:
-        what = term.physics or term.kind
-        if what in there:
-            both = f"{there[what]} and {term.kind}, both {what}" if there[what] != term.kind else f"{term.kind} twice"
-            raise ModelError(f"terms: found {both}: its energy would count twice, list it once")
-        there[what] = term.kind
+        effect = term.physics or term.kind
+        if effect in kinds:
+            if kinds[effect] == term.kind:
+                raise ModelError(f"terms: {term.kind} is listed twice; keep one")
+            raise ModelError(f"terms: {kinds[effect]} and {term.kind} both add {effect}; keep one")
+        kinds[effect] = term.kind

@@ -159,12 +159,12 @@ def assemble(
     for name in (*(row.name for row in properties), *(row.name for row in inputs)):
         _require_usable(name)
     rows = [_as_terms_take_it(row, terms) for row in (*properties, *_rows_of_terms(terms, properties))]
-    told = _with_needed(inputs, rows, terms)
+    all_inputs = _with_needed(inputs, rows, terms)
     _require_available(rows, terms)
-    all_rows = settled(rows, _available_table(terms), variables(told.values()))
+    all_rows = settled(rows, _available_table(terms), variables(all_inputs.values()))
     requested = tuple(row.name for row in properties)
     usual = _usual(all_rows, requested)
-    design = Design(config, known, float(neighbours), requested, all_rows, usual, told, tuple(terms))
+    design = Design(config, known, float(neighbours), requested, all_rows, usual, all_inputs, tuple(terms))
     _require_consistent(design, properties)
     design.plan(requested)
     return design

@@ -91,14 +91,14 @@ def gradients(
         return list(slopes(value, wrt, what, create, retain))
     chosen, copies, signs = independent(symmetry)
     flat = value.flatten(1)
-    wanted = range(len(chosen)) if drawn is None else sorted(drawn.tolist())
-    absent = [torch.full_like(x, torch.nan) for x in wrt] if len(wanted) < len(chosen) else []
+    components = range(len(chosen)) if drawn is None else sorted(drawn.tolist())
+    absent = [torch.full_like(x, torch.nan) for x in wrt] if len(components) < len(chosen) else []
     passes: list[Sequence[Tensor]] = [absent] * len(chosen)
-    for k in wanted:
-        passes[k] = slopes(flat[:, chosen[k]], wrt, what, create, retain or k != wanted[-1])
+    for k in components:
+        passes[k] = slopes(flat[:, chosen[k]], wrt, what, create, retain or k != components[-1])
     results = []
-    for found in zip(*passes, strict=True):
-        stacked = torch.stack(found, dim=1)
+    for one_variable in zip(*passes, strict=True):
+        stacked = torch.stack(one_variable, dim=1)
         if len(chosen) < flat.shape[1]:
             shape = (-1, *[1] * (stacked.dim() - 2))
             factors = torch.tensor(signs, dtype=stacked.dtype, device=stacked.device).view(shape)
@@ -132,9 +132,9 @@ def _independent(rank: int, group: tuple[tuple[tuple[int, ...], int], ...]) -> t
     for index in places:
         images = [(places[tuple(index[axis] for axis in permutation)], sign) for permutation, sign in group]
         first = min(place for place, _ in images)
-        found = {sign for place, sign in images if place == first}
+        signs_of_first = {sign for place, sign in images if place == first}
         copies.append(chosen.setdefault(first, len(chosen)))
-        signs.append(found.pop() if len(found) == 1 else 0)
+        signs.append(signs_of_first.pop() if len(signs_of_first) == 1 else 0)
     return list(chosen), copies, signs
 
 

@@ -44,19 +44,19 @@ def isolated_atoms(model: Potential) -> Mapping[str, list[IsolatedAtom]]:
     if ENERGIES not in model.heads:
         return {}
     level = model.levels
-    told = [row for row in model.inputs.values() if level is None or row.name != level.name]
-    if any(row.default is None and row.name != CHARGE for row in told):
+    other_inputs = [row for row in model.inputs.values() if level is None or row.name != level.name]
+    if any(row.default is None and row.name != CHARGE for row in other_inputs):
         return {}
     names = [""] if level is None else [str(value) for value in level.values]
     references = model.heads[ENERGIES].get_buffer("reference")[:, 0].view(len(names), -1).tolist()
     was_training = model.training
     model.eval()
     try:
-        found = {}
+        by_level = {}
         for k, name in enumerate(names):
             energies = model(_apart(model, {} if level is None else {level.name: k}), ["energies"])["energies"].tolist()
-            found[name] = [IsolatedAtom(*one) for one in zip(model.elements, energies, references[k], strict=True)]
-        return found
+            by_level[name] = [IsolatedAtom(*one) for one in zip(model.elements, energies, references[k], strict=True)]
+        return by_level
     finally:
         model.train(was_training)
 

@@ -99,20 +99,21 @@ def derivative(
     flat = value.reshape(graph.n_atoms, components)
     rows = pairs.all_rows(components) if rows is None else rows
     local = torch.arange(graph.n_atoms, device=wrt.device) - pairs.first_atom[graph.structure]
-    found, places = [], []
+    results, positions_of_results = [], []
     for k in range(rows.shape[1]):
         row = rows[:, k]
-        there = row >= 0
-        atom, component = (pairs.first_atom + row // components)[there], (row % components)[there]
+        drawn = row >= 0
+        atom, component = (pairs.first_atom + row // components)[drawn], (row % components)[drawn]
         keep = create or retain or k < rows.shape[1] - 1
         (result,) = slopes(flat[atom, component], [wrt], what, create, keep)
-        concerned = there[graph.structure]
-        structure = graph.structure[concerned]
-        pair = pairs.first_pair[structure] + row[structure] // components * pairs.counts[structure] + local[concerned]
-        found.append(result[concerned].flatten(1))
-        places.append(pair * components + row[structure] % components)
+        of_structures = drawn[graph.structure]
+        structure = graph.structure[of_structures]
+        pair = (
+            pairs.first_pair[structure] + row[structure] // components * pairs.counts[structure] + local[of_structures]
+        )
+        results.append(result[of_structures].flatten(1))
+        positions_of_results.append(pair * components + row[structure] % components)
     width = math.prod(wrt.shape[1:])
     empty = value.new_full((pairs.n_pairs * components, width), torch.nan)
-    filled = empty.index_copy(0, torch.cat(places), torch.cat(found)) if found else empty
+    filled = empty.index_copy(0, torch.cat(positions_of_results), torch.cat(results)) if results else empty
     return filled.reshape(pairs.n_pairs, *value.shape[1:], *wrt.shape[1:])
-

@@ -102,33 +102,33 @@ def settled(
     Raises:
         ModelError: see :func:`with_sources`.
     """
-    wanted = {row.name: row for row in requested}
-    table = {**table, **wanted}
-    rows = with_sources(tuple(wanted), {**table, **_free(wanted, table, variables)})
-    more = _free(rows, table, variables)
-    return with_sources((*rows, *more), {**table, **more, **rows})
+    requested_rows = {row.name: row for row in requested}
+    table = {**table, **requested_rows}
+    rows = with_sources(tuple(requested_rows), {**table, **_free(requested_rows, table, variables)})
+    free_rows = _free(rows, table, variables)
+    return with_sources((*rows, *free_rows), {**table, **free_rows, **rows})
 
 
-def _free(there: PropertyRows, table: PropertyRows, variables: Mapping[str, Variable]) -> dict[str, Property]:
+def _free(present: PropertyRows, table: PropertyRows, variables: Mapping[str, Variable]) -> dict[str, Property]:
     """The other rows of the table that follow from those there without parameters, by the first such route."""
     free: dict[str, Property] = {}
     for _ in table:  # until nothing new is found
-        found = {
+        reached = {
             name: replace(row, routes=(route, *(other for other in row.routes if other != route)))
             for name, row in table.items()
-            if name not in there and (route := _free_route(row, {*there, *free}, variables)) is not None
+            if name not in present and (route := _free_route(row, {*present, *free}, variables)) is not None
         }
-        if found.keys() == free.keys():
+        if reached.keys() == free.keys():
             break
-        free = found
+        free = reached
     return free
 
 
-def _free_route(row: Property, there: Iterable[str], variables: Mapping[str, Variable]) -> Route | None:
+def _free_route(row: Property, present: Iterable[str], variables: Mapping[str, Variable]) -> Route | None:
     """The first route without parameters, among properties that are there and the variables."""
     for route in row.routes:
         tried = replace(row, routes=(route,))
-        if has_readout(tried) or not all(name in there for name in sources(tried)):
+        if has_readout(tried) or not all(name in present for name in sources(tried)):
             continue
         if isinstance(route, Multipole) and not route.dipoles:  # an approximation: only if asked for
             continue

@@ -37,11 +37,11 @@ STRAIN = Variable("strain", "structure", "ij=ji", +1, "")
 
 def variables(inputs: Iterable[Input]) -> dict[str, Variable]:
     """Positions, strain and every input that the network is told, but categories, by name."""
-    told = [row for row in inputs if not isinstance(row.embed, Category | Coupled)]
+    embedded = [row for row in inputs if not isinstance(row.embed, Category | Coupled)]
     return {
         "positions": POSITIONS,
         "strain": STRAIN,
-        **{row.name: Variable(row.name, row.scope, row.indices, row.parity, row.unit) for row in told},
+        **{row.name: Variable(row.name, row.scope, row.indices, row.parity, row.unit) for row in embedded},
     }
 
 
@@ -64,7 +64,7 @@ class Recipe:
     per_volume: bool
 
 
-def recipe(row: Property, rows: PropertyRows, told: Mapping[str, Variable]) -> Recipe:
+def recipe(row: Property, rows: PropertyRows, variables: Mapping[str, Variable]) -> Recipe:
     """How a derivative is obtained.
 
     Raises:
@@ -73,15 +73,15 @@ def recipe(row: Property, rows: PropertyRows, told: Mapping[str, Variable]) -> R
     """
     base, declared, sign, per_volume = _flat(row, rows)
     for name in declared:
-        if name not in told:
+        if name not in variables:
             raise ModelError(
                 f"property {row.name!r} is a derivative with respect to {name!r}, which the model is not told: "
-                f"expected one of {', '.join(told)}; add it to the inputs"
+                f"expected one of {', '.join(variables)}; add it to the inputs"
             )
-    wrt = sorted(declared, key=lambda name: _order(told[name]))
-    axes = _axes(rows[base], declared, wrt, told)
-    _require_fitting(row, rows[base], declared, told)
-    unit = _unit(rows[base].unit, [told[name].unit for name in declared], per_volume)
+    wrt = sorted(declared, key=lambda name: _order(variables[name]))
+    axes = _axes(rows[base], declared, wrt, variables)
+    _require_fitting(row, rows[base], declared, variables)
+    unit = _unit(rows[base].unit, [variables[name].unit for name in declared], per_volume)
     try:
         factor = sign * conversion(unit, row.unit)
     except ConfigError as error:
@@ -115,51 +115,54 @@ def _order(variable: Variable) -> tuple[int, int, str]:
     return (0, variable.rank, variable.name) if variable.scope == "structure" else (1, 0, "")
 
 
-def _axes(base: Property, declared: Sequence[str], wrt: Sequence[str], told: Mapping[str, Variable]) -> tuple[int, ...]:
-    first, left = base.rank, list(wrt)
+def _axes(
+    base: Property, declared: Sequence[str], wrt: Sequence[str], variables: Mapping[str, Variable]
+) -> tuple[int, ...]:
+    first, remaining = base.rank, list(wrt)
     starts, places = {}, list(range(base.rank))
     for k, name in enumerate(wrt):
         starts[k] = first
-        first += told[name].rank
+        first += variables[name].rank
     for name in declared:
-        k = left.index(name)
-        left[k] = ""
-        places += range(starts[k], starts[k] + told[name].rank)
+        k = remaining.index(name)
+        remaining[k] = ""
+        places += range(starts[k], starts[k] + variables[name].rank)
     return tuple(places)
 
 
-def _require_fitting(row: Property, base: Property, wrt: Sequence[str], told: Mapping[str, Variable]) -> None:
+def _require_fitting(row: Property, base: Property, wrt: Sequence[str], variables: Mapping[str, Variable]) -> None:
     """Check scope, rank, parity and symmetry of a derivative."""
-    atoms = (base.scope == "atom") + sum(told[name].scope == "atom" for name in wrt)
+    atoms = (base.scope == "atom") + sum(variables[name].scope == "atom" for name in wrt)
     if base.scope == "pair" or atoms > 2:
-        raise ModelError(f"property {row.name!r}: derivatives of {base.name!r} of three atoms are not available")
+        raise ModelError(f"property {row.name!r}: derivatives of {base.name!r} involving three atoms are not supported")
     scopes: tuple[Scope, ...] = ("structure", "atom", "pair")
-    rank = base.rank + sum(told[name].rank for name in wrt)
+    rank = base.rank + sum(variables[name].rank for name in wrt)
     parity = base.parity
     for name in wrt:
-        parity *= told[name].parity
-    found, expected = (row.scope, row.rank, row.parity), (scopes[atoms], rank, parity)
-    if found != expected:
+        parity *= variables[name].parity
+    declared_kind, derived_kind = (row.scope, row.rank, row.parity), (scopes[atoms], rank, parity)
+    if declared_kind != derived_kind:
         raise ModelError(
-            f"property {row.name!r} is a derivative with scope, rank and parity {expected}, its row says {found}"
+            f"property {row.name!r} is a derivative with scope, rank and parity {derived_kind}, its row says "
+            f"{declared_kind}"
         )
-    group = index_symmetry(base, tuple(wrt), told).group()
-    own = parse_indices(row.indices)
-    if own.traces or any(group.get(permutation) != sign for permutation, sign in own.generators):
+    group = index_symmetry(base, tuple(wrt), variables).group()
+    symmetry = parse_indices(row.indices)
+    if symmetry.traces or any(group.get(permutation) != sign for permutation, sign in symmetry.generators):
         raise ModelError(f"property {row.name!r}: derivatives do not have all of the symmetry {row.indices!r}")
 
 
-def index_symmetry(base: Property, wrt: Sequence[str], told: Mapping[str, Variable]) -> Symmetry:
+def index_symmetry(base: Property, wrt: Sequence[str], variables: Mapping[str, Variable]) -> Symmetry:
     """The index symmetry of a derivative: that of its factors, and the order of equal variables of structures."""
-    ranks = [base.rank, *(told[name].rank for name in wrt)]
+    ranks = [base.rank, *(variables[name].rank for name in wrt)]
     starts = [sum(ranks[:k]) for k in range(len(ranks))]
     total = sum(ranks)
     generators: list[tuple[Permutation, int]] = []
-    for start, indices in zip(starts, (base.indices, *(told[name].indices for name in wrt)), strict=True):
+    for start, indices in zip(starts, (base.indices, *(variables[name].indices for name in wrt)), strict=True):
         generators += [(_shifted(p, start, total), sign) for p, sign in parse_indices(indices).generators]
     for one in range(len(wrt)):
         for other in range(one + 1, len(wrt)):
-            if wrt[one] == wrt[other] and told[wrt[one]].scope == "structure":
+            if wrt[one] == wrt[other] and variables[wrt[one]].scope == "structure":
                 swap = list(range(total))
                 for k in range(ranks[one + 1]):
                     a, b = starts[one + 1] + k, starts[other + 1] + k
