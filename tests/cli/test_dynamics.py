@@ -147,6 +147,27 @@ def test_inputs_under_the_names_and_units_of_training_reach_md(run, folder, tmp_
     assert float(log(tmp_path / "md.extxyz")[0]["potential_eV"]) == pytest.approx(frame.info["carten_energy"], abs=1e-6)
 
 
+def test_structures_of_other_formats_go_through(run, folder, tmp_path):
+    """A CIF file brings a space group, a trajectory of ASE velocities and constraints."""
+    crystal = Atoms("CO", [[0.1, 0, 0], [1.2, 1.3, 1.4]], cell=[3.0, 3.1, 3.2], pbc=True)
+    ase.io.write(tmp_path / "a.cif", crystal)
+    moving = ethanol()
+    moving.set_constraint([FixAtoms([0]), FixBondLength(1, 2)])
+    moving.set_momenta(np.full((9, 3), 0.1))
+    ase.io.write(tmp_path / "b.traj", moving)
+    for name in ("a.cif", "b.traj"):
+        output, predicted = tmp_path / f"{name}-md.extxyz", tmp_path / f"{name}-p.extxyz"
+        for arguments in (("md", "--steps", 1, "-o", output), ("predict", "-o", predicted)):
+            said = run(arguments[0], folder / "plain.carten", tmp_path / name, *arguments[1:])
+            assert said.code == 0, said.err
+        for path in (output, predicted):
+            (_, first), *_ = read_structures(path)
+            same(first, ase.io.read(tmp_path / name) if name == "b.traj" else crystal)
+    assert first.get_number_of_degrees_of_freedom() == 23
+    np.testing.assert_allclose(first.get_momenta(), moving.get_momenta(), atol=1e-7)
+    assert read_structures(tmp_path / "a.cif-p.extxyz")[0][1].info["spacegroup"] == "P 1"
+
+
 def test_labels_of_the_start_do_not_pass_for_those_of_frames(run, folder, tmp_path):
     atoms = ethanol()
     atoms.info.update(energy=-1.0, carten_energy=-2.0, carten_units="carten_energy: eV", name="x")

@@ -126,6 +126,7 @@ def _comment_value(key: Any, value: Any) -> Any:
     vector = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim == 1 and value.size > 1
     if vector and key not in _SPECIAL:
         return value  # as most large ones: parsing them would take long
+    value = as_json(value) if not isinstance(value, np.ndarray) else value
     as_text = _json_or_none(value)
     if as_text is None:
         return None
@@ -170,6 +171,8 @@ def as_json(value: Any) -> Any:
         return [as_json(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
         return as_json(value.tolist()) if value.dtype.kind == "O" else value.tolist()
+    if type(value).__name__ == "Spacegroup":  # ASE's, of CIF files
+        return str(value.symbol)
     return value
 
 

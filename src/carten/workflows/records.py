@@ -279,6 +279,11 @@ def structure_facts(atoms: ase.Atoms) -> dict[str, Any]:
         **{f"info[{name!r}]": value for name, value in info.items()},
     }
     plain: dict[str, Any] = as_json(facts)
+    for name, value in plain.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{name} of the structure cannot be written to a file ({error}): remove it") from error
     return plain
 
 
