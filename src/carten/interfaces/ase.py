@@ -87,6 +87,7 @@ class Calculator(BaseCalculator):
             self._known["free_energy"] = "energy"
         self.implemented_properties = [*self._known]
         self._last: tuple[ase.Atoms, Mapping[str, Array]] | None = None
+        self._numbers: Array = np.zeros(0, dtype=np.int64)
         self._lock = threading.RLock()
 
     @property
@@ -111,16 +112,36 @@ class Calculator(BaseCalculator):
 
     def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
         """A property of a structure, or of the last one."""
+        if name not in self.implemented_properties:
+            raise PropertyNotImplementedError(f"the model does not predict {name}")
         with self._lock:
-            return BaseCalculator.get_property(self, name, atoms, allow_calculation)
+            atoms = self.atoms if atoms is None else atoms
+            if atoms is None:
+                raise ValueError(f"{name} of what? give a structure: there was none before")
+            input_values = self._read(atoms)
+            if not self._is_last(atoms, input_values):
+                self.reset()
+            if name not in self.results:
+                if not allow_calculation:
+                    return None
+                self._calculate(atoms, input_values, [name])
+            value = self.results[name]
+            return value.copy() if isinstance(value, np.ndarray) else value
+
+    def reset(self) -> None:
+        """Forget the last structure and its results."""
+        with self._lock:
+            self.atoms, self.results, self._last = None, {}, None
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation."""
         with self._lock:
+            input_values = self._read(atoms)
+            if self._is_last(atoms, input_values):
+                return []
             changes: list[str] = BaseCalculator.check_state(self, atoms, tol=tol)
             last = self._last[1] if self._last is not None else {}
-            input_values = self._read(atoms)
-            if any(name not in last or not np.array_equal(value, last[name]) for name, value in input_values.items()):
+            if any(name not in last or not np.array_equal(x, last[name]) for name, x in input_values.items()):
                 changes.append("inputs")
             return changes
 
@@ -141,18 +162,21 @@ class Calculator(BaseCalculator):
             atoms = self.atoms if atoms is None else atoms
             if atoms is None:
                 raise ValueError("calculate() needs a structure: there was none before")
-            input_values = self._read(atoms)
-            if not self._is_last(atoms, input_values):
-                self.results, self._last = {}, None
+            self._calculate(atoms, self._read(atoms), properties)
+
+    def _calculate(self, atoms: ase.Atoms, input_values: Mapping[str, Array], properties: Sequence[str]) -> None:
+        if not self._is_last(atoms, input_values):
+            self.reset()
+            if not np.array_equal(atoms.numbers, self._numbers):
                 require_known(atoms.numbers, self._paths.elements, str(atoms.symbols))
-            names = [name for name in self._wanted(atoms, properties) if name not in self.results]
-            self._require_volume(atoms, names)
-            values = self._paths.evaluate(atoms, names, input_values)
-            results_by_name = {name: self._result(self._paths.rows[name], value) for name, value in values.items()}
-            results = {**self.results, **results_by_name}
-            results.update({alias: results[name] for alias, name in self._known.items() if name in results})
-            copy = atoms.copy()
-            self.results, self.atoms, self._last = results, copy, (copy, input_values)
+                self._numbers = atoms.numbers.copy()
+        names = [name for name in self._wanted(atoms, properties) if name not in self.results]
+        self._require_volume(atoms, names)
+        values = self._paths.evaluate(atoms, names, input_values)
+        results = {**self.results, **{name: self._result(self._paths.rows[name], x) for name, x in values.items()}}
+        results.update({alias: results[name] for alias, name in self._known.items() if name in results})
+        copy = atoms.copy()
+        self.results, self.atoms, self._last = results, copy, (copy, input_values)
 
     def _is_last(self, atoms: ase.Atoms, input_values: Mapping[str, Array]) -> bool:
         """Whether the results are those of a structure."""
@@ -177,12 +201,11 @@ class Calculator(BaseCalculator):
         return [name for name in names if name in self._paths.rows]
 
     def _require_volume(self, atoms: ase.Atoms, names: Sequence[str]) -> None:
-        if atoms.cell.rank == 3 and atoms.pbc.any():
-            return
-        problem = "is not periodic: set atoms.pbc" if atoms.cell.rank == 3 else "has no cell: set atoms.cell"
-        for name in names:
-            if self._paths.rows[name].per_volume:
-                raise PropertyNotImplementedError(f"{name} is per volume, {atoms.get_chemical_formula()} {problem}")
+        per_volume = [name for name in names if self._paths.rows[name].per_volume]
+        if per_volume and not (atoms.cell.rank == 3 and atoms.pbc.any()):
+            problem = "is not periodic: set atoms.pbc" if atoms.cell.rank == 3 else "has no cell: set atoms.cell"
+            formula = atoms.get_chemical_formula()
+            raise PropertyNotImplementedError(f"{per_volume[0]} is per volume, {formula} {problem}")
 
     def _result(self, row: Row, values: Floats) -> float | Floats:
         """As ASE has it, from (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""

@@ -109,7 +109,8 @@ static bool geometry(Evaluation& v, Chunk& c, Part& part) {
         for (int a = 0; a < 3; ++a) d[a] = q.positions[3 * j + a] - q.positions[3 * atom + a];
         if (q.shifts) {
           const int32_t* const n = q.shifts + 3 * p;
-          for (int a = 0; a < 3; ++a) d[a] += n[0] * q.cell[a] + n[1] * q.cell[3 + a] + n[2] * q.cell[6 + a];
+          if (n[0] | n[1] | n[2])
+            for (int a = 0; a < 3; ++a) d[a] += n[0] * q.cell[a] + n[1] * q.cell[3 + a] + n[2] * q.cell[6 + a];
         }
       }
       const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
@@ -170,10 +171,19 @@ static bool geometry(Evaluation& v, Chunk& c, Part& part) {
 /// Gradients of edge vectors, forces, virials from those of unit vectors and lengths.
 static void finish(const Evaluation& v, const Chunk& c, Part& part) {
   const Request& q = *v.request;
+  double* const forces = q.forces ? part.forces.data() : nullptr;
+  double* const vectors = q.virials ? v.s->virials.data() : nullptr;
+  double virial[9] = {}, here[3] = {};
+  int64_t atom = c.first;
+  const auto leave_atom = [&](int64_t next) {
+    if (forces)
+      for (int a = 0; a < 3; ++a) forces[3 * atom + a] += here[a], here[a] = 0;
+    atom = next;
+  };
   for (int64_t k = c.edge; k < c.edge + c.n_edges; ++k) {
     const S *const unit = v.unit + 3 * k, *const across = v.d_unit + 3 * k;
     const double r = v.length[k], inverse = 1 / r;
-    const int64_t atom = c.first + v.centre[k];
+    if (c.first + v.centre[k] != atom) leave_atom(c.first + v.centre[k]);
     double along = v.d_length[k];
     if constexpr (model_zbl) {
       along *= v.core[3 * k + 2];
@@ -182,21 +192,20 @@ static void finish(const Evaluation& v, const Chunk& c, Part& part) {
     double dot = 0, g[3];
     for (int a = 0; a < 3; ++a) dot += double(unit[a]) * across[a];
     for (int a = 0; a < 3; ++a) g[a] = across[a] * inverse + unit[a] * (along - dot * inverse);
-    if (q.gradients)
-      for (int a = 0; a < 3; ++a) q.gradients[3 * v.origin[k] + a] = g[a];
-    if (q.forces)
-      for (int a = 0; a < 3; ++a) {
-        part.forces.data()[3 * atom + a] += g[a];
-        part.forces.data()[3 * v.neighbour[k] + a] -= g[a];
-      }
+    if (forces) {
+      double* const other = forces + 3 * v.neighbour[k];
+      for (int a = 0; a < 3; ++a) here[a] += g[a], other[a] -= g[a];
+    }
     if (q.virial)
       for (int a = 0; a < 3; ++a)
-        for (int b = 0; b < 3; ++b) part.virial[3 * a + b] -= g[a] * unit[b] * r;
-    if (q.virials) {
-      double* const all = v.s->virials.data();
-      for (int a = 0; a < 3; ++a) all[3 * k + a] = g[a];
-    }
+        for (int b = 0; b < 3; ++b) virial[3 * a + b] -= g[a] * (unit[b] * r);
+    if (q.gradients)
+      for (int a = 0; a < 3; ++a) q.gradients[3 * v.origin[k] + a] = g[a];
+    if (vectors)
+      for (int a = 0; a < 3; ++a) vectors[3 * k + a] = g[a];
   }
+  leave_atom(c.first);
+  for (int k = 0; k < 9; ++k) part.virial[k] += virial[k];
 }
 
 /// Empty what a part adds to.
