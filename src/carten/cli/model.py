@@ -292,10 +292,10 @@ def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) ->
     if head["terms"]:
         yield "energy terms", ", ".join(_added(term) for term in head["terms"])
     references = head["reference_energies"]
-    by_level = references if any(isinstance(found, dict) for found in references.values()) else {"": references}
-    for level, found in by_level.items():
-        if found:
-            energies = ", ".join(f"{symbols[number]} {energy:.4f}" for number, energy in found.items())
+    by_level = references if any(isinstance(reference, dict) for reference in references.values()) else {"": references}
+    for level, by_element in by_level.items():
+        if by_element:
+            energies = ", ".join(f"{symbols[number]} {energy:.4f}" for number, energy in by_element.items())
             yield f"E0 (eV){level and ' '}{level}", energies
     if "epoch" in provenance:
         minutes = f"{provenance['minutes']:.1f} minutes"
@@ -308,10 +308,10 @@ def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) ->
 def _told(row: Mapping[str, Any]) -> str:
     """An input, with its unit or values, and its default."""
     values = row["embed"].get("values")
-    what = "one of " + ", ".join(map(str, values)) if values else row["unit"]
+    values_or_unit = "one of " + ", ".join(map(str, values)) if values else row["unit"]
     default = "" if row["default"] is None else f"by default {row['default']}"
-    said = ", ".join(filter(None, (what, default)))
-    return f"{row['name']} ({said})" if said else str(row["name"])
+    remarks = ", ".join(filter(None, (values_or_unit, default)))
+    return f"{row['name']} ({remarks})" if remarks else str(row["name"])
 
 
 def _added(term: Mapping[str, Any]) -> str:
@@ -325,8 +325,8 @@ def _validation(head: Mapping[str, Any]) -> Iterator[str]:
     from carten.properties.rows import load_property
     from carten.report.text import number, unit
 
-    found = head["provenance"].get("validation", {})
+    errors = head["provenance"].get("validation", {})
     for row in map(load_property, head["properties"]):
-        if {f"{row.name}_rmse", f"{row.name}_mae"} <= found.keys():
-            rmse, mae = (number(found[f"{row.name}_{kind}"]) for kind in ("rmse", "mae"))
+        if {f"{row.name}_rmse", f"{row.name}_mae"} <= errors.keys():
+            rmse, mae = (number(errors[f"{row.name}_{kind}"]) for kind in ("rmse", "mae"))
             yield f"{row.name} RMSE {rmse}, MAE {mae} {unit(row.report_unit)}"
