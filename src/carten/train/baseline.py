@@ -55,14 +55,14 @@ def energies_by_level(
     Args:
         frames: with or without energies.
         references: E0 in eV of all elements, one mapping for each level.
-        name: of the input that tells the level, if any.
+        name: of the input that holds the level, if any.
     """
     parts = by_level(frames, name, len(references))
     return [interaction_energies(part, values) for part, values in zip(parts, references, strict=True)]
 
 
 def by_level(frames: Sequence[Frame], name: str | None, n_levels: int) -> list[list[Frame]]:
-    """The frames of each level of theory, which the input of this name tells; all in one without."""
+    """The frames of each level of theory, by the value of the input of this name; all together without."""
     if name is None:
         return [list(frames)]
     return [[frame for frame in frames if int(frame.inputs[name][0]) == level] for level in range(n_levels)]

@@ -182,7 +182,7 @@ class InputConfig(_Section):
     values: Annotated[tuple[int | str, ...], Field(min_length=1)] | None = None
     """Values of a category; those in the training files by default."""
     levels: Literal["embedding", "heads", "both"] | None = None
-    """For fidelity: whether the network is told the level, each level has readouts of its own, or both."""
+    """For fidelity: whether the level is embedded in the network, selects readouts of its own, or both."""
     scope: Literal["structure", "atom"] | None = None
     indices: str | None = None
     parity: Literal[-1, 1] | None = None
@@ -264,7 +264,7 @@ class Config(_Section):
     }
     inputs: dict[str, InputConfig] = {}
     terms: Annotated[tuple[AnyTerm, ...], AfterValidator(_distinct)] = ()
-    """Physics that is added to the energy of the network, told by ``kind``."""
+    """Physics that is added to the energy of the network, selected by ``kind``."""
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()

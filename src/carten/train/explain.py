@@ -70,7 +70,7 @@ def _shown(value: Any) -> str:
 
 
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
-    """Names allowed at a location, which tells the branches of unions by their tags."""
+    """Names allowed at a location; tags in it select the branches of unions."""
     candidates = [model]
     for part in location:
         fields = [candidate.model_fields[str(part)] for candidate in candidates if str(part) in candidate.model_fields]
@@ -80,7 +80,7 @@ def _fields(model: type[BaseModel], location: Location) -> list[str]:
 
 
 def _tag(model: type[BaseModel]) -> Any:
-    """What tells a model from others of a union."""
+    """The tag by which a union selects this model."""
     return model.model_fields["kind"].default if "kind" in model.model_fields else None
 
 

@@ -1,4 +1,4 @@
-"""Files of a run: its names, writes that are whole or not at all, and what tells whether a data file has changed."""
+"""Files of a run: their names, writes that are whole or not at all, and digests that show when data have changed."""
 
 from __future__ import annotations
 

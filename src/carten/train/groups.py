@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 USUAL = ("config_type", "group")
-"""Names under which files tell groups."""
+"""Names that files usually have for it."""
 FILE = "file"
 """The group is the file."""
 
@@ -24,7 +24,7 @@ class Groups:
     """The group of every structure that was read.
 
     Args:
-        key: what tells them.
+        key: name, in the files, of the group; or ``file``.
         members: name of the group, by where the structure is.
     """
 
@@ -51,7 +51,7 @@ def find_groups(structures: Sequence[tuple[str, Atoms]], key: str | None) -> Gro
 
     Args:
         structures: of all files.
-        key: name of what tells the group, ``file``, or ``None`` for what files usually have.
+        key: name, in the files, of the group, ``file``, or ``None`` for a usual name.
 
     Raises:
         DataError: no structure carries the key.

@@ -43,7 +43,7 @@ class Fit(LightningModule):
         length: of the run.
         ema: decay of the average of the weights, 0 for none.
         seed: of what is drawn in a step.
-        groups: of structures, whose errors are told apart.
+        groups: of structures, for errors by group.
 
     Attributes:
         results: ``loss`` and errors in reported units of the last validation or test.

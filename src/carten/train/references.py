@@ -21,7 +21,7 @@ def find_references(config: Config, frames: Sequence[Frame], inputs: Sequence[In
     Args:
         config: of the run.
         frames: of the training files, with energies.
-        inputs: among which fidelity tells the level.
+        inputs: of the model; fidelity holds the level.
 
     Raises:
         ConfigError: given energies do not fit the elements.

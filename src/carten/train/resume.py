@@ -101,12 +101,11 @@ def require_free(config: Config) -> None:
         raise ConfigError(f"output: {output} has files already ({shown}); choose another folder, {advice}")
 
 
-def find_progress(config: Config, facts: Facts) -> Progress:
-    """Where the run in the output folder stands, found to be the one that is configured.
+def find_progress(config: Config) -> Progress:
+    """Where the run in the output folder stands.
 
     Raises:
-        ConfigError: there is nothing to resume, or the run had another configuration.
-        DataError: its data have changed.
+        ConfigError: there is nothing to resume.
         ModelFileError: its checkpoint is damaged.
     """
     last = config.output / LAST
@@ -114,10 +113,18 @@ def find_progress(config: Config, facts: Facts) -> Progress:
         files = sorted(path.name for path in config.output.iterdir() if path.name not in (LOCK, TENSORBOARD))
         begin = f"remove it ({', '.join(files[:5])}) or choose another output, then train" if files else "train"
         raise ConfigError(f"--resume: nothing to resume, there is no checkpoint {last}; {begin} without --resume")
-    progress = Progress.read(last)
-    _require_same_config(progress.facts.config, facts.config, last)
-    _require_same_data(progress.facts.data, facts.data, last)
-    return progress
+    return Progress.read(last)
+
+
+def require_same(before: Facts, now: Facts, last: Path) -> None:
+    """Check that the run of a checkpoint is the one that is configured.
+
+    Raises:
+        ConfigError: the run had another configuration.
+        DataError: its data have changed.
+    """
+    _require_same_config(before.config, now.config, last)
+    _require_same_data(before.data, now.data, last)
 
 
 def _require_same_config(before: Mapping[str, Any], now: Mapping[str, Any], last: Path) -> None:

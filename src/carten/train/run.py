@@ -36,7 +36,7 @@ from carten.train.module import Fit
 from carten.train.optimizer import Schedule
 from carten.train.progress import Display
 from carten.train.quiet import quiet
-from carten.train.resume import Facts, Progress, find_progress, require_free
+from carten.train.resume import Facts, Progress, find_progress, require_free, require_same
 from carten.train.sets import read_sets
 from carten.train.signals import Interrupted, Interruption, interruptible
 from carten.train.start import read_start
@@ -157,9 +157,10 @@ class _Run:
         if not self.resume:
             require_free(self.config)
             return
-        self.resumed = find_progress(self.config, facts)
+        self.resumed = find_progress(self.config)
         last = self.config.output / LAST
         self.say(f"resuming {last}: epoch {self.resumed.epochs}, step {self.resumed.steps}")
+        require_same(self.resumed.facts, facts, last)
         if self.resumed.epochs >= self.config.training.epochs:
             self.say("this run is finished; raise training.epochs to go on")
 

@@ -60,7 +60,7 @@ class Sets:
 
     @property
     def level(self) -> str | None:
-        """Name of the input that tells the level of theory."""
+        """Name of the input that holds the level of theory."""
         return next((row.name for row in self.inputs if isinstance(row.embed, Fidelity)), None)
 
 

@@ -15,7 +15,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 IMPATIENCE = 1.0
 """Seconds after which another Ctrl-C is a request of its own: some programs deliver one signal twice."""
 WORKER_GRACE = 60
-"""Seconds after which a worker process that was told to end does so even if the run has not ended it."""
+"""Seconds after which a worker process obeys SIGTERM even if the run has not ended it."""
 
 
 class Interrupted(SystemExit):
