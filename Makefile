@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo quick test lint types layers docs chromium constraints clean help
+.PHONY: demo quick test lint types layers docs chromium constraints oldest clean help
 
 help:
 	@echo "make demo   train on the shipped data, evaluate, run molecular dynamics and write a report (3 minutes)"
 	@echo "make quick  lint, types, layers and the fast tests (a minute and a half)"
 	@echo "make test   lint, types, layers and all tests; needs a C++ compiler and Chromium"
 	@echo "make lint   ruff, mypy and the import layers"
+	@echo "make oldest a part of the tests with the oldest allowed versions of the dependencies"
 	@echo "make docs   build the documentation into docs/_build/html, warnings are errors"
 
 demo: $(VENV)/installed
@@ -66,5 +67,16 @@ constraints:
 	  $(VENV)-constraints/bin/python -m pip freeze --exclude carten | sed 's/+cpu$$//'; } > constraints.txt
 	rm -rf $(VENV)-constraints
 
+# With the oldest allowed version of every dependency (torch stays): a part of the tests that uses each of them.
+OLDEST := tests/properties/test_io.py tests/data/test_read.py tests/data/test_units.py tests/interfaces/test_ase.py \
+	tests/report/test_report.py tests/train/test_checkpoint.py tests/train/test_run.py tests/ops/test_cache.py
+
+oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(PYTHON) scripts/oldest.py > $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/python -m pip install --disable-pip-version-check --quiet \
+		--constraint $(VENV)-oldest/constraints.txt --editable '.[report]' pytest pytest-timeout selenium
+	$(VENV)-oldest/bin/python -m pytest $(OLDEST) -k "not lmdb"
+
 clean:
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV)-oldest $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache

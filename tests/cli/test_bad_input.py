@@ -3,6 +3,7 @@
 import ase.io
 import numpy as np
 import pytest
+import torch
 import typer
 from ase import Atoms
 from safetensors.torch import save_file
@@ -196,3 +197,20 @@ def test_errors_of_carten_itself_keep_their_traceback():
     for how, kind in (("zero", ZeroDivisionError), ("value", ValueError)):
         result = CliRunner().invoke(app, ["fail", how])
         assert type(result.exception) is kind
+
+
+def test_memory_that_torch_does_not_get_is_an_error(run, tmp_path, monkeypatch):
+    """torch tells of it by a bare RuntimeError."""
+    monkeypatch.setattr("carten.data.check.check", lambda *_: torch.empty(2**50))
+    said = run("check", tmp_path)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("Error: not enough memory")
+
+
+def test_other_defects_keep_their_traceback(run, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("carten.data.check.check", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        run("check", tmp_path)

@@ -115,7 +115,7 @@ def test_weights_of_another_type(path, dtype):
     ("change", "message"),
     [
         (lambda found: found["network"].update(n_channels=10**6), "more weights than the"),
-        (lambda found: found["network"].update(n_layers=10**9), "more weights than the"),
+        (lambda found: found["network"].update(n_layers=10**6), "more weights than the"),
         (lambda found: found["network"]["radial"].update(hidden=[10**5, 10**5]), "more weights than the"),
         (lambda found: found["network"].update(correlation_order=10**6), "less than or equal"),
         (lambda found: found.update(comment="no such key"), "comment: Extra inputs are not permitted"),
