@@ -100,9 +100,7 @@ def test_files_that_are_not_python_are_packaged():
 SHARED_NAMES = {
     "evaluate", "supports", "check",  # what every back end offers; a job of the same name
     # to be renamed:
-    "Pass", "Row", "Run", "combine", "digest", "isolated_atoms", "lines", "load", "reachable", "read", "recording",
-    "reference_energies", "run", "self_interaction",
-}  # fmt: skip
+    "Row", "Run", "digest", "lines", "load", "reachable", "read",     "reference_energies", "run", }  # fmt: skip
 """Public names that several modules define."""
 
 PRONOUNS = {
@@ -112,11 +110,9 @@ PRONOUNS = {
 
 NOT_YET_RENAMED = {
     "data": {"found", "given", "told", "what"},
-    "math": {"found"},
     "model": {"found", "given", "made", "own", "wanted", "what"},
     "ops": {"found", "given", "made", "mine"},
-    "physics": {"found", "given", "how", "own", "there", "these", "what"},
-    "properties": {"found", "how", "own", "there", "told", "wanted", "what"},
+    "properties": {"found", "what"},
     "train": {"how", "own", "wanted", "what"},
     "workflows": {"made", "own", "told", "what"},
 }

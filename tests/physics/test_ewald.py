@@ -17,7 +17,7 @@ from carten.errors import ModelError
 from carten.model.graph import Graph, batch
 from carten.physics.constants import COULOMB
 from carten.physics.ewald import Ewald, ewald_energies
-from carten.physics.pairs import Multipoles, boys, self_interaction
+from carten.physics.pairs import Multipoles, boys, multipole_self_energy
 
 POINTS = Ewald(0.0, accuracy=1e-7, edges=6.0)
 SMEARED = Ewald(0.8, accuracy=1e-10)
@@ -267,7 +267,7 @@ def test_a_gaussian_with_itself_is_the_limit_of_two() -> None:
     twice = Multipoles(*(x.repeat(2, *[1] * (x.dim() - 1)) for x in (m.charges, m.dipoles, m.quadrupoles)))
     one = graph(ase.Atoms("H2", [[0, 0, 0], [0, 0, 2e-3]]), 1.0)
     two = energy(twice, one, one.edge_vectors(), Ewald(0.8)).item() / COULOMB
-    assert two == pytest.approx(2 * self_interaction(m, 0.8).item(), rel=1e-4)
+    assert two == pytest.approx(2 * multipole_self_energy(m, 0.8).item(), rel=1e-4)
 
 
 def leaves_of(one: Graph) -> tuple[Graph, torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ from carten.cli.model import info_command
 from carten.model.conditions import Fidelity, Input
 from carten.model.config import NetworkConfig
 from carten.properties.io import save
-from carten.properties.isolated import isolated_atoms, surprises
+from carten.properties.isolated import isolated_predictions, surprises
 from carten.properties.potential import Potential
 from carten.properties.spec import input_table, property_table
 from contract import results
@@ -26,7 +26,7 @@ def build(inputs=()):
 
 def test_energies_are_those_that_a_calculator_gives():
     model = build()
-    (atoms,) = isolated_atoms(model).values()
+    (atoms,) = isolated_predictions(model).values()
     assert [atom.number for atom in atoms] == list(model.elements)
     for k, atom in enumerate(atoms):
         assert atom.reference == -10.0 * (k + 1)
@@ -38,7 +38,7 @@ def test_energies_are_those_that_a_calculator_gives():
 def test_each_level_of_theory_has_its_own():
     level = Input("fidelity", "structure", "", +1, "", Fidelity(("low", "high"), "heads"))
     model = build([level, input_table()["total_charge"]])
-    found = isolated_atoms(model)
+    found = isolated_predictions(model)
     assert list(found) == ["low", "high"]
     assert [atom.reference for atom in found["high"]] == [-10.0 * k for k in range(5, 9)]
     assert found["low"][0].predicted != found["high"][0].predicted

@@ -8,7 +8,7 @@ import contract
 from carten.errors import ModelError
 from carten.physics.charges import LesConfig
 from carten.physics.dispersion import D3Config
-from carten.properties.pairs import Pairs, covered, draw_rows
+from carten.properties.pairs import AtomPairs, covered, draw_rows
 from carten.properties.products import Products
 from carten.properties.spec import property_table
 from properties.cases import build, ion, other_solid, solid
@@ -109,7 +109,7 @@ def test_products_of_models_with_terms(term):
 
 
 def test_places_of_pairs(graph):
-    pairs = Pairs.of(graph)
+    pairs = AtomPairs.of(graph)
     assert pairs.n_pairs == 4 + 16 + 9
     one, other = pairs.atoms()
     expected = [(a, b) for atoms in (range(2), range(2, 6), range(6, 9)) for a in atoms for b in atoms]

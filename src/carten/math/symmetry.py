@@ -25,9 +25,9 @@ MAX_RANK = 6
 Permutation = tuple[int, ...]
 
 
-def _bad_formula(formula: str, expected: str, found: str) -> ValueError:
+def _bad_formula(formula: str, expected: str, value: str) -> ValueError:
     return ValueError(
-        f"index symmetry {formula!r}: expected {expected}, found {found}; "
+        f"index symmetry {formula!r}: expected {expected}, found {value}; "
         "write it like 'ij' (no symmetry), 'ij=ji' (symmetric), 'ij=-ji' (antisymmetric) or '' (a scalar)"
     )
 
@@ -181,9 +181,9 @@ class Decomposition:
             )
         return values
 
-    def _wrong_parts(self, found: object) -> ValueError:
+    def _wrong_parts(self, value: object) -> ValueError:
         expected = {ell: f"(..., {multiplicity}, {2 * ell + 1})" for ell, multiplicity in self.parts}
-        return ValueError(f"tensors with index symmetry {self.symmetry.formula!r} have parts {expected}, found {found}")
+        return ValueError(f"tensors with index symmetry {self.symmetry.formula!r} have parts {expected}, found {value}")
 
 
 def _images(tensors: Floats, signs: Mapping[Permutation, int]) -> Iterator[Floats]:
@@ -221,8 +221,8 @@ def _without_traces(columns: Floats, one: Floats, traces: tuple[tuple[int, int],
     if not traces or not columns.shape[1]:
         return columns
     tensors = np.tensordot(columns.T, one, axes=1)
-    found = [np.trace(tensors, axis1=a + 1, axis2=b + 1).reshape(len(tensors), -1) for a, b in traces]
-    vectors, singular, _ = np.linalg.svd(np.concatenate(found, axis=1), full_matrices=False)
+    contracted = [np.trace(tensors, axis1=a + 1, axis2=b + 1).reshape(len(tensors), -1) for a, b in traces]
+    vectors, singular, _ = np.linalg.svd(np.concatenate(contracted, axis=1), full_matrices=False)
     traced = vectors[:, singular > ROUND_OFF]
     return columns @ _orthonormal_range(np.eye(len(tensors)) - traced @ traced.T)
 

@@ -14,7 +14,7 @@ from carten.model.graph import Graph
 
 
 @contextmanager
-def recording(enabled: bool = True) -> Iterator[None]:
+def autograd_recording(enabled: bool = True) -> Iterator[None]:
     """Whether operations are recorded for derivatives, also within the caller's ``torch.inference_mode()``."""
     with torch.inference_mode(False), torch.set_grad_enabled(enabled):
         yield
@@ -40,7 +40,7 @@ def differentiated(graph: Graph) -> bool:
 def slopes(
     value: Tensor,
     variables: Sequence[Tensor],
-    what: str,
+    description: str,
     create: bool,
     retain: bool,
     weights: Tensor | None = None,
@@ -50,7 +50,7 @@ def slopes(
     Args:
         value: differentiated.
         variables: tensors that the values follow from.
-        what: description of the derivative, for errors.
+        description: of the derivative, for errors.
         create: whether the results will be differentiated.
         retain: whether other derivatives of the same values follow.
         weights: of the values, 1 by default.
@@ -59,19 +59,19 @@ def slopes(
         ModelError: the values do not depend on a variable, or that they do was not recorded.
     """
     if not value.requires_grad:
-        raise ModelError(_unknown(what))
+        raise ModelError(_unknown(description))
     weights = torch.ones_like(value) if weights is None else weights
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         [value], variables, [weights], create_graph=create, retain_graph=create or retain, allow_unused=True
     )
-    if any(slope is None for slope in found):
-        raise ModelError(_unknown(what))
-    return found
+    if any(slope is None for slope in gradients):
+        raise ModelError(_unknown(description))
+    return gradients
 
 
-def _unknown(what: str) -> str:
+def _unknown(description: str) -> str:
     return (
-        f"there is no {what}: no operation that connects the two was recorded. Either the network does not couple them "
-        "(increase model.correlation_order or model.n_layers), or a term or layer detaches its values, or they were "
-        "computed within torch.no_grad() or torch.inference_mode()"
+        f"there is no {description}: no operation that connects the two was recorded. Either the network does not "
+        "couple them (increase model.correlation_order or model.n_layers), or a term or layer detaches its values, or "
+        "they were computed within torch.no_grad() or torch.inference_mode()"
     )

@@ -136,7 +136,7 @@ def _periodic(m: Multipoles, graph: Graph, summation: Ewald) -> Tensor:
     counts = torch.bincount(structure, minlength=len(structures)).tolist()
     points = sums.Points(values, fractional, counts, m.charges.shape[1])
     energies = sums.reciprocal_energies(points, lattice, summation.gaussians, summation.method)
-    energies = energies - pairs.self_interaction(m, summation.gaussians.width)
+    energies = energies - pairs.multipole_self_energy(m, summation.gaussians.width)
     if summation.split:
         energies = energies + _background(m.charges, structure, lattice, summation)
     return energies.new_zeros(graph.n_atoms).index_add(0, atoms, energies)

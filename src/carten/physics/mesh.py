@@ -84,14 +84,14 @@ class Mesh:
     def energies(self, potential: Tensor) -> Tensor:
         """``Re sum_k m_i potential exp(i k . r_i)`` of every atom, (1, N)."""
         corrected = potential[0] * self._correction
-        there = torch.fft.irfftn(corrected, s=self._points, dim=(1, 2, 3), norm="forward")
-        acting: Tensor = self._spread.mesh_to_points(there)
+        at_points = torch.fft.irfftn(corrected, s=self._points, dim=(1, 2, 3), norm="forward")
+        acting: Tensor = self._spread.mesh_to_points(at_points)
         return (acting * self._values).sum(1).unsqueeze(0)
 
 
 def _frequencies(n: int, half: bool) -> Tensor:
-    found: Tensor = torch.fft.rfftfreq(n) if half else torch.fft.fftfreq(n)
-    return found.mul(n).round()
+    frequencies: Tensor = torch.fft.rfftfreq(n) if half else torch.fft.fftfreq(n)
+    return frequencies.mul(n).round()
 
 
 def _correction(h: Tensor, n: int) -> Tensor:

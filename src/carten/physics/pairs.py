@@ -126,7 +126,7 @@ def multipole_interaction(b: Sequence[Tensor], r: Tensor, first: Multipoles, sec
     return total + (s * t).sum(1) * b[4] - 4 * (u * v).sum((1, 2)) * b[3] + contraction * b[2]
 
 
-def self_interaction(m: Multipoles, sigma: float) -> Tensor:
+def multipole_self_energy(m: Multipoles, sigma: float) -> Tensor:
     """Energy of Gaussian multipoles with themselves over e^2 / (4 pi eps0), (N,) in e^2/Å.
 
     ``1/2 q^2 B_0(0) + 1/2 d^2 B_1(0) + 1/9 Q^2 B_2(0)`` with ``B_n(0) = sqrt(2/pi) / ((2n + 1) sigma^(2n+1))``.

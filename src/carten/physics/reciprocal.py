@@ -140,7 +140,7 @@ def moments(m: Multipoles, reciprocal: Tensor) -> Tensor:
     return torch.cat(components, dim=1)
 
 
-def combine(factors: Tensor, h: Tensor) -> Tensor:
+def combine_moments(factors: Tensor, h: Tensor) -> Tensor:
     """``S(k) = sum_i (q_i + i k . d_i - 1/3 k . Q_i . k) exp(i k . r_i)``, (S, C, H1, H2, H3).
 
     Args:
@@ -155,19 +155,19 @@ def combine(factors: Tensor, h: Tensor) -> Tensor:
     return total
 
 
-def potentials(found: Tensor, h: Tensor, n_kinds: int) -> Tensor:
-    """What acts on the numbers of :func:`moments`, (S, M C, H1, H2, H3): 1, i k and -k k times ``found`` of each kind.
+def potentials(weighted: Tensor, h: Tensor, n_kinds: int) -> Tensor:
+    """What acts on the numbers of :func:`moments`: 1, i k and -k k times ``weighted``, (S, M C, H1, H2, H3).
 
     Args:
-        found: (S, C, H1, H2, H3).
+        weighted: (S, C, H1, H2, H3).
         h: (H1, H2, H3, 3).
         n_kinds: of the numbers, M.
     """
-    parts = [found]
+    parts = [weighted]
     if n_kinds > 1:
-        parts += [1j * h[..., x] * found for x in range(3)]
+        parts += [1j * h[..., x] * weighted for x in range(3)]
     if n_kinds > 4:
-        parts += [-h[..., x] * h[..., y] * found for x, y in PAIRS]
+        parts += [-h[..., x] * h[..., y] * weighted for x, y in PAIRS]
     return torch.cat(parts, dim=1)
 
 
@@ -235,7 +235,7 @@ def batch_energies(sum_: ReciprocalSum, lattice: Lattice, gaussians: Gaussians, 
         gaussians: their width, and what may be neglected.
         n_kinds: C, of charges.
     """
-    found = sum_.factors()
-    split = found.reshape(len(found), -1, n_kinds, *found.shape[2:])
-    weighted = reciprocal_weights(lattice, gaussians, sum_.h).unsqueeze(1) * combine(split, sum_.h).conj()
+    factors = sum_.factors()
+    split = factors.reshape(len(factors), -1, n_kinds, *factors.shape[2:])
+    weighted = reciprocal_weights(lattice, gaussians, sum_.h).unsqueeze(1) * combine_moments(split, sum_.h).conj()
     return sum_.energies(potentials(weighted, sum_.h, split.shape[1]))

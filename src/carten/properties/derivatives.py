@@ -68,7 +68,7 @@ def gradients(
     value: Tensor,
     wrt: Sequence[Tensor],
     symmetry: Symmetry,
-    what: str,
+    description: str,
     create: bool,
     retain: bool,
     drawn: Tensor | None = None,
@@ -79,7 +79,7 @@ def gradients(
         value: one row per structure.
         wrt: each row of these concerns one structure.
         symmetry: of the components a; equal ones are differentiated once.
-        what: description of the derivative, for errors.
+        description: of the derivative, for errors.
         create: whether the result will be differentiated.
         retain: whether other derivatives follow.
         drawn: which of the independent components are wanted, all by default; others are NaN.
@@ -88,14 +88,14 @@ def gradients(
         ModelError: see :func:`carten.model.slopes.slopes`.
     """
     if value.dim() == 1:
-        return list(slopes(value, wrt, what, create, retain))
+        return list(slopes(value, wrt, description, create, retain))
     chosen, copies, signs = independent(symmetry)
     flat = value.flatten(1)
     components = range(len(chosen)) if drawn is None else sorted(drawn.tolist())
     absent = [torch.full_like(x, torch.nan) for x in wrt] if len(components) < len(chosen) else []
     passes: list[Sequence[Tensor]] = [absent] * len(chosen)
     for k in components:
-        passes[k] = slopes(flat[:, chosen[k]], wrt, what, create, retain or k != components[-1])
+        passes[k] = slopes(flat[:, chosen[k]], wrt, description, create, retain or k != components[-1])
     results = []
     for one_variable in zip(*passes, strict=True):
         stacked = torch.stack(one_variable, dim=1)
@@ -107,7 +107,7 @@ def gradients(
     return results
 
 
-def gradients_of_atoms(value: Tensor, wrt: Tensor, what: str, create: bool, retain: bool) -> Tensor:
+def gradients_of_atoms(value: Tensor, wrt: Tensor, description: str, create: bool, retain: bool) -> Tensor:
     """Derivatives of values of atoms in variables of their structures: (N, a..) and (S, b..) to (N, a.., b..).
 
     One pass for each component of the variable: the derivative of ``sum_i u_i . v_i`` with respect to it is linear in
@@ -117,10 +117,10 @@ def gradients_of_atoms(value: Tensor, wrt: Tensor, what: str, create: bool, reta
         ModelError: see :func:`carten.model.slopes.slopes`.
     """
     u = torch.zeros_like(value).requires_grad_()
-    (summed,) = slopes(value, [wrt], what, create=True, retain=True, weights=u)
+    (summed,) = slopes(value, [wrt], description, create=True, retain=True, weights=u)
     flat = summed.flatten(1)
     last = flat.shape[1] - 1
-    passes = [slopes(flat[:, k], [u], what, create, retain or k < last)[0] for k in range(flat.shape[1])]
+    passes = [slopes(flat[:, k], [u], description, create, retain or k < last)[0] for k in range(flat.shape[1])]
     return torch.stack(passes, dim=-1).reshape(*value.shape, *wrt.shape[1:])
 
 

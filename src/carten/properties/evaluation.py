@@ -13,7 +13,7 @@ from carten.physics.names import ELECTRONEGATIVITIES, FIELD, HARDNESSES
 from carten.properties import pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
-from carten.properties.planning import EDGES, DerivativePlan, Drawn, Partial, Pass, responds
+from carten.properties.planning import EDGES, DerivativePass, DerivativePlan, Drawn, Partial, responds
 from carten.properties.recipes import Recipe, Variable, index_symmetry
 from carten.properties.routes import AtomicVirial, Derivative, Equilibrated, Latent, Multipole, Permittivity, Property
 from carten.properties.routes import Sum as AtomSum
@@ -48,11 +48,11 @@ class PlannedValues:
         self.drawn = drawn or {}
         self._derivatives: dict[Partial, Tensor] = {}
 
-    def follow(self, steps: Iterable[str | Pass]) -> None:
+    def follow(self, steps: Iterable[str | DerivativePass]) -> None:
         """Take steps of the plan."""
         for step in steps:
             retain = self.keep or step != self.plan.last
-            if isinstance(step, Pass):
+            if isinstance(step, DerivativePass):
                 self._differentiate(step, retain)
             else:
                 self.values[step] = self._evaluate(self.plan.rows[step])
@@ -95,30 +95,31 @@ class PlannedValues:
         interaction = ChargeInteraction.of(route.sigma, route.permittivity, route.accuracy)
         return equilibration.equilibrated_charges(chi, self.values[HARDNESSES], graph, interaction)
 
-    def _finish(self, row: Property, how: Recipe) -> Tensor:
+    def _finish(self, row: Property, recipe: Recipe) -> Tensor:
         """A derivative with its axes in order, in its unit, perhaps per volume."""
-        value = self._derivatives[how.base, how.wrt]
-        if list(how.axes) != sorted(how.axes):
-            value = value.permute(0, *(1 + axis for axis in how.axes))
-        if how.factor != 1.0:
-            value = value * how.factor
-        return per_volume(value, self.at, row.scope == "atom") if how.per_volume else value
+        value = self._derivatives[recipe.base, recipe.wrt]
+        if list(recipe.axes) != sorted(recipe.axes):
+            value = value.permute(0, *(1 + axis for axis in recipe.axes))
+        if recipe.factor != 1.0:
+            value = value * recipe.factor
+        return per_volume(value, self.at, row.scope == "atom") if recipe.per_volume else value
 
-    def _differentiate(self, step: Pass, retain: bool) -> None:
+    def _differentiate(self, step: DerivativePass, retain: bool) -> None:
         """Add derivatives; ``retain`` keeps what leads to the values for further steps."""
         base, wrt = step.source
         value, leaves = self.partial(step.source), [self.at.wrt[name] for name in step.variables]
         results = [(base, (*wrt, name)) for name in step.variables]
         create = [self.keep or result in self.plan.sources for result in results]
-        what = f"derivative of {' by '.join((base, *wrt, ' and '.join(step.variables)))}"
+        description = f"derivative of {' by '.join((base, *wrt, ' and '.join(step.variables)))}"
         of_atoms = self.plan.rows[base].scope == "atom" or any(self.variables[x].scope == "atom" for x in wrt)
         if step.into_pairs:
             rows = self.drawn.get(step.source)
-            derivatives = [pairs.derivative(value, leaves[0], self.at.graph, rows, what, self.keep, retain)]
+            derivatives = [pairs.derivative(value, leaves[0], self.at.graph, rows, description, self.keep, retain)]
         elif of_atoms:
             more = [retain or k < len(leaves) - 1 for k in range(len(leaves))]
-            derivatives = [gradients_of_atoms(value, x, what, create[k], more[k]) for k, x in enumerate(leaves)]
+            derivatives = [gradients_of_atoms(value, x, description, create[k], more[k]) for k, x in enumerate(leaves)]
         else:
             symmetry = index_symmetry(self.plan.rows[base], wrt, self.variables)
-            derivatives = gradients(value, leaves, symmetry, what, any(create), retain, self.drawn.get(step.source))
+            rows = self.drawn.get(step.source)
+            derivatives = gradients(value, leaves, symmetry, description, any(create), retain, rows)
         self._derivatives.update(zip(results, derivatives, strict=True))

@@ -16,7 +16,7 @@ from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
 from carten.model.inputs import complete
-from carten.model.slopes import recordable, recording
+from carten.model.slopes import autograd_recording, recordable
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
 from carten.properties.derivatives import leaves
 from carten.properties.evaluation import PlannedValues
@@ -66,7 +66,7 @@ class Fixed:
             names: of :attr:`rows`.
         """
         plan = plan_derivatives(names, self.rows, self._variables)
-        with recording():
+        with autograd_recording():
             at = leaves(complete(recordable(graph), self._inputs), plan.variables)
             energies = torch.stack([term(View(at.graph, at.vectors)) for term in self.terms]).sum(0)
             planned = PlannedValues(plan, at, {ENERGIES: energies}, self._variables, keep=False)

@@ -81,8 +81,8 @@ class Head(Precise, Layered):
             level = (kind // self.kind.elements).view(-1, 1, 1)
             total = self._read(layers, 0)
             for k in range(1, self.kind.levels):
-                own = self._read(layers, k)
-                total = {part: torch.where(level == k, own[part], value) for part, value in total.items()}
+                readouts_of_level = self._read(layers, k)
+                total = {part: torch.where(level == k, readouts_of_level[part], value) for part, value in total.items()}
         else:
             total = self._read(layers, 0)
         total = {part: value.to(torch.float64) * self.scale for part, value in total.items()}

@@ -36,7 +36,7 @@ class IsolatedAtom:
         return f"{chemical_symbols[self.number]} {self.predicted:.3f} (E0 {self.reference:.3f})"
 
 
-def isolated_atoms(model: Potential) -> Mapping[str, list[IsolatedAtom]]:
+def isolated_predictions(model: Potential) -> Mapping[str, list[IsolatedAtom]]:
     """Energies of isolated atoms by the level of theory, ``""`` where a model has one.
 
     There are none where the model has no energy, or an input that has no default.
@@ -64,7 +64,7 @@ def isolated_atoms(model: Potential) -> Mapping[str, list[IsolatedAtom]]:
 def surprises(model: Potential) -> list[str]:
     """A line for each level of theory at which isolated atoms do not have their reference energies, where they have."""
     lines = []
-    for level, atoms in isolated_atoms(model).items():
+    for level, atoms in isolated_predictions(model).items():
         others = [atom for atom in atoms if atom.reference and abs(atom.predicted - atom.reference) > NOTICED]
         if others:
             lines.append(

@@ -17,8 +17,8 @@ from carten.model.slopes import slopes
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of atoms of a batch.
+class AtomPairs:
+    """AtomPairs of atoms of a batch.
 
     Args:
         counts: (S,) number of atoms of each structure.
@@ -31,7 +31,7 @@ class Pairs:
     first_pair: Tensor
 
     @classmethod
-    def of(cls, graph: Graph) -> Pairs:
+    def of(cls, graph: Graph) -> AtomPairs:
         """The pairs of a graph."""
         counts = torch.bincount(graph.structure, minlength=graph.n_structures)
         return cls(counts, counts.cumsum(0) - counts, counts.square().cumsum(0) - counts.square())
@@ -69,7 +69,7 @@ def draw_rows(graph: Graph, components: int, count: int, generator: torch.Genera
 
 def covered(graph: Graph, rows: Tensor, components: int) -> Tensor:
     """(P, components) whether a row is among those drawn."""
-    pairs = Pairs.of(graph)
+    pairs = AtomPairs.of(graph)
     inside = torch.zeros(graph.n_atoms, components, dtype=torch.bool, device=rows.device)
     place = pairs.first_atom[:, None] * components + rows
     inside.view(-1)[place[rows >= 0]] = True
@@ -78,7 +78,7 @@ def covered(graph: Graph, rows: Tensor, components: int) -> Tensor:
 
 
 def derivative(
-    value: Tensor, wrt: Tensor, graph: Graph, rows: Tensor | None, what: str, create: bool, retain: bool
+    value: Tensor, wrt: Tensor, graph: Graph, rows: Tensor | None, description: str, create: bool, retain: bool
 ) -> Tensor:
     """Derivative of values of atoms with respect to atoms, (N, a..) and (N, b..) to (P, a.., b..).
 
@@ -87,14 +87,14 @@ def derivative(
         wrt: with respect to this.
         graph: tells which atoms belong to a structure.
         rows: (S, k) rows wanted of each structure, -1 for none; all when absent. What is not wanted is NaN.
-        what: description of the derivative, for errors.
+        description: of the derivative, for errors.
         create: whether the result will be differentiated.
         retain: whether other derivatives follow.
 
     Raises:
         ModelError: see :func:`carten.model.slopes.slopes`.
     """
-    pairs = Pairs.of(graph)
+    pairs = AtomPairs.of(graph)
     components = math.prod(value.shape[1:])
     flat = value.reshape(graph.n_atoms, components)
     rows = pairs.all_rows(components) if rows is None else rows
@@ -105,7 +105,7 @@ def derivative(
         drawn = row >= 0
         atom, component = (pairs.first_atom + row // components)[drawn], (row % components)[drawn]
         keep = create or retain or k < rows.shape[1] - 1
-        (result,) = slopes(flat[atom, component], [wrt], what, create, keep)
+        (result,) = slopes(flat[atom, component], [wrt], description, create, keep)
         of_structures = drawn[graph.structure]
         structure = graph.structure[of_structures]
         pair = (

@@ -156,7 +156,7 @@ SPATIAL = frozenset({POSITIONS.name, STRAIN.name, EDGES})
 
 
 @dataclass(frozen=True)
-class Pass:
+class DerivativePass:
     """One property or derivative, differentiated with respect to some variables at once.
 
     Args:
@@ -183,13 +183,13 @@ class DerivativePlan:
 
     rows: PropertyRows
     recipes: Mapping[str, Recipe]
-    early: tuple[str | Pass, ...]
-    steps: tuple[str | Pass, ...]
+    early: tuple[str | DerivativePass, ...]
+    steps: tuple[str | DerivativePass, ...]
 
     @property
-    def passes(self) -> tuple[Pass, ...]:
+    def passes(self) -> tuple[DerivativePass, ...]:
         """All that is differentiated."""
-        return tuple(step for step in (*self.early, *self.steps) if isinstance(step, Pass))
+        return tuple(step for step in (*self.early, *self.steps) if isinstance(step, DerivativePass))
 
     @property
     def sources(self) -> frozenset[Partial]:
@@ -203,10 +203,10 @@ class DerivativePlan:
         return frozenset(name for step in self.passes for name in step.variables).union(edges)
 
     @property
-    def last(self) -> str | Pass | None:
+    def last(self) -> str | DerivativePass | None:
         """The last step that goes back through the network, after which nothing leads there any more."""
         steps = (*self.early, *self.steps)
-        backward = [step for step in steps if isinstance(step, Pass) or responds(self.rows[step])]
+        backward = [step for step in steps if isinstance(step, DerivativePass) or responds(self.rows[step])]
         return backward[-1] if backward else None
 
     @property
@@ -243,23 +243,24 @@ def plan_derivatives(
     together: dict[Partial, dict[str, None]] = {}
     for step in (step for steps in needed.values() for step in steps if not step.into_pairs):
         together.setdefault(step.source, {}).update(dict.fromkeys(step.variables))
-    steps: dict[str | Pass, None] = {}
+    steps: dict[str | DerivativePass, None] = {}
     for name, passes in needed.items():
-        joined = [step if step.into_pairs else Pass(step.source, tuple(together[step.source])) for step in passes]
+        joined = [one if one.into_pairs else replace(one, variables=tuple(together[one.source])) for one in passes]
         steps.update(dict.fromkeys([*joined, name]))
     order = tuple(steps)
     n_early = 1 + max((order.index(name) for name in taken), default=-1)
     return DerivativePlan(chosen, recipes, order[:n_early], order[n_early:])
 
 
-def _passes(row: Property, rows: PropertyRows, how: Recipe | None) -> list[Pass]:
+def _passes(row: Property, rows: PropertyRows, derivative: Recipe | None) -> list[DerivativePass]:
     """The passes that a row takes, each with respect to one variable."""
-    if how is not None:
-        ends = [row.scope == "pair" and k == len(how.wrt) - 1 for k in range(len(how.wrt))]
-        return [Pass((how.base, how.wrt[:k]), (name,), ends[k]) for k, name in enumerate(how.wrt)]
+    if derivative is not None:
+        ends = [row.scope == "pair" and k == len(derivative.wrt) - 1 for k in range(len(derivative.wrt))]
+        sources = [(derivative.base, derivative.wrt[:k]) for k in range(len(derivative.wrt))]
+        return [DerivativePass(*one) for one in zip(sources, zip(derivative.wrt, strict=True), ends, strict=True)]
     if not isinstance(route := row.routes[0], AtomicVirial):
         return []
     base = rows[route.of]
     if base.rank or base.scope != "structure" or isinstance(base.routes[0], Derivative):
         raise ModelError(f"property {row.name!r}: {route.of!r} is no energy of structures")
-    return [Pass((route.of, ()), (EDGES,))]
+    return [DerivativePass((route.of, ()), (EDGES,))]

@@ -17,7 +17,7 @@ from carten.model.graph import Graph
 from carten.model.inputs import Inputs, complete
 from carten.model.network import Network
 from carten.model.parameters import Features
-from carten.model.slopes import differentiated, recordable, recording
+from carten.model.slopes import autograd_recording, differentiated, recordable
 from carten.model.sums import balance, per_structure
 from carten.ops.library import uncompiled
 from carten.physics.fragments import totals
@@ -219,7 +219,7 @@ class Potential(nn.Module):
 
     def _values(self, graph: Graph, names: tuple[str, ...], drawn: Drawn | None, fixed: bool) -> dict[str, Tensor]:
         plan, keep = self.planned(names), self.training or differentiated(graph)
-        with recording(bool(plan.variables) or torch.is_grad_enabled()):
+        with autograd_recording(bool(plan.variables) or torch.is_grad_enabled()):
             planned = self.evaluation(graph, plan, drawn, fixed)
             planned.follow(plan.steps)
         return {name: planned.values[name] if keep else planned.values[name].detach() for name in names}
@@ -323,7 +323,7 @@ class Potential(nn.Module):
         return self.eval().requires_grad_(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        with recording(torch.is_grad_enabled()):
+        with autograd_recording(torch.is_grad_enabled()):
             return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
 

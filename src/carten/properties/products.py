@@ -6,8 +6,8 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.model.graph import Graph
-from carten.model.slopes import recording, slopes
-from carten.properties.planning import Pass
+from carten.model.slopes import autograd_recording, slopes
+from carten.properties.planning import DerivativePass
 from carten.properties.potential import Potential
 
 
@@ -30,22 +30,23 @@ class Products:
         if row is None or row.scope != "pair":
             raise ModelError(f"the model has no property {name!r} of pairs of atoms")
         plan = model.planned((name,))
-        how = plan.recipes[name]
-        if list(how.axes) != sorted(how.axes):
+        recipe = plan.recipes[name]
+        if list(recipe.axes) != sorted(recipe.axes):
             raise ModelError(f"property {name!r} is evaluated with its indices in another order: there are no products")
-        with recording():
+        with autograd_recording():
             planned = model.evaluation(graph, plan)
-            planned.follow(plan.steps[: plan.steps.index(Pass((how.base, how.wrt[:-1]), how.wrt[-1:], True))])
-            self._value = planned.partial((how.base, how.wrt[:-1]))
-        self._wrt = planned.at.wrt[how.wrt[-1]]
-        self._factor = how.factor
-        self._what = f"derivative of {' by '.join((how.base, *how.wrt))}"
+            last = DerivativePass((recipe.base, recipe.wrt[:-1]), recipe.wrt[-1:], into_pairs=True)
+            planned.follow(plan.steps[: plan.steps.index(last)])
+            self._value = planned.partial((recipe.base, recipe.wrt[:-1]))
+        self._wrt = planned.at.wrt[recipe.wrt[-1]]
+        self._factor = recipe.factor
+        self._description = f"derivative of {' by '.join((recipe.base, *recipe.wrt))}"
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """(N, 3) times the unit of the property, from (N, 3)."""
         if vectors.shape != self._value.shape:
             raise ValueError(f"expected vectors of shape {tuple(self._value.shape)}, found {tuple(vectors.shape)}")
-        with recording():
+        with autograd_recording():
             weights = (vectors.clone() if vectors.is_inference() else vectors).to(self._value)
-            (product,) = slopes(self._value, [self._wrt], self._what, create=False, retain=True, weights=weights)
+            (product,) = slopes(self._value, [self._wrt], self._description, create=False, retain=True, weights=weights)
         return product * self._factor

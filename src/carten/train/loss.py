@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from carten.data.dataset import Batch
 from carten.properties.branches import nearest_branch
-from carten.properties.pairs import Pairs
+from carten.properties.pairs import AtomPairs
 from carten.properties.routes import Property
 
 Predictions = Mapping[str, Tensor]
@@ -77,7 +77,7 @@ def structure_of_rows(row: Property, batch: Batch) -> Tensor:
     graph = batch.graph
     if row.scope == "structure":
         return torch.arange(graph.n_structures, device=graph.structure.device)
-    return graph.structure if row.scope == "atom" else Pairs.of(graph).structure()
+    return graph.structure if row.scope == "atom" else AtomPairs.of(graph).structure()
 
 
 def atoms_per_structure(batch: Batch) -> Tensor:
