@@ -109,7 +109,6 @@ PRONOUNS = {
 """Names that say which role a value has in the sentence, not what it is."""
 
 NOT_YET_RENAMED = {
-    "data": {"found", "given", "told", "what"},
     "model": {"found", "given", "made", "own", "wanted", "what"},
     "ops": {"found", "given", "made", "mine"},
     "properties": {"found", "what"},

@@ -20,7 +20,7 @@ from carten.data.labels import Label, frames_from, read_frames
 from carten.data.layouts import matrix as as_matrix
 from carten.data.neighbours import edges
 from carten.data.stress import check_stress
-from carten.data.summary import lines
+from carten.data.summary import report_lines
 from carten.errors import ConfigError
 from carten.properties.routes import Property
 from carten.properties.spec import input_table, property_table
@@ -273,7 +273,7 @@ def test_report_of_sound_data(tmp_path):
     assert rows["forces"].sums is not None
     assert rows["forces"].sums[1] < 1e-6
     assert rows["energy"].sums is None
-    text = "\n".join(lines(report))
+    text = "\n".join(report_lines(report))
     for words in ("energy: 12 of 12", "stress: 10 of 12", "(isolated)", "closest Cu-Au", "Problems: none", "note"):
         assert words in text
 
@@ -301,7 +301,7 @@ def test_report_of_everything_that_is_wrong(tmp_path):
     for words in ("frame 4", "forces is nan (atom 1)", "frame 7: atoms 0 and 1", '"dipole" of dipole is carried by no'):
         assert words in problems
     assert rows["forces"].carried == 9, "not in frames 4 (NaN), 5 (none), 7 (impossible)"
-    text = "\n".join(lines(report))
+    text = "\n".join(report_lines(report))
     for words in ("violates its index symmetry", "1 duplicates in 1 groups", "differ in energy", "Problems: 3"):
         assert words in text
 
@@ -329,7 +329,7 @@ def test_inputs_are_reported_and_charges_compared_with_them(tmp_path):
     assert charges.total == "total_charge"
     assert charges.sums[1] == pytest.approx(1.0, abs=1e-6)
     assert charges.sums[2].endswith("frame 3")
-    text = "\n".join(lines(report))
+    text = "\n".join(report_lines(report))
     assert "fidelity: 4 of 4 structures; cc 1, pbe 3" in text
     assert "electric_field: 2 of 4 structures; 0 to 0.1 V/Angstrom" in text
     assert "sum over the atoms of a structure less total_charge: rms 0.5, largest 1 e" in text

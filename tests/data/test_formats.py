@@ -7,9 +7,11 @@ import lzma
 import os
 import pickle
 import sqlite3
+import struct
 import subprocess
 import sys
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import ase.db
@@ -445,6 +447,20 @@ def test_damaged_lmdb_files_never_kill_the_process(tmp_path, seed):
         except DataError:
             outcomes["refused"] += 1
     assert outcomes["refused"] > 100
+
+
+def test_large_entries_of_lmdb_files_point_into_the_file(tmp_path):
+    """The number of the pages of a large value, changed to every power of two."""
+    path = tmp_path / "a.lmdb"
+    with lmdb.open(str(path), subdir=False, map_size=2**22) as environment, environment.begin(write=True) as t:
+        t.put(b"1", b"x" * 20_000)
+    whole = path.read_bytes()
+    place = whole.rindex(b"1" + struct.pack("<Q", whole.index(b"x" * 4000) // 4096)) + 1
+    assert entries(path) == [(b"1", b"x" * 20_000)]
+    for power in range(64):
+        path.write_bytes(whole[:place] + struct.pack("<Q", 2**power) + whole[place + 8 :])
+        with suppress(DataError):
+            assert entries(path) == [(b"1", b"x" * 20_000)]
 
 
 def test_rows_that_a_database_announces_are_there(tmp_path):

@@ -14,7 +14,7 @@ from carten.data.check import check
 from carten.data.guess import guess_labels
 from carten.data.labels import Label, frame_from, read_frames
 from carten.data.read import read_structures
-from carten.data.summary import lines
+from carten.data.summary import report_lines
 from carten.properties.spec import input_table, property_table
 
 TABLE = property_table()
@@ -116,7 +116,7 @@ def test_init_and_check_guess_the_same(tmp_path):
     assert row == {"scope": "atom", "indices": "ij=ji; ii=0", "parity": 1, "unit": "eV"}
     report = check(path)
     assert {label.name: label.key for label in report.labels} == {"energy": "REF_energy", "forces": "REF_forces"}
-    assert "    other candidates: mlip_energy" in lines(report)
+    assert "    other candidates: mlip_energy" in report_lines(report)
     every = CliRunner().invoke(app, ["init", "--all", "--data", str(path)]).stdout
     assert {name: row["key"] for name, row in yaml.safe_load(every)["properties"].items()} == {
         "energy": "REF_energy", "forces": "REF_forces",
@@ -157,7 +157,7 @@ def test_the_check_says_which_labels_have_no_meaning(tmp_path):
     ase.io.write(tmp_path / "a.extxyz", frames)
     report = check(tmp_path / "a.extxyz")
     assert (report.left_out, report.problems) == ({"stress": 2}, ())
-    text = "\n".join(lines(report))
+    text = "\n".join(report_lines(report))
     assert "stress: 2 of 4 structures" in text
     assert "stress of 2 structures is not read" in text
     assert "exactly zero in 1 of 4 structures" in text

@@ -171,7 +171,7 @@ def check_command(
     Exits with status 1 if training would refuse a structure or a label.
     """
     from carten.data.check import check as check_data
-    from carten.data.summary import lines
+    from carten.data.summary import report_lines
     from carten.properties.routes import Property
     from carten.properties.spec import input_table, property_table
     from carten.report.text import printable
@@ -180,7 +180,7 @@ def check_command(
     labels = [choice for choice in chosen if isinstance(choice.row, Property)]
     inputs = [choice for choice in chosen if not isinstance(choice.row, Property)]
     report = check_data(data, labels or None, cutoff, inputs or None, format)
-    for line in lines(report):
+    for line in report_lines(report):
         typer.echo(printable(line))
     if report.problems:
         raise typer.Exit(1)

@@ -21,8 +21,8 @@ class Bounds:
     edges: int | None = None
 
     def __post_init__(self) -> None:
-        given = [bound for bound in (self.structures, self.atoms, self.edges) if bound is not None]
-        if not given or min(given) < 1:
+        bounds = [bound for bound in (self.structures, self.atoms, self.edges) if bound is not None]
+        if not bounds or min(bounds) < 1:
             raise ConfigError(
                 "a batch is bounded by one or more of structures, atoms, edges, each at least 1; "
                 f"found structures: {self.structures}, atoms: {self.atoms}, edges: {self.edges}"

@@ -99,32 +99,33 @@ def agreements(frames: Sequence[Frame], rows: Mapping[str, Property]) -> tuple[A
             inputs differ that are labelled with a slope too.
         rows: the labelled properties.
     """
-    told = variables(input_table().values())
-    pairs = list(_pairs(frames, told))
-    slopes = {(s.row.name, s.of, s.variable.name): s for row in rows.values() for s in _slopes(row, rows, told)}
-    found = []
+    variable_table = variables(input_table().values())
+    pairs = list(_pairs(frames, variable_table))
+    every = [slope for row in rows.values() for slope in _slopes(row, rows, variable_table)]
+    slopes = {(slope.row.name, slope.of, slope.variable.name): slope for slope in every}
+    compared = []
     for slope in slopes.values():
         others = {s.variable.name: s for s in slopes.values() if s.of == slope.of and s.variable != slope.variable}
-        found.append(_compare([slope, *others.values()], rows[slope.of], pairs))
-    return tuple(agreement for agreement in found if agreement is not None)
+        compared.append(_compare([slope, *others.values()], rows[slope.of], pairs))
+    return tuple(agreement for agreement in compared if agreement is not None)
 
 
-def _slopes(row: Property, rows: Mapping[str, Property], told: Mapping[str, Variable]) -> Iterator[_Slope]:
+def _slopes(row: Property, rows: Mapping[str, Property], variable_table: Mapping[str, Variable]) -> Iterator[_Slope]:
     """What a row is a slope of among the labelled rows."""
     for route in row.routes:
         if not isinstance(route, Derivative) or route.per_volume:
             continue
-        ranks = [told[name].rank for name in route.wrt if name in told]
+        ranks = [variable_table[name].rank for name in route.wrt if name in variable_table]
         for k, name in enumerate(route.wrt):
             if name == "strain" or len(ranks) < len(route.wrt) or (row.scope == "pair" and k < len(ranks) - 1):
                 continue
             rest = route.wrt[:k] + route.wrt[k + 1 :]
             for other in rows.values():
                 sign = _sign(other, route.of, rest)
-                factor = None if sign is None else _factor(row.unit, told[name].unit, other.unit)
+                factor = None if sign is None else _factor(row.unit, variable_table[name].unit, other.unit)
                 if sign is not None and factor is not None:
                     first = row.rank - sum(ranks[k:])
-                    yield _Slope(row, other.name, told[name], first, route.sign * sign * factor)
+                    yield _Slope(row, other.name, variable_table[name], first, route.sign * sign * factor)
 
 
 def _sign(row: Property, of: str, wrt: tuple[str, ...]) -> int | None:
@@ -147,17 +148,17 @@ def _factor(slope: str, variable: str, of: str) -> float | None:
 _Pair = tuple[Frame, Frame, Mapping[str, Array]]
 
 
-def _pairs(frames: Sequence[Frame], told: Mapping[str, Variable]) -> Iterator[_Pair]:
+def _pairs(frames: Sequence[Frame], variable_table: Mapping[str, Variable]) -> Iterator[_Pair]:
     """Close frames of the same atoms in the same cell, and what has changed between them."""
     groups: dict[bytes, list[Frame]] = defaultdict(list)
     for frame in frames:
-        kinds = [name.encode() + value.tobytes() * (name not in told) for name, value in frame.inputs.items()]
+        kinds = [name.encode() + value.tobytes() * (name not in variable_table) for name, value in frame.inputs.items()]
         parts = (frame.numbers.tobytes(), frame.cell.tobytes(), frame.pbc.tobytes(), *kinds)
         groups[b"".join(parts)].append(frame)
     for group in groups.values():
         for step in range(1, _NEXT + 1):
             for one, other in zip(group[:-step], group[step:], strict=True):
-                moved = _moved(one, other, told)
+                moved = _moved(one, other, variable_table)
                 sizes = {name: np.abs(change).max() / _SCALES.get(name, 1.0) for name, change in moved.items()}
                 if max(sizes.values()) < _FAR:
                     changed = {name: moved[name] for name, size in sizes.items() if size > _NEAR}
@@ -165,13 +166,13 @@ def _pairs(frames: Sequence[Frame], told: Mapping[str, Variable]) -> Iterator[_P
                         yield one, other, changed
 
 
-def _moved(one: Frame, other: Frame, told: Mapping[str, Variable]) -> dict[str, Array]:
+def _moved(one: Frame, other: Frame, variable_table: Mapping[str, Variable]) -> dict[str, Array]:
     """Changes of positions and of inputs, by name, each in the shape of one structure."""
     moved = {POSITIONS.name: nearest_images(other.positions - one.positions, one.cell[one.pbc])}
     for name in one.inputs:
-        if name in told:
+        if name in variable_table:
             change = other.inputs[name] - one.inputs[name]
-            moved[name] = change if told[name].scope == "atom" else change[0]
+            moved[name] = change if variable_table[name].scope == "atom" else change[0]
     return moved
 
 

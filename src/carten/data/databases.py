@@ -117,8 +117,8 @@ def _require_plain_tables(path: Path) -> None:
             kinds = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
             computed = [name for kind, name, sql in kinds if _is_computed(kind, sql)]
             if computed or ("table", "systems") not in {(kind, name) for kind, name, _ in kinds}:
-                found = f"a view, trigger or virtual table {computed[0]!r}" if computed else "no table of structures"
-                raise DataError(f"{path}: is no ASE database: it has {found}")
+                content = f"a view, trigger or virtual table {computed[0]!r}" if computed else "no table of structures"
+                raise DataError(f"{path}: is no ASE database: it has {content}")
             for (text,) in database.execute("SELECT data FROM systems WHERE typeof(data) = 'text'"):
                 require_plausible(text.encode(), path)
             for text in database.execute("SELECT constraints || calculator_parameters || key_value_pairs FROM systems"):

@@ -62,7 +62,7 @@ _LMDB_MAGIC = (16, b"\xde\xc0\xef\xbe")  # offset and value
 
 
 @contextmanager
-def third_party(what: str | Path) -> Iterator[None]:
+def third_party(source: str | Path) -> Iterator[None]:
     """Turn whatever a reader raises on a damaged file into a :class:`carten.errors.DataError`.
 
     The readers of ASE document no errors; on damaged files they raise nearly every exception of Python.
@@ -73,7 +73,7 @@ def third_party(what: str | Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise DataError(f"{what}: cannot be read, it is damaged or in another format: {reason[:300]}") from error
+        raise DataError(f"{source}: cannot be read, it is damaged or in another format: {reason[:300]}") from error
 
 
 @contextmanager

@@ -89,10 +89,10 @@ def _fingerprint(numbers: Array, centre: Array, neighbour: Array, unit: Array, s
     return np.sort(invariants, axis=0)
 
 
-def closest_contacts(frames: Sequence[Frame], found: Sequence[Surroundings]) -> tuple[Contact, ...]:
+def closest_contacts(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[Contact, ...]:
     """Closest contact of every pair of elements, the one closest for its covalent radii first."""
     best: dict[tuple[int, int], tuple[float, int, int, str]] = {}
-    for frame, around in zip(frames, found, strict=True):
+    for frame, around in zip(frames, environments, strict=True):
         for pair, (distance, i, j) in around.closest.items():
             if pair not in best or distance < best[pair][0]:
                 best[pair] = (distance, i, j, frame.where)

@@ -215,15 +215,15 @@ def _value(atoms: Atoms, label: Label, where: str) -> Array | None:
     entry = find_entry(atoms, label.keys)
     if entry is None or is_meaningless(atoms, label):
         return None
-    what = f'{where}: label "{label.file_key}" of {label.name}'
+    subject = f'{where}: label "{label.file_key}" of {label.name}'
     array = as_numbers(entry)
     if array is None:
-        raise DataError(f"{what} should be numbers, found {entry!r:.60}")
-    array = shaped(array.astype(np.float64), label.row, len(atoms), what)
+        raise DataError(f"{subject} should be numbers, found {entry!r:.60}")
+    array = shaped(array.astype(np.float64), label.row, len(atoms), subject)
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))[0]
         place = f" (atom {bad[0]})" if label.row.scope == "atom" else ""
-        raise DataError(f"{what} is {array[tuple(bad)]}{place}, not a finite number; correct or remove the frame")
+        raise DataError(f"{subject} is {array[tuple(bad)]}{place}, not a finite number; correct or remove the frame")
     array = array * label.factor
     return obeying(label.row, array) if label.project else array
 

@@ -17,14 +17,14 @@ VOIGT = ("stress", "stresses")
 """Properties that ASE keeps as six components in this order; of the latter, which need not be symmetric, the mean."""
 
 
-def shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
+def shaped(array: Array, row: Property | Input, n_atoms: int, subject: str) -> Array:
     """Bring the layouts of :func:`carten.data.labels.read_frames` to (3, ...), (N, 3, ...) or (N * N, 3, ...).
 
     Raises:
-        DataError: the array has another layout; the message begins with ``what``.
+        DataError: the array has another layout; the message begins with ``subject``.
     """
     if row.scope == "pair":
-        return _paired(array, row, n_atoms, what)
+        return _paired(array, row, n_atoms, subject)
     lead = (n_atoms,) if row.scope == "atom" else ()
     expected = (*lead, *row.shape)
     components = int(np.prod(row.shape, dtype=int))
@@ -35,7 +35,8 @@ def shaped(array: Array, row: Property | Input, n_atoms: int, what: str) -> Arra
     if array.shape in {voigt, (*lead, math.prod(voigt[len(lead) :])), (1, *voigt)}:
         return _from_voigt(array.reshape(voigt), len(lead))
     meaning = "(atoms" + ", 3" * row.rank + ")" if lead else "one value per structure"
-    raise DataError(f"{what} has shape {array.shape}, expected {expected}, {meaning}; correct or remove the structure")
+    expectation = f"expected {expected}, {meaning}"
+    raise DataError(f"{subject} has shape {array.shape}, {expectation}; correct or remove the structure")
 
 
 def _voigt_shape(row: Property | Input) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ def _from_voigt(array: Array, first: int) -> Array:
     return array
 
 
-def _paired(array: Array, row: Property | Input, n_atoms: int, what: str) -> Array:
+def _paired(array: Array, row: Property | Input, n_atoms: int, subject: str) -> Array:
     """(N * N, 3, ...) from that shape, or from a matrix (3N, 3N), however it is folded, for rank 2."""
     expected = (n_atoms**2, *row.shape)
     if array.shape == expected:
@@ -67,7 +68,7 @@ def _paired(array: Array, row: Property | Input, n_atoms: int, what: str) -> Arr
     if row.rank == 2 and array.size == 9 * n_atoms**2 and array.shape[:2] != (n_atoms, n_atoms):
         return array.reshape(n_atoms, 3, n_atoms, 3).swapaxes(1, 2).reshape(expected)
     matrix = f" or a matrix {(3 * n_atoms, 3 * n_atoms)}" if row.rank == 2 else ""
-    raise DataError(f"{what} has shape {array.shape}, expected {expected}{matrix}; correct or remove the structure")
+    raise DataError(f"{subject} has shape {array.shape}, expected {expected}{matrix}; correct or remove the structure")
 
 
 def matrix(values: Array) -> Array:

@@ -23,7 +23,7 @@ SAME_PLACE = 1e-3  # Å
 SMALL = 2000  # atoms; fewer are not worth a second thread
 
 
-class Structure(Protocol):
+class StructureLike(Protocol):
     """What a graph is made of: an ``ase.Atoms`` or anything with these four attributes."""
 
     @property
@@ -86,7 +86,7 @@ def _search(positions: Array, box: Array, radius: float, threads: int) -> tuple[
 
 
 def graph(
-    atoms: Structure,
+    atoms: StructureLike,
     cutoff: float,
     inputs: Mapping[str, Array] | None = None,
     dtype: torch.dtype | None = None,
@@ -111,7 +111,7 @@ def graph(
 
 
 def graph_of_edges(
-    atoms: Structure,
+    atoms: StructureLike,
     index: Array,
     shift: Array,
     inputs: Mapping[str, Array] | None = None,

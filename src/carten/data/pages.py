@@ -103,6 +103,8 @@ def _value(data: bytes, meta: _Meta, flags: int, start: int, size: int, room: in
         raise ValueError("it holds several databases, or several values of one key")
     if flags & _BIG:
         (number,) = struct.unpack_from("<Q", data, start)
+        if not 2 <= number <= meta.last_page:
+            raise ValueError(f"page {number} is not where it should be")
         own_number, _, page_flags, n_pages = struct.unpack_from("<QHHI", data, number * meta.page_size)
         if own_number != number or not page_flags & _OVERFLOW or number + n_pages - 1 > meta.last_page:
             raise ValueError(f"page {number} is damaged")

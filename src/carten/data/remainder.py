@@ -30,9 +30,9 @@ def _without(fixed: Fixed, frame: Frame, cutoff: float) -> Frame:
     if not names:
         return frame
     try:
-        found = fixed.values(structure_graph(frame, cutoff, frame.inputs, frame.where), names)
+        values = fixed.values(structure_graph(frame, cutoff, frame.inputs, frame.where), names)
     except ModelError as error:
         raise DataError(f"{frame.where}: {error}") from error
-    arrays = {name: value.numpy() for name, value in found.items()}
+    arrays = {name: value.numpy() for name, value in values.items()}
     shares = {name: value[0] if fixed.rows[name].scope == "structure" else value for name, value in arrays.items()}
     return replace(frame, labels={**frame.labels, **{name: frame.labels[name] - shares[name] for name in names}})

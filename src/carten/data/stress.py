@@ -108,17 +108,17 @@ def _strain(a: Frame, b: Frame) -> Array | None:
 
 def _from_ratios(ratios: Array) -> StressCheck:
     low, ratio, high = (float(value) for value in np.percentile(ratios, (25, 50, 75)))
-    found = (
+    comparison = (
         f"energy difference over V stress:strain in {len(ratios)} pairs of strained frames: median {ratio:.3g}, "
         f"quartiles {low:.3g} and {high:.3g} (expected 1)"
     )
     if low * high <= 0.0 or max(abs(low), abs(high)) > 3.0 * min(abs(low), abs(high)):
-        return StressCheck("undecided", f"{found}; no clear relation", len(ratios), ratio)
+        return StressCheck("undecided", f"{comparison}; no clear relation", len(ratios), ratio)
     if 0.8 < abs(ratio) < 1.25:
-        return StressCheck("as expected" if ratio > 0 else "opposite sign", found, len(ratios), ratio)
+        return StressCheck("as expected" if ratio > 0 else "opposite sign", comparison, len(ratios), ratio)
     near = [unit for unit, factor in _UNITS.items() if 0.8 < abs(ratio) / factor < 1.25]
     guess = f"; the label is probably in {near[0]}" if near else "; the unit of the label is not the one given"
-    return StressCheck("other unit", found + guess + (" and of opposite sign" * (ratio < 0)), len(ratios), ratio)
+    return StressCheck("other unit", comparison + guess + (" and of opposite sign" * (ratio < 0)), len(ratios), ratio)
 
 
 def _from_compression(frames: Sequence[Frame]) -> StressCheck:
@@ -135,10 +135,10 @@ def _from_compression(frames: Sequence[Frame]) -> StressCheck:
     if np.ptp(volumes) < 0.03 * volumes.mean():
         return StressCheck("undecided", f"{undecided} have volumes within 3 %, too close to see a trend")
     correlation = float(spearmanr(volumes, pressures).statistic)
-    found = (
+    comparison = (
         f"rank correlation of pressure with volume per atom over {len(volumes)} frames of one composition: "
         f"{correlation:.2f} (expected clearly negative; this tests the sign, not the unit)"
     )
     if not abs(correlation) > 0.6:
-        return StressCheck("undecided", f"{found}; no clear relation")
-    return StressCheck("as expected" if correlation < 0 else "opposite sign", found)
+        return StressCheck("undecided", f"{comparison}; no clear relation")
+    return StressCheck("as expected" if correlation < 0 else "opposite sign", comparison)

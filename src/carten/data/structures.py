@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from ase.data import chemical_symbols
 
-from carten.data.neighbours import Structure, graph
+from carten.data.neighbours import StructureLike, graph
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Array
 from carten.physics.names import FRAGMENT_CHARGE
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from carten.model.graph import Graph
 
 
-def structure_graph(structure: Structure, cutoff: float, inputs: Mapping[str, Array], where: str) -> Graph:
+def structure_graph(structure: StructureLike, cutoff: float, inputs: Mapping[str, Array], where: str) -> Graph:
     """The graph of a structure in float64, as models see it.
 
     Args:

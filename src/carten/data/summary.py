@@ -17,7 +17,7 @@ _SPREAD = 1e-3  # eV
 _TOUCHING = 0.7  # of the sum of covalent radii
 
 
-def lines(report: Report) -> list[str]:
+def report_lines(report: Report) -> list[str]:
     """All of a report, one item per line, headings flush left."""
     return [
         *_structures(report),
@@ -62,10 +62,10 @@ def _labels(report: Report) -> Iterator[str]:
         yield f"  {key} is zero in all structures and not taken as a label"
     if report.stress is not None:
         yield f"  stress sign and unit: {report.stress.verdict}; {report.stress.reason}"
-    for found in report.agreements:
+    for agreement in report.agreements:
         yield (
-            f"  {found.slope} as slope of {found.of}: {found.verdict}; {found.ratio:.3g} of the change (expected about "
-            f"1), correlation {found.correlation:.3f}, in {found.pairs} {found.among}"
+            f"  {agreement.slope} as slope of {agreement.of}: {agreement.verdict}; {agreement.ratio:.3g} of the change "
+            f"(expected about 1), correlation {agreement.correlation:.3f}, in {agreement.pairs} {agreement.among}"
         )
     for name, shape, count in report.unused:
         yield f"  not used: {name} {list(shape) if shape else 'number'}, {count} structures"
@@ -74,11 +74,11 @@ def _labels(report: Report) -> Iterator[str]:
 def _inputs(report: Report) -> Iterator[str]:
     if report.inputs:
         yield "Inputs (used if the configuration lists them)"
-    for found in report.inputs:
-        key = f' (key "{found.key}")' if found.key != found.name else ""
-        values = ", ".join(f"{value} {count}" for value, count in found.values)
-        what = values or f"{found.lowest:.8g} to {found.highest:.8g} {found.unit}".rstrip()
-        yield f"  {found.name}{key}: {found.carried} of {report.n_structures} structures; {what}"
+    for row in report.inputs:
+        key = f' (key "{row.key}")' if row.key != row.name else ""
+        values = ", ".join(f"{value} {count}" for value, count in row.values)
+        content = values or f"{row.lowest:.8g} to {row.highest:.8g} {row.unit}".rstrip()
+        yield f"  {row.name}{key}: {row.carried} of {report.n_structures} structures; {content}"
 
 
 def _suspicions(label: LabelReport) -> Iterator[str]:
@@ -91,8 +91,8 @@ def _suspicions(label: LabelReport) -> Iterator[str]:
         yield f"    exactly zero in {label.zero} of {label.carried} structures: is it computed there?"
     if label.sums is not None:
         rms, largest, where = label.sums
-        what = "the atoms of a structure" + (f" less {label.total}" if label.total else "")
-        yield f"    sum over {what}: rms {rms:.2g}, largest {largest:.2g} {label.unit} ({where})"
+        summed = "the atoms of a structure" + (f" less {label.total}" if label.total else "")
+        yield f"    sum over {summed}: rms {rms:.2g}, largest {largest:.2g} {label.unit} ({where})"
     if label.asymmetry is not None and label.asymmetry > ASYMMETRY:
         percent = 100 * label.asymmetry
         yield (

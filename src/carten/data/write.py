@@ -147,11 +147,11 @@ def _json_or_none(value: Any) -> str | None:
         return None
 
 
-def _same(found: Any, value: Any) -> bool:
+def _same(reread: Any, value: Any) -> bool:
     """Equal, where lists, tuples and arrays of the same numbers are; text is no number, and true is not 1."""
     if isinstance(value, dict):
-        return bool(isinstance(found, dict) and json.dumps(as_json(found)) == json.dumps(as_json(value)))
-    first, second = np.asarray(found), np.asarray(value)
+        return bool(isinstance(reread, dict) and json.dumps(as_json(reread)) == json.dumps(as_json(value)))
+    first, second = np.asarray(reread), np.asarray(value)
     kinds = {"u": "i", "S": "U"}
     if first.shape != second.shape or first.dtype.kind != kinds.get(second.dtype.kind, second.dtype.kind):
         return False
