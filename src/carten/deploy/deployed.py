@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ class PairList:
     centre: _Integers
     neighbour: _Integers
     shifts: npt.NDArray[np.int32]
+
+
+def usual_threads() -> int:
+    """Threads of an evaluation: as many as OpenMP programs take, OMP_NUM_THREADS or the cores this process may use."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # noqa: TID251  the platform's convention
+    if setting.isdigit() and int(setting) > 0:
+        return int(setting)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _ReadoutInfo(ctypes.Structure):
@@ -115,9 +124,9 @@ class Deployed:
         known = np.where((numbers >= 0) & (numbers < len(self._rows)), numbers, 0)
         return self._rows[known]
 
-    def evaluator(self, threads: int = 1) -> Evaluator:
-        """Memory and threads for evaluations, of one caller at a time."""
-        return Evaluator(self._library, self, threads)
+    def evaluator(self, threads: int | None = None) -> Evaluator:
+        """Memory and threads (see :func:`usual_threads`) for evaluations, of one caller at a time."""
+        return Evaluator(self._library, self, usual_threads() if threads is None else threads)
 
 
 class Evaluator:

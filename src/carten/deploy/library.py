@@ -183,6 +183,8 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
         "n_readouts": len(others),
         "n_basis": radial.n_basis,
         "envelope_power": radial.envelope_power,
+        "atom_work": source.work["own"],
+        "edge_work": source.work["edges"],
         "n_exchanged": max((sum(scheme.values[n].width for n in names) for names in scheme.features), default=0),
     }
     text = [

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from carten.deploy.phases import GEOMETRY, SEED, Phase, Scheme
+from carten.ops.cost import cost
 from carten.ops.operators import Add, Apply, Combine, Mix, Multiply, Operator, Run, Value
 from carten.ops.plan import Plan
 from carten.properties.planning import ENERGIES
@@ -40,6 +41,7 @@ class Source:
         arrays: values that are kept, by number: rows and width.
         scattered: numbers of those that edges add to.
         kernels: plans they call.
+        work: multiply-adds of the plans, for each of own atoms and of edges.
     """
 
     functions: list[str] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Source:
     scattered: tuple[str, ...] = ()
     kernels: dict[PlanKernel, None] = field(default_factory=dict)
     levels: Mapping[str, int] = field(default_factory=dict)
+    work: dict[str, int] = field(default_factory=lambda: {"own": 0, "edges": 0})
 
 
 class _Memory:
@@ -177,6 +180,8 @@ class _Writer:
         followed = next((index for index in scatters if renamed[index] == "centre"), "")
         kernel = PlanKernel(run.plan, channels, followed)
         self.source.kernels[kernel] = None
+        if run.sites in self.source.work:
+            self.source.work[run.sites] += cost(run.plan).multiply_adds(channels)
         words: list[str] = []
         for array, name in zip(run.plan.inputs, run.inputs, strict=True):
             if array.index:

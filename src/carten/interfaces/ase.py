@@ -18,6 +18,7 @@ from carten.deploy import Deployed
 from carten.deploy.results import Row
 from carten.interfaces.paths import ModelPaths
 from carten.math.arrays import Array, Floats
+from carten.physics.names import FRAGMENT_CHARGE
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ class Calculator(BaseCalculator):
         backend: ``"auto"``, or one of :data:`carten.ops.library.BACKENDS`, which are evaluated with torch.
         skin: in Å, see :class:`carten.interfaces.skin.SkinList`.
         inputs: conditions by name that hold for all structures; they may be changed between calculations.
-        threads: of the library; 1 by default.
+        threads: of the library, which sleep in between; OMP_NUM_THREADS, or all cores that there are, by default.
 
     Raises:
         ModelFileError: the file is no model.
@@ -76,7 +77,7 @@ class Calculator(BaseCalculator):
         backend: str = "auto",
         skin: float = 0.5,
         inputs: Mapping[str, npt.ArrayLike] | None = None,
-        threads: int = 1,
+        threads: int | None = None,
     ) -> None:
         BaseCalculator.__init__(self)
         self._paths = ModelPaths(model, device, dtype, backend, (skin, threads))
@@ -88,6 +89,7 @@ class Calculator(BaseCalculator):
         self.implemented_properties = [*self._known]
         self._last: tuple[ase.Atoms, Mapping[str, Array]] | None = None
         self._numbers: Array = np.zeros(0, dtype=np.int64)
+        self._carried: tuple[Mapping[tuple[str, str], Any], Mapping[str, Array]] | None = None
         self._lock = threading.RLock()
 
     @property
@@ -218,7 +220,19 @@ class Calculator(BaseCalculator):
         return float(values[0]) if row.rank == 0 else values[0]
 
     def _read(self, atoms: ase.Atoms) -> Mapping[str, Array]:
-        return read_inputs(atoms, self._paths.inputs, self.inputs)
+        """Values of the inputs; read anew only when what they are read from has changed."""
+        rows = self._paths.inputs
+        if not rows:
+            return read_inputs(atoms, rows, self.inputs)
+        keys = {FRAGMENT_CHARGE, *(key for row in rows.values() for key in (row.name, row.ase))}
+        places = (("info", atoms.info), ("arrays", atoms.arrays))
+        carried: dict[tuple[str, str], Any] = {("inputs", key): value for key, value in self.inputs.items()}
+        carried |= {(name, key): place[key] for name, place in places for key in keys & place.keys()}
+        carried["atoms", ""] = len(atoms)
+        if self._carried is None or not _same(carried, self._carried[0]):
+            values = read_inputs(atoms, rows, self.inputs)
+            self._carried = ({key: np.array(value) for key, value in carried.items()}, values)
+        return self._carried[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -226,6 +240,10 @@ class Calculator(BaseCalculator):
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+
+
+def _same(one: Mapping[tuple[str, str], Any], other: Mapping[tuple[str, str], Any]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(value, other[key]) for key, value in one.items())
 
 
 def _matrix(blocks: Floats) -> Floats:

@@ -49,7 +49,7 @@ class ModelPaths:
         device: torch.device | str | None,
         dtype: str | None,
         backend: str,
-        options: tuple[float, int],
+        options: tuple[float, int | None],
     ) -> None:
         if dtype not in (None, "float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}")

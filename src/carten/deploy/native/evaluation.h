@@ -2,6 +2,9 @@
 
 constexpr int64_t chunk_atoms = 24;
 
+/// Multiply-adds that are worth another thread: some 100 microseconds.
+constexpr double worth_a_thread = 2e6;
+
 static int fail(carten_state& s, const char* format, long long one = 0, long long other = 0) {
   std::snprintf(s.error, sizeof s.error, format, one, other);
   return 1;
@@ -35,6 +38,9 @@ static int check(carten_state& s, const Request& q) {
 /// Divide own atoms among parts, by their edges, and each part into chunks.
 static void divide(carten_state& s, const Request& q) {
   int64_t wanted = s.threads.count();
+  const double all = static_cast<double>(q.n_edges) * model_edge_work + static_cast<double>(q.n_own) * model_atom_work;
+  const int64_t useful = 1 + static_cast<int64_t>(all / worth_a_thread);
+  if (wanted > useful) wanted = useful;
   if (wanted > q.n_own) wanted = q.n_own;
   if (wanted < 1) wanted = 1;
   if (wanted > s.n_parts) {
