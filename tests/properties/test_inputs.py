@@ -13,7 +13,7 @@ from ase import Atoms
 import contract
 from carten.errors import ModelError
 from carten.model.conditions import Category, Coupled, Exchange, Fidelity, Input, Scalar, Tensor
-from carten.model.inputs import complete
+from carten.model.inputs import with_defaults
 from carten.properties.io import load, save
 from carten.properties.potential import Potential
 from carten.properties.routes import Derivative, Property
@@ -231,7 +231,7 @@ def test_inputs_that_do_not_fit():
 def test_a_default_of_a_category_is_one_of_its_values():
     row = replace(ready(TABLE["spin_multiplicity"]), default=3)
     graph = replace(contract.graphs(model(row), [give(solid(), row)]), inputs={})
-    assert complete(graph, {row.name: row}).inputs[row.name].tolist() == [1]
+    assert with_defaults(graph, {row.name: row}).inputs[row.name].tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class Coupled:
     """Not told to the network: terms of the energy, or charges, depend on it by a formula."""
 
 
-Embedding = Scalar | Category | Tensor | Exchange | Coupled
+EmbeddingKind = Scalar | Category | Tensor | Exchange | Coupled
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Input:
     indices: str
     parity: int
     unit: str
-    embed: Embedding
+    embed: EmbeddingKind
     default: float | str | None = None
     scale: float = 1.0
     ase: str = ""

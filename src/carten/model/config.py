@@ -12,7 +12,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What a preset sets beyond the defaults; every key can be overridden."""
 
-Positive = Annotated[int, Field(ge=1, le=2**20)]
+Count = Annotated[int, Field(ge=1, le=2**20)]
 Rank = Annotated[int, Field(ge=0, le=8)]
 
 
@@ -24,8 +24,8 @@ class RadialConfig(_Section):
     """Radial functions: a basis times an envelope, then a small network per layer."""
 
     basis: Literal["bessel", "chebyshev"] = "bessel"
-    n_basis: Positive = 8
-    hidden: tuple[Positive, ...] = (64, 64, 64)
+    n_basis: Count = 8
+    hidden: tuple[Count, ...] = (64, 64, 64)
     envelope_power: Annotated[int, Field(ge=2, le=100)] = 5
     elements: bool = False
     """Whether the radial network also depends on the elements of both atoms."""
@@ -49,14 +49,14 @@ class NetworkConfig(_Section):
     preset: Literal["tace", "ictp"] = "tace"
     cutoff: Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)] = 5.0
     """Å."""
-    n_layers: Positive = 2
-    n_channels: Positive = 64
+    n_layers: Count = 2
+    n_channels: Count = 64
     correlation_order: Annotated[int, Field(ge=1, le=6)] = 3
     l_max_edges: Rank = 3
     l_max_features: Rank = 2
     odd_products: bool = False
     """Whether odd products and pseudotensors take part: features of full O(3)."""
-    n_readout_channels: Positive = 16
+    n_readout_channels: Count = 16
     radial: RadialConfig = RadialConfig()
     product: ProductConfig = ProductConfig()
 

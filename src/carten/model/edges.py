@@ -80,8 +80,8 @@ class Edges:
         """An index of the circuits of layers, by name."""
         if self.interval is not None and name in ("low", "high"):
             return self.interval.low if name == "low" else self.interval.high
-        found: Index = getattr(self, name)
-        return found
+        index: Index = getattr(self, name)
+        return index
 
     @cached_property
     def zero(self) -> Index:

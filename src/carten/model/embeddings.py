@@ -80,16 +80,16 @@ class Atoms:
 def bounded(draft: Draft, value: Value, scale: float) -> Value:
     """Chebyshev polynomials of degree 1 to 8 of ``x / sqrt(1 + x^2)``, x = value / scale: (rows, 8), analytic."""
     one = draft.apply("one", value)
-    _, more = draft.run(square_plan(1, scale), [value, one], str(value.rows))
-    root = draft.apply("inverse_root", more)
+    _, shifted = draft.run(square_plan(1, scale), [value, one], str(value.rows))
+    root = draft.apply("inverse_root", shifted)
     (functions,) = draft.run(chebyshev_plan(N_FUNCTIONS, scale), [value, root, one], str(value.rows))
     return functions
 
 
 def powers(draft: Draft, value: Value, scale: float, first: int) -> Value:
     """``(x / (1 + x))^k`` of ``x = |value / scale|^2``, k = first .. first + 3: (rows, 4), analytic at 0."""
-    square, more = draft.run(square_plan(value.size, scale), [value, draft.apply("one", value)], str(value.rows))
-    operands = [square, draft.apply("inverse", more), draft.apply("one", square)]
+    square, shifted = draft.run(square_plan(value.size, scale), [value, draft.apply("one", value)], str(value.rows))
+    operands = [square, draft.apply("inverse", shifted), draft.apply("one", square)]
     (functions,) = draft.run(magnitudes_plan(first, N_POWERS), operands, str(value.rows))
     return functions
 

@@ -86,8 +86,8 @@ class Inputs(Layered):
         moments: list[Value] = []
         for embedding in self._all():
             name = embedding.row.name
-            more = describe(self, f"embeddings.{name}", draft, atoms)
-            places = [add_features(draft, place, features) for place, features in zip(places, more, strict=True)]
+            embedded = describe(self, f"embeddings.{name}", draft, atoms)
+            places = [add_features(draft, place, features) for place, features in zip(places, embedded, strict=True)]
             moments += embedding.describe_moments(draft.within(f"embeddings.{name}"), atoms)
         outputs = {f"{n}/{part.name}": x for n, place in zip(names, places, strict=True) for part, x in place.items()}
         return draft.finish({**outputs, **{f"moments/{m}": value for m, value in enumerate(moments)}})
@@ -154,7 +154,7 @@ def _require_embeddable(row: Input, config: NetworkConfig) -> None:
             )
 
 
-def complete(graph: Graph, rows: Mapping[str, Input]) -> Graph:
+def with_defaults(graph: Graph, rows: Mapping[str, Input]) -> Graph:
     """The graph with a value for every input: its own, or the row's default.
 
     Raises:

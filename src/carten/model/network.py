@@ -55,12 +55,12 @@ class Layer(Layered):
         self.moments = inputs.exchanged if inputs is not None else ()
         factors = Space.of((*self.interaction.target.parts, *self.added.parts))
         kinds = n_elements if self.elements else 1
-        made = product.reachable(config, factors, target)
-        self.product = product.build_product(config, factors, made, kinds, generator)
-        self.out = Linear(channels(made, n), n, generator)
+        reachable = product.reachable(config, factors, target)
+        self.product = product.build_product(config, factors, reachable, kinds, generator)
+        self.out = Linear(channels(reachable, n), n, generator)
         kept = Space(tuple(part for part in target.parts if part in features))
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
-        self.space = Space(tuple(part for part in target.parts if part in made or part in kept))
+        self.space = Space(tuple(part for part in target.parts if part in reachable or part in kept))
         exchanges = (ExchangeLayer(config, n_elements, neighbours, generator) for _ in self.moments)
         self.exchanges = nn.ModuleList(exchanges)
         self.draw()
@@ -95,11 +95,11 @@ class Layer(Layered):
         message = add_features(draft, message, added)
         for m, size in enumerate(self.moments):
             moments = Moments(*(draft.input(f"{rows}_moments/{m}", rows, size) for rows in ("all", "own")))
-            more = describe(self, f"exchanges.{m}", draft, sent, moments, edges, f"table/{m}")
-            message = add_features(draft, message, more)
+            exchanged = describe(self, f"exchanges.{m}", draft, sent, moments, edges, f"table/{m}")
+            message = add_features(draft, message, exchanged)
         kind = element if self.elements else draft.index("zero", "own", 1)
-        made = describe(self, "out", draft, describe(self, "product", draft, message, kind))
-        result = add_features(draft, made, describe(self, "residual", draft, own, element))
+        mixed = describe(self, "out", draft, describe(self, "product", draft, message, kind))
+        result = add_features(draft, mixed, describe(self, "residual", draft, own, element))
         return draft.finish({part.name: result[part] for part in self.space.parts})
 
     def _tables(self) -> Circuit:

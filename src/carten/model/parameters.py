@@ -74,9 +74,9 @@ class ElementLinear(Described):
         return mixed
 
 
-def add_features(draft: Draft, features: Mapping[Part, Value], more: Mapping[Part, Value]) -> FeatureValues:
+def add_features(draft: Draft, features: Mapping[Part, Value], added: Mapping[Part, Value]) -> FeatureValues:
     """Sum of features; parts that only one of them has are kept."""
-    return {**features, **{part: draft.add(features[part], x) if part in features else x for part, x in more.items()}}
+    return {**features, **{part: draft.add(features[part], x) if part in features else x for part, x in added.items()}}
 
 
 def channels(space: Space, n: int) -> dict[Part, int]:

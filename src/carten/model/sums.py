@@ -39,6 +39,6 @@ def balance(values: Tensor, weights: Tensor, totals: Tensor, part: Tensor) -> Te
         totals: (P, 3, ..) of the parts.
         part: (N,) that atoms belong to.
     """
-    sums, whole = (x.new_zeros(len(totals), *x.shape[1:]).index_add(0, part, x) for x in (values, weights))
-    share = (weights / whole[part]).view(-1, *[1] * (values.dim() - 1))
+    sums, weight_sums = (x.new_zeros(len(totals), *x.shape[1:]).index_add(0, part, x) for x in (values, weights))
+    share = (weights / weight_sums[part]).view(-1, *[1] * (values.dim() - 1))
     return values + share * (totals - sums)[part]

@@ -122,10 +122,10 @@ class Circuit:
             (early if constant else late).append(operator)
             fixed.update(operator.writes if constant else ())
         needed = {*self.outputs, *(name for operator in late for name in operator.reads)}
-        made = tuple(v for v in self.values if v.name in fixed and v.name in needed)
-        first = Circuit((), self.weights, (), self.values, tuple(early), tuple(v.name for v in made))
-        left = tuple(value for value in self.values if value not in made)
-        rest = Circuit(self.inputs, (*self.weights, *made), self.indices, left, tuple(late), self.outputs)
+        folded = tuple(v for v in self.values if v.name in fixed and v.name in needed)
+        first = Circuit((), self.weights, (), self.values, tuple(early), tuple(v.name for v in folded))
+        left = tuple(value for value in self.values if value not in folded)
+        rest = Circuit(self.inputs, (*self.weights, *folded), self.indices, left, tuple(late), self.outputs)
         return prune((), first, first.outputs), prune(rest.inputs, rest, rest.outputs)
 
     def vjp(self, wrt: Sequence[str], given: Sequence[str] | None = None) -> Circuit:
@@ -157,8 +157,8 @@ def _vjp(circuit: Circuit, wrt: tuple[str, ...], given: tuple[str, ...]) -> Circ
     gradient = reverse(circuit.known, circuit.operators, wrt, given)
     known = (*circuit.inputs, *circuit.values)
     every = (*known, *gradient.seeds)
-    whole = Circuit(every, circuit.weights, circuit.indices, gradient.values, gradient.operators, gradient.outputs)
-    needed = prune(every, whole, gradient.outputs)
+    complete = Circuit(every, circuit.weights, circuit.indices, gradient.values, gradient.operators, gradient.outputs)
+    needed = prune(every, complete, gradient.outputs)
     reads = {name for operator in needed.operators for name in operator.reads}
     kept = tuple(value for value in known if value.name in reads)
     return prune((*kept, *gradient.seeds), needed, gradient.outputs)

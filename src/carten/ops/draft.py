@@ -153,8 +153,8 @@ class Draft:
         shown = [replace(value, name=names.get(value.name, value.name)) for value in values.values()]
         indices = tuple(self._content.indices.values())
         inputs, weights = tuple(self._content.inputs.values()), tuple(self._content.weights.values())
-        whole = Circuit(inputs, weights, indices, tuple(shown), tuple(changed), tuple(outputs))
-        return prune(inputs, whole, whole.outputs)
+        complete = Circuit(inputs, weights, indices, tuple(shown), tuple(changed), tuple(outputs))
+        return prune(inputs, complete, complete.outputs)
 
     def _value(self, hint: str, rows: str | int, size: int, channels: int) -> Value:
         name = f"{self.path}{hint}#{len(self._content.values)}"

@@ -96,12 +96,12 @@ def linear_plan(matrix: tuple[tuple[float, ...], ...]) -> Plan:
 
 @cache
 def square_plan(size: int, scale: float) -> Plan:
-    """``square = |x / scale|^2`` and ``more = 1 + square``. Inputs: ``x``, ``one`` (of ones), both (rows, size)."""
+    """``square = |x / scale|^2`` and ``shifted = 1 + square``. Inputs: ``x``, ``one`` (of ones), both (rows, size)."""
     inputs = (Operand("x", size, channels=False), Operand("one", size, channels=False))
-    outputs = (Operand("square", 1, channels=False), Operand("more", 1, channels=False))
+    outputs = (Operand("square", 1, channels=False), Operand("shifted", 1, channels=False))
     terms = tuple((0, m, m, scale**-2) for m in range(size))
-    steps = (Step("square", "x", "x", terms), Step("more", "one", "", ((0, 0, 0, 1.0),)), Step("more", "x", "x", terms))
-    return Plan(inputs, (), outputs, steps)
+    steps = [Step(name, "x", "x", terms) for name in ("square", "shifted")]
+    return Plan(inputs, (), outputs, (*steps, Step("shifted", "one", "", ((0, 0, 0, 1.0),))))
 
 
 @cache

@@ -15,7 +15,7 @@ from torch import Tensor
 from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
-from carten.model.inputs import complete
+from carten.model.inputs import with_defaults
 from carten.model.slopes import autograd_recording, recordable
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
 from carten.properties.derivatives import leaves
@@ -67,7 +67,7 @@ class Fixed:
         """
         plan = plan_derivatives(names, self.rows, self._variables)
         with autograd_recording():
-            at = leaves(complete(recordable(graph), self._inputs), plan.variables)
+            at = leaves(with_defaults(recordable(graph), self._inputs), plan.variables)
             energies = torch.stack([term(View(at.graph, at.vectors)) for term in self.terms]).sum(0)
             planned = PlannedValues(plan, at, {ENERGIES: energies}, self._variables, keep=False)
             planned.follow(plan.steps)

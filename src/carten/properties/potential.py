@@ -14,7 +14,7 @@ from carten.errors import ModelError
 from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
-from carten.model.inputs import Inputs, complete
+from carten.model.inputs import Inputs, with_defaults
 from carten.model.network import Network
 from carten.model.parameters import Features
 from carten.model.slopes import autograd_recording, differentiated, recordable
@@ -238,7 +238,7 @@ class Potential(nn.Module):
         if self.network.embedding.is_inference():
             raise ModelError("the weights were set in torch.inference_mode(): load or copy them outside of it")
         asked = differentiated(graph)
-        at = leaves(complete(recordable(graph), self.inputs), plan.variables)
+        at = leaves(with_defaults(recordable(graph), self.inputs), plan.variables)
         terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
         features, kind = self._features(at.vectors, at.graph, terms, plan.curved or asked)
 

@@ -14,7 +14,7 @@ from carten.model.conditions import Input
 from carten.properties.routes import Property, Route
 
 _ROUTES = get_args(Route)
-_EMBEDDINGS = (*get_args(conditions.Embedding), conditions.Fidelity)
+_EMBEDDINGS = (*get_args(conditions.EmbeddingKind), conditions.Fidelity)
 
 Row = TypeVar("Row")
 

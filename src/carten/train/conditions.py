@@ -11,7 +11,7 @@ from carten.data.categories import categories
 from carten.data.labels import Label
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
-from carten.model.conditions import Category, Coupled, Embedding, Exchange, Fidelity, Input, Scalar, Tensor
+from carten.model.conditions import Category, Coupled, EmbeddingKind, Exchange, Fidelity, Input, Scalar, Tensor
 from carten.properties.planning import needed_inputs
 from carten.properties.routes import Property
 from carten.properties.spec import input_table
@@ -100,8 +100,8 @@ def _declared(name: str, config: InputConfig) -> Input:
     return Input(name, config.scope or "structure", indices, config.parity or 1, config.unit or "", embed)
 
 
-def _embedding(name: str, default: Embedding, config: InputConfig) -> Embedding:
-    kinds: Mapping[str, Embedding] = {
+def _embedding(name: str, default: EmbeddingKind, config: InputConfig) -> EmbeddingKind:
+    kinds: Mapping[str, EmbeddingKind] = {
         "scalar": Scalar(),
         "category": default if isinstance(default, Category) else Category(),
         "tensor": Tensor(),
