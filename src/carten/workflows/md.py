@@ -23,7 +23,8 @@ from carten.data.extra import require_fitting_constraints
 from carten.errors import ConfigError, DataError, ModelError
 from carten.math.arrays import Floats
 from carten.workflows.limits import Limits
-from carten.workflows.records import COLUMNS, Recorder, RunFiles, State, require_same, structure_facts
+from carten.workflows.records import COLUMNS, Recorder, RunFiles
+from carten.workflows.state import RunState, require_unchanged, structure_facts
 
 Ensemble = Literal["nve", "langevin", "bussi"]
 TINY = 1e-12  # eV
@@ -140,8 +141,8 @@ def run(
                     files.require_new()
                 state = files.read_state() if restart else None
             if state is not None:
-                require_same(state.settings, constant["settings"], "setting", files)
-                require_same(state.structure, constant["structure"], "structure", files)
+                require_unchanged(state.settings, constant["settings"], "setting", files.trajectory)
+                require_unchanged(state.structure, constant["structure"], "structure", files.trajectory)
             return _run(atoms, settings, files, state, (constant, constraints), advance)
     finally:
         atoms.set_constraint(constraints)
@@ -151,7 +152,7 @@ def _run(
     atoms: ase.Atoms,
     settings: Settings,
     files: RunFiles,
-    state: State | None,
+    state: RunState | None,
     facts: tuple[dict[str, Any], list[Any]],
     advance: Callable[[int], None] | None,
 ) -> Summary:
@@ -244,7 +245,7 @@ def _require_masses(atoms: ase.Atoms) -> None:
 
 
 def _set_motion(
-    atoms: ase.Atoms, settings: Settings, random: np.random.Generator, state: State | None
+    atoms: ase.Atoms, settings: Settings, random: np.random.Generator, state: RunState | None
 ) -> None:
     if state is not None:
         atoms.set_positions(state.positions, apply_constraint=False)
@@ -269,7 +270,7 @@ def _dynamics(atoms: ase.Atoms, settings: Settings, random: np.random.Generator)
             return Bussi(atoms, timestep, temperature_K=settings.temperature, taut=damping, rng=random)
 
 
-def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: State, files: RunFiles) -> None:
+def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: RunState, files: RunFiles) -> None:
     """Continue where the state was written; frames and lines written after it go."""
     dynamics.nsteps = state.step
     if isinstance(dynamics, Bussi):

@@ -17,60 +17,11 @@ from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.md import MolecularDynamics
 
-from carten.data.write import as_json, described_constraints, write_structure
+from carten.data.write import as_json, write_structure
 from carten.errors import DataError
-from carten.math.arrays import Floats
+from carten.workflows.state import RESULTS, RunState
 
 COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
-RESULTS = ("energy", "forces", "stress")
-MOVING = ("numbers", "positions", "momenta", "masses")
-NOTES = ("step", "time_ps", "temperature_K")
-"""What a frame says of itself beside what its structure carries."""
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a run is.
-
-    Args:
-        settings: that a restart may not change.
-        structure: what it carries and dynamics does not change, see :func:`structure_facts`.
-        step: number of steps made.
-        positions: (N, 3) Å.
-        momenta: (N, 3) in ASE's unit.
-        transferred_energy: eV, taken by the thermostat.
-        random: of the generator.
-        sizes: of trajectory and log in bytes.
-    """
-
-    settings: dict[str, Any]
-    structure: dict[str, Any]
-    step: int
-    positions: Floats
-    momenta: Floats
-    transferred_energy: float
-    random: dict[str, Any]
-    sizes: tuple[int, int]
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> State:
-        """From JSON; a ``KeyError``, ``TypeError``, .. where it is not a state."""
-        shape = (len(document["structure"]["numbers"]), 3)
-        positions, momenta = (np.array(document[name], dtype=np.float64) for name in ("positions", "momenta"))
-        if positions.shape != shape or momenta.shape != shape or not np.isfinite([positions, momenta]).all():
-            raise ValueError(f"expected finite positions and momenta of shape {shape}")
-        np.random.default_rng().bit_generator.state = document["random"]
-        trajectory, log = map(int, document["sizes"])
-        return cls(
-            settings=dict(document["settings"]),
-            structure=dict(document["structure"]),
-            step=int(document["step"]),
-            positions=positions,
-            momenta=momenta,
-            transferred_energy=float(document["transferred_energy"]),
-            random=document["random"],
-            sizes=(trajectory, log),
-        )
 
 
 @dataclass(frozen=True)
@@ -145,13 +96,13 @@ class RunFiles:
             finally:
                 path.unlink(missing_ok=True)
 
-    def write_state(self, state: State) -> None:
+    def write_state(self, state: RunState) -> None:
         """Replace the state in one piece."""
         temporary = self.state.with_suffix(".tmp")
         temporary.write_text(json.dumps(as_json(asdict(state))), encoding="utf-8")
         temporary.replace(self.state)
 
-    def read_state(self) -> State:
+    def read_state(self) -> RunState:
         """The state that was written last.
 
         Raises:
@@ -160,7 +111,7 @@ class RunFiles:
         if not self.state.is_file():
             raise DataError(f"nothing to continue: there is no {self.state}; start without --restart")
         try:
-            return State.parse(json.loads(self.state.read_text(encoding="utf-8")))
+            return RunState.parse(json.loads(self.state.read_text(encoding="utf-8")))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{self.state} is damaged or of another version of carten ({type(error).__name__}: {error}): start a "
@@ -238,7 +189,7 @@ class Recorder:
 
     def save(self, dynamics: MolecularDynamics, random: np.random.Generator) -> None:
         """Replace the state, from which the run can be continued."""
-        state = State(
+        state = RunState(
             **self.constant,
             step=dynamics.nsteps,
             positions=dynamics.atoms.positions,
@@ -263,60 +214,3 @@ def frame(atoms: ase.Atoms, row: Mapping[str, float], constraints: Sequence[Any]
     kept = {name: atoms.calc.results[name] for name in RESULTS if name in atoms.calc.results}
     copy.calc = SinglePointCalculator(copy, **kept)
     return copy
-
-
-def structure_facts(atoms: ase.Atoms) -> dict[str, Any]:
-    """What a structure carries and dynamics does not change, ready for JSON."""
-    arrays = {name: value for name, value in atoms.arrays.items() if name not in (*MOVING, *RESULTS)}
-    info = {str(name): value for name, value in atoms.info.items() if name not in (*NOTES, *RESULTS)}
-    facts = {
-        "numbers": atoms.numbers,
-        "masses": atoms.get_masses(),
-        "cell": atoms.cell.array,
-        "pbc": atoms.pbc,
-        "constraints": described_constraints(atoms),
-        **{f"arrays[{name!r}]": value for name, value in arrays.items()},
-        **{f"info[{name!r}]": value for name, value in info.items()},
-    }
-    plain: dict[str, Any] = as_json(facts)
-    for name, value in plain.items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{name} of the structure cannot be written to a file ({error}): remove it") from error
-    return plain
-
-
-def require_same(before: Mapping[str, Any], now: Mapping[str, Any], what: str, files: RunFiles) -> None:
-    """Check that a run is continued as it was started.
-
-    Raises:
-        DataError: something differs; the message names it.
-    """
-    if before.get("numbers") != now.get("numbers"):
-        raise DataError(f"{files.state} is of another structure: it has other atoms; give the structure of that run")
-    changed = [name for name in {**before, **now} if not _alike(before.get(name), now.get(name))]
-    if changed:
-        shown = "; ".join(f"{name} was {_short(before.get(name))}, now {_short(now.get(name))}" for name in changed[:4])
-        raise DataError(
-            f"{files.state}: the run had another {what}: {shown}; --restart continues a run as it was. Give the same, "
-            f"or start a new run from its last frame: carten md MODEL {files.trajectory} -o NEW.extxyz"
-        )
-
-
-def _alike(before: Any, now: Any) -> bool:
-    """Equal but for the round-off of a file."""
-    if before == now:
-        return True
-    if before is None or now is None or isinstance(before, str) or isinstance(now, str):
-        return False
-    try:
-        first, second = np.asarray(before, dtype=np.float64), np.asarray(now, dtype=np.float64)
-    except (TypeError, ValueError):
-        return False
-    return first.shape == second.shape and bool(np.allclose(first, second, rtol=1e-7, atol=1e-7, equal_nan=True))
-
-
-def _short(value: Any) -> str:
-    text = "not set" if value is None else f"{value}"
-    return text if len(text) <= 40 else text[:37] + "..."
