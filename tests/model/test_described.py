@@ -15,6 +15,7 @@ from carten.model.parameters import Linear
 from carten.ops import interpreter
 from carten.ops.circuit import parse_circuit
 from carten.ops.index import Index
+from carten.ops.plan import Plan
 from model import models
 
 ROWS = {"own": 3, "all": 5, "edges": 11, "structures": 2, "knots": 9}
@@ -213,3 +214,14 @@ def test_torch_compile_leaves_a_model_as_it_is(part):
     found, expected = compiled(*arguments), run(*arguments)
     for one, other in zip(*(x.items() if part == "model" else x[-1].items() for x in (found, expected)), strict=True):
         assert torch.equal(one[1], other[1]), one[0]
+
+
+def test_no_plan_is_built_while_a_model_runs(monkeypatch):
+    model = models.build({}, models.SCALARS).double()
+    graph = contract.graphs(model, [models.molecule()])
+
+    def refuse(self):
+        raise AssertionError("a plan is built inside of forward")
+
+    monkeypatch.setattr(Plan, "__post_init__", refuse)
+    assert torch.isfinite(model(graph, ["energy"])["energy"]).all()

@@ -59,6 +59,10 @@ class Layered(nn.Module):
             self._drawn = (parts, self.draw())
         return self._drawn[1]
 
+    def prepare(self) -> None:
+        """Draw the circuits, at the end of construction, so that no plan is built while they run."""
+        _ = self.circuits
+
     def run(
         self,
         circuit: Circuit,

@@ -168,6 +168,12 @@ def knots(config: NetworkConfig, n_intervals: int) -> Tensor:
         return basis_with_slopes(lengths, config) * units
 
 
+@cache
+def _cast_knots(config: NetworkConfig, n_intervals: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return knots(config, n_intervals).to(device, dtype)
+
+
 def basis_with_slopes(lengths: Tensor, config: NetworkConfig) -> Tensor:
     """Radial basis and its derivatives (n, 2, n_basis) at lengths (n,) in Å."""
     with torch.enable_grad():
@@ -182,5 +188,5 @@ def locate(length: Tensor, config: NetworkConfig, n_intervals: int) -> Interval:
     position = (length * (n_intervals / config.cutoff)).clamp(max=n_intervals)
     low = position.detach().to(torch.int64).clamp_(max=n_intervals - 1)
     fraction = (position - low).unsqueeze(1)
-    basis = knots(config, n_intervals).to(length)
+    basis = _cast_knots(config, n_intervals, length.dtype, length.device)
     return Interval(fraction, Index(low, n_intervals + 1), Index(low + 1, n_intervals + 1), basis)

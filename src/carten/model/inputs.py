@@ -48,7 +48,7 @@ class Inputs(Layered):
         self.n_layers, self.n_elements = config.n_layers, n_elements
         embeddings = {row.name: build_embedding(row, config, n_elements, generator) for row in embedded}
         self.embeddings = nn.ModuleDict(embeddings)
-        self.draw()
+        self.prepare()
 
     @property
     def start(self) -> Space:

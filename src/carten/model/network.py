@@ -63,7 +63,7 @@ class Layer(Layered):
         self.space = Space(tuple(part for part in target.parts if part in reachable or part in kept))
         exchanges = (ExchangeLayer(config, n_elements, neighbours, generator) for _ in self.moments)
         self.exchanges = nn.ModuleList(exchanges)
-        self.draw()
+        self.prepare()
 
     def draw(self) -> dict[str, Circuit]:
         """``exact``, and where radial functions depend on lengths alone ``tabulated`` and ``tables``.
@@ -181,7 +181,7 @@ class Network(Layered):
             layer = Layer(config, features, wanted, n_elements, neighbours, generator, inputs)
             self.layers.append(layer)
             self.spaces.append(layer.space)
-        self.draw()
+        self.prepare()
 
     def draw(self) -> dict[str, Circuit]:
         """``edges``, see :func:`carten.model.edges.edge_circuit`, and ``start``: features before the first layer.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -57,16 +57,18 @@ class Circuit:
     operators: tuple[Operator, ...]
     outputs: tuple[str, ...]
 
-    text: str = field(init=False, repr=False)
-    """The whole circuit as JSON; see :func:`parse_circuit`."""
-    digest: str = field(init=False, repr=False)
-    """Content hash, equal for equal circuits."""
-
     def __post_init__(self) -> None:
         check(self)
-        text = _dump(self)
-        object.__setattr__(self, "text", text)
-        object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
+
+    @cached_property
+    def text(self) -> str:
+        """The whole circuit as JSON; see :func:`parse_circuit`."""
+        return _dump(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content hash, equal for equal circuits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @cached_property
     def known(self) -> dict[str, Value]:

@@ -73,7 +73,7 @@ class Head(Precise, Layered):
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         rows = [_rows(row, part) for part in self.copies]
         self.register_buffer("assembly", torch.cat(rows), persistent=False)
-        self.draw()
+        self.prepare()
 
     def forward(self, layers: list[Features], kind: Tensor) -> Tensor:
         """(atoms, 3, ..) float64 from the features after each layer and the row of each atom in the baselines."""
