@@ -130,13 +130,13 @@ def current(data: Mapping[str, Any], is_verified: bool | None) -> Header:
         raise ModelFileError(
             f"format {version}, this carten ({carten.__version__}) reads up to {FORMAT}: please upgrade carten"
         )
-    found = dict(data)
+    upgraded = dict(data)
     try:
         for older in range(version, FORMAT):
-            found = UPGRADES[older](found)
+            upgraded = UPGRADES[older](upgraded)
     except (KeyError, TypeError) as error:
         raise ModelFileError(f"damaged header of format {version} ({error!r}): restore the file from a copy") from error
-    header = checked(found)
+    header = checked(upgraded)
     if is_verified is False or (is_verified is None and version >= CHECKED_SINCE):
         raise ModelFileError(
             "this file does not hold the model its header describes: header or weights were changed after they were "

@@ -100,17 +100,17 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
     Raises:
         ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
     """
-    header, weights = _read(path)
+    described, weights = _read(path)
     try:
-        model = _built(header, weights, backend)
-        if header.by_roots:
+        model = _built(described, weights, backend)
+        if described.by_roots:
             weights = _by_numbers(weights, model)
-        _require_fitting(weights, model, getattr(torch, header.dtype))
+        _require_fitting(weights, model, getattr(torch, described.dtype))
     except (ModelError, ModelFileError) as error:
         raise ModelFileError(
             f"{path} does not hold the model its header describes, or one that can't be evaluated here: {error}"
         ) from error
-    model.to(dtype or getattr(torch, header.dtype))
+    model.to(dtype or getattr(torch, described.dtype))
     model.load_state_dict(weights)
     return model.freeze()
 
@@ -178,5 +178,5 @@ def _reference_energies(model: Potential) -> dict[str, float] | dict[str, dict[s
     if "energies" not in model.heads:
         return {}
     values = model.heads["energies"].get_buffer("reference")[:, 0].view(-1, len(model.elements)).tolist()
-    found = [{str(z): value for z, value in zip(model.elements, row, strict=True)} for row in values]
-    return found[0] if model.levels is None else dict(zip(map(str, model.levels.values), found, strict=True))
+    energies = [{str(z): value for z, value in zip(model.elements, row, strict=True)} for row in values]
+    return energies[0] if model.levels is None else dict(zip(map(str, model.levels.values), energies, strict=True))
