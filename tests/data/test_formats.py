@@ -475,7 +475,7 @@ def test_the_command_line_reads_a_named_format(tmp_path):
     path = tmp_path / "a.dat"
     ase.io.write(path, crystals(4), format="extxyz")
     path.write_bytes(b"# comment\n" + path.read_bytes())
-    refused(path, "no format that is read unasked")
+    refused(path, "not in a format read by default")
     ase.io.write(path, crystals(1)[0], format="aims")
     run = CliRunner().invoke(app, ["check", str(path), "--format", "aims"])
     assert (run.exit_code, "of 4 atoms" in run.stdout) == (0, True)
