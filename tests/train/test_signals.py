@@ -122,7 +122,8 @@ def run_command(config: Config, tmp_path: Path, cache: Path | None = None) -> "s
     paths = os.pathsep.join([str(Path(carten.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     if cache is not None:
-        environment["XDG_CACHE_HOME"] = str(cache)
+        cache.mkdir()
+        environment |= {"XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache)}  # sources are compiled in the latter
     command = [sys.executable, "-c", "from carten.cli import app; app()", "train", str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
