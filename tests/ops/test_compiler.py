@@ -65,7 +65,7 @@ def test_a_changed_constant_changes_the_name(tmp_path, monkeypatch):
 # --- compilers that fail ----------------------------------------------------------------------------------------------
 
 
-def calls(monkeypatch, tmp_path, script):
+def only_compiler(monkeypatch, tmp_path, script):
     """The only compiler on PATH is a shell script."""
     place = tmp_path / "bin"
     place.mkdir()
@@ -108,15 +108,13 @@ def evaluated(backend):
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.usefixtures("fresh", "folder")
 def test_a_compiler_that_does_not_work(tmp_path, monkeypatch, kind):
-    calls(monkeypatch, tmp_path, BROKEN[kind])
-    started = time.monotonic()
+    only_compiler(monkeypatch, tmp_path, BROKEN[kind])
     with pytest.warns(UserWarning, match="plans run in plain torch, which is slow") as warned:
         results = [evaluated("auto") for _ in range(2)]
     assert len([w for w in warned if "plain torch" in str(w.message)]) == 1
     assert all(torch.equal(a, b) for r in results for a, b in zip(r, evaluated("reference"), strict=True))
     with pytest.raises(ModelError, match="backend='reference'"):
         evaluated("cpp")
-    assert time.monotonic() - started < 60
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -125,18 +123,17 @@ def test_a_compiler_that_does_not_work(tmp_path, monkeypatch, kind):
 @pytest.mark.parametrize("end", ["exit 4", "kill -9 $$", "sleep 1000"])
 def test_a_compiler_that_fails_at_what_is_large(tmp_path, monkeypatch, end):
     """Few lines compile, a kernel does not: it is not tried again for every kernel."""
-    calls(
-        monkeypatch,
-        tmp_path,
-        f'#!/bin/sh\n[ -f source.cpp ] && [ $(wc -l < source.cpp) -gt 20 ] && {end}\nexec /usr/bin/c++ "$@"',
-    )
+    calls = tmp_path / "calls"
+    large = "[ -f source.cpp ] && [ $(wc -l < source.cpp) -gt 20 ]"
+    script = f'#!/bin/sh\necho "$@" >> {calls}\n{large} && {end}\nexec /usr/bin/c++ "$@"'
+    only_compiler(monkeypatch, tmp_path, script)
     with pytest.warns(UserWarning, match="plans run in plain torch"):
         found = evaluated("auto")
-    started = time.monotonic()
+    before = calls.read_text()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = evaluated("auto")
-    assert time.monotonic() - started < 2
+    assert calls.read_text() == before
     expected = evaluated("reference")
     for results in (found, again):
         torch.testing.assert_close(results, expected)
