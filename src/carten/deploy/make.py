@@ -81,6 +81,7 @@ def compile_model(
         name = hashlib.sha256(f"{pieces.digest} {march} {fingerprint(__file__)}".encode()).hexdigest()[:32]
         for content in cache.read(name, SUFFIX):
             return Deployed(content)
+        compiler.check()  # a compiler that is broken or hangs is known after a minute
         made_library = Deployed(_compiled(pieces, march))
         _require_same(made_library, model, AGREEMENT[dtype] + OF_TABLES * (bound.radial.n_intervals > 0))
     cache.keep(name, SUFFIX, made_library.content)
