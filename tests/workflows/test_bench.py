@@ -15,7 +15,7 @@ from carten.ops.cost import cost
 from carten.properties.potential import Potential
 from carten.properties.spec import input_table, property_table
 from carten.workflows import bench
-from carten.workflows.bench import NAMES, BenchedModel, measure, peak
+from carten.workflows.bench import BENCHED, BenchedModel, measure, peak
 from carten.workflows.systems import find_system
 from carten.workflows.work import count, per_atom, sample
 from small import ethanol, small_model
@@ -30,7 +30,7 @@ def by_name(operators):
 def untabulated(**changes):
     network = {"n_layers": 2, "n_channels": 4, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2}
     config = NetworkConfig.model_validate({**network, "cutoff": 4.0, "radial": {"hidden": (8,)}, **changes})
-    rows = [property_table()[name] for name in NAMES]
+    rows = [property_table()[name] for name in BENCHED]
     return Potential(config, (1, 6, 8), rows, backend="reference").freeze()
 
 
@@ -38,7 +38,7 @@ def test_the_work_of_scalars_by_hand():
     """One path of scalars: ``M = Y_0`` once, ``T = M h`` and ``A += R T`` for each channel of each edge."""
     model = untabulated(l_max_edges=0, l_max_features=0)
     system = graph(ethanol(), model.cutoff)
-    found = by_name(count(model, system, NAMES))
+    found = by_name(count(model, system, BENCHED))
     assert found["interaction 1, 2"].multiply_adds == 2 * system.n_edges * (1 + 2 * 4)
     layer = model.network.layers[1]
     assert found["product 1, 2"].multiply_adds == 2 * system.n_atoms * cost(layer.product.plan).multiply_adds(4)
@@ -51,14 +51,14 @@ def test_matrix_products_are_those_that_torch_counts(kind):
     model = untabulated(**kind)
     system = graph(ethanol(), model.cutoff)
     with FlopCounterMode(display=False) as counter:
-        model(system, NAMES)
-    found = by_name(count(model, system, NAMES))
+        model(system, BENCHED)
+    found = by_name(count(model, system, BENCHED))
     assert found["linear maps"].multiply_adds == counter.get_total_flops() / 2 > 0
 
 
 def test_every_plan_and_its_gradient_belong_to_an_operator():
     model = untabulated()
-    names = {operator.name for operator in count(model, graph(ethanol(), model.cutoff), NAMES)}
+    names = {operator.name for operator in count(model, graph(ethanol(), model.cutoff), BENCHED)}
     heavy = {f"{kind} {layer}" for kind in ("interaction", "product") for layer in (1, 2)} | {"harmonics"}
     assert names == heavy | {f"gradient of {name}" for name in heavy} | {"embedding", "linear maps", "rest"}
 
@@ -66,7 +66,7 @@ def test_every_plan_and_its_gradient_belong_to_an_operator():
 def test_work_per_atom_does_not_depend_on_the_number_of_atoms():
     model = untabulated()
     small, large = (
-        sum(operator.multiply_adds for operator in count(model, sample(model, n), NAMES)) / n for n in (32, 64)
+        sum(operator.multiply_adds for operator in count(model, sample(model, n), BENCHED)) / n for n in (32, 64)
     )
     assert small == large == per_atom(model).multiply_adds
     assert per_atom(model).name == "energy and forces"
@@ -82,7 +82,7 @@ def test_work_of_a_model_that_is_told_something():
 
 
 def test_models_are_measured_in_turns():
-    model = small_model(properties=NAMES)
+    model = small_model(properties=BENCHED)
     subjects = [BenchedModel("first", model, "auto"), BenchedModel("second", untabulated(), "reference")]
     first, second = measure(subjects, ethanol(), "ethanol", 0.0)
     assert (first.model, second.model, second.backend) == ("first", "second", "reference")
@@ -122,7 +122,7 @@ def test_memory_is_the_peak_of_the_process_since_it_was_forgotten():
 def test_the_memory_of_a_timing_is_that_of_the_process():
     """At least what is resident before, at most what ever was; both in 10^6 bytes."""
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    (timing,) = measure([BenchedModel("first", small_model(properties=NAMES), "auto")], ethanol(), "ethanol", 0.0)
+    (timing,) = measure([BenchedModel("first", small_model(properties=BENCHED), "auto")], ethanol(), "ethanol", 0.0)
     highest = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert 0.9 * resident <= 1e6 * timing.peak_memory_mb <= 1.01 * highest
 

@@ -16,7 +16,7 @@ from ase.constraints import Hookean
 from carten.errors import ConfigError, DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.workflows.limits import Limits
-from carten.workflows.md import COLUMNS, Settings, run
+from carten.workflows.md import COLUMNS, Settings, run_dynamics
 from small import diamond, ethanol, small_model
 
 MODEL = small_model()
@@ -34,7 +34,7 @@ def lines(path):
 
 def test_nve_conserves_the_energy(tmp_path):
     atoms = with_calculator(ethanol())
-    summary = run(atoms, Settings(steps=200, timestep=0.25, interval=10), tmp_path / "md.extxyz")
+    summary = run_dynamics(atoms, Settings(steps=200, timestep=0.25, interval=10), tmp_path / "md.extxyz")
     energies = [float(row["conserved_eV"]) for row in lines(tmp_path / "md.csv")]
     kinetic = [float(row["kinetic_eV"]) for row in lines(tmp_path / "md.csv")]
     assert np.ptp(energies) < 1e-2 * np.ptp(kinetic)
@@ -45,7 +45,7 @@ def test_nve_conserves_the_energy(tmp_path):
 
 def test_the_drift_is_the_slope_of_a_fit(tmp_path):
     atoms = with_calculator(ethanol())
-    summary = run(atoms, Settings(steps=50, interval=5), tmp_path / "md.extxyz")
+    summary = run_dynamics(atoms, Settings(steps=50, interval=5), tmp_path / "md.extxyz")
     rows = lines(tmp_path / "md.csv")
     time = [float(row["time_ps"]) for row in rows]
     energy = [float(row["conserved_eV"]) * 1000 / len(atoms) for row in rows]
@@ -55,7 +55,7 @@ def test_the_drift_is_the_slope_of_a_fit(tmp_path):
 
 def test_frames_carry_velocities_energies_and_forces(tmp_path):
     atoms = with_calculator(ethanol())
-    run(atoms, Settings(steps=25, interval=10), tmp_path / "md.extxyz")
+    run_dynamics(atoms, Settings(steps=25, interval=10), tmp_path / "md.extxyz")
     frames = ase.io.read(tmp_path / "md.extxyz", ":")
     assert [frame.info["step"] for frame in frames] == [0, 10, 20, 25]
     last = frames[-1]
@@ -81,7 +81,7 @@ def test_thermostats_keep_the_temperature(tmp_path, ensemble):
     atoms = bulk("Cu", cubic=True) * (2, 1, 1)
     atoms.calc = EMT()
     settings = Settings(steps=2000, timestep=2.0, ensemble=ensemble, damping=10.0, interval=5)
-    run(atoms, settings, tmp_path / "md.extxyz")
+    run_dynamics(atoms, settings, tmp_path / "md.extxyz")
     temperatures = [float(row["temperature_K"]) for row in lines(tmp_path / "md.csv") if int(row["step"]) > 100]
     assert np.mean(temperatures) == pytest.approx(300.0, abs=4 * 300.0 * np.sqrt(2 / (21 * 95)))
     assert np.std(temperatures) == pytest.approx(300.0 * np.sqrt(2 / 21), rel=0.3)
@@ -90,7 +90,7 @@ def test_thermostats_keep_the_temperature(tmp_path, ensemble):
 @pytest.mark.parametrize(("ensemble", "conserves"), [("nve", True), ("bussi", True), ("langevin", False)])
 def test_drift_is_that_of_what_is_conserved(tmp_path, ensemble, conserves):
     settings = Settings(steps=100, timestep=0.25, ensemble=ensemble, damping=20.0, interval=5)
-    summary = run(with_calculator(ethanol()), settings, tmp_path / "md.extxyz")
+    summary = run_dynamics(with_calculator(ethanol()), settings, tmp_path / "md.extxyz")
     rows = lines(tmp_path / "md.csv")
     total = [float(row["potential_eV"]) + float(row["kinetic_eV"]) for row in rows]
     conserved = [float(row["conserved_eV"]) for row in rows]
@@ -103,11 +103,11 @@ def test_drift_is_that_of_what_is_conserved(tmp_path, ensemble, conserves):
 def test_a_continued_run_equals_an_uninterrupted_one(tmp_path, ensemble):
     settings = {"ensemble": ensemble, "interval": 4, "seed": 5}
     whole = with_calculator(diamond())
-    run(whole, Settings(steps=16, **settings), tmp_path / "whole.extxyz")
-    run(with_calculator(diamond()), Settings(steps=8, **settings), tmp_path / "parts.extxyz")
+    run_dynamics(whole, Settings(steps=16, **settings), tmp_path / "whole.extxyz")
+    run_dynamics(with_calculator(diamond()), Settings(steps=8, **settings), tmp_path / "parts.extxyz")
     interrupted(tmp_path / "parts.extxyz")
     parts = with_calculator(diamond())
-    run(parts, Settings(steps=16, **settings), tmp_path / "parts.extxyz", restart=True)
+    run_dynamics(parts, Settings(steps=16, **settings), tmp_path / "parts.extxyz", restart=True)
     np.testing.assert_array_equal(parts.positions, whole.positions)
     np.testing.assert_array_equal(parts.get_momenta(), whole.get_momenta())
     for suffix in (".extxyz", ".csv"):
@@ -125,7 +125,7 @@ def interrupted(trajectory):
 def test_seeds_choose_velocities(tmp_path):
     runs = [with_calculator(ethanol()) for _ in range(3)]
     for number, (atoms, seed) in enumerate(zip(runs, (1, 1, 2), strict=True)):
-        run(atoms, Settings(steps=3, seed=seed), tmp_path / f"{number}.extxyz")
+        run_dynamics(atoms, Settings(steps=3, seed=seed), tmp_path / f"{number}.extxyz")
     np.testing.assert_array_equal(runs[0].positions, runs[1].positions)
     assert np.abs(runs[0].positions - runs[2].positions).max() > 1e-3
 
@@ -135,43 +135,43 @@ def test_velocities_of_the_structure_are_kept(tmp_path):
     momenta = np.zeros((9, 3))
     momenta[0, 0], momenta[1, 0] = 1.0, -1.0
     atoms.set_momenta(momenta)
-    run(atoms, Settings(steps=1, timestep=1e-6), tmp_path / "md.extxyz")
+    run_dynamics(atoms, Settings(steps=1, timestep=1e-6), tmp_path / "md.extxyz")
     np.testing.assert_allclose(atoms.get_momenta(), momenta, atol=1e-4)
 
 
 def test_nothing_is_overwritten(tmp_path):
     path = tmp_path / "md.extxyz"
-    run(with_calculator(ethanol()), Settings(steps=1), path)
+    run_dynamics(with_calculator(ethanol()), Settings(steps=1), path)
     before = path.read_bytes()
     with pytest.raises(FileExistsError, match=r"md\.extxyz exists already: continue that run with --restart"):
-        run(with_calculator(ethanol()), Settings(steps=1), path)
+        run_dynamics(with_calculator(ethanol()), Settings(steps=1), path)
     path.unlink()
     with pytest.raises(FileExistsError, match=r"md\.csv exists already"):
-        run(with_calculator(ethanol()), Settings(steps=1), path)
+        run_dynamics(with_calculator(ethanol()), Settings(steps=1), path)
     assert before
 
 
 def test_what_cannot_be_continued_is_refused(tmp_path):
     path, state = tmp_path / "md.extxyz", tmp_path / "md.restart.json"
     with pytest.raises(DataError, match=r"nothing to continue: there is no .*md\.restart\.json"):
-        run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
-    run(with_calculator(ethanol()), Settings(steps=1), path)
+        run_dynamics(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+    run_dynamics(with_calculator(ethanol()), Settings(steps=1), path)
     with pytest.raises(DataError, match="is of another structure"):
-        run(with_calculator(diamond()), Settings(steps=2), path, restart=True)
+        run_dynamics(with_calculator(diamond()), Settings(steps=2), path, restart=True)
     good = state.read_text()
     state.write_text(good[: len(good) // 2])
     with pytest.raises(DataError, match="is damaged"):
-        run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+        run_dynamics(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
     state.write_text(good)
     path.write_text("")
     with pytest.raises(DataError, match=r"md\.extxyz is missing or shorter"):
-        run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+        run_dynamics(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
     assert json.loads(good)["step"] == 1
 
 
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected a name ending in \.extxyz"):
-        run(with_calculator(ethanol()), Settings(steps=1), tmp_path / "md.traj")
+        run_dynamics(with_calculator(ethanol()), Settings(steps=1), tmp_path / "md.traj")
 
 
 def test_an_energy_that_is_no_number_stops_the_run(tmp_path):
@@ -180,27 +180,29 @@ def test_an_energy_that_is_no_number_stops_the_run(tmp_path):
     model.heads["energies"].get_buffer("scale").fill_(float("nan"))
     atoms.calc = Calculator(model)
     with pytest.raises(ModelError, match="the energy at step 0 is not finite"):
-        run(atoms, Settings(steps=1), tmp_path / "md.extxyz")
+        run_dynamics(atoms, Settings(steps=1), tmp_path / "md.extxyz")
 
 
 def test_progress_is_reported(tmp_path):
     seen = []
-    run(with_calculator(ethanol()), Settings(steps=25, interval=10), tmp_path / "md.extxyz", advance=seen.append)
+    run_dynamics(
+        with_calculator(ethanol()), Settings(steps=25, interval=10), tmp_path / "md.extxyz", advance=seen.append
+    )
     assert seen == [0, 10, 20, 25]
 
 
 def test_two_runs_do_not_write_the_same_files(tmp_path):
     """Neither a start nor a restart, while another process is at it; a lock of a dead one does not matter."""
     path = tmp_path / "md.extxyz"
-    run(with_calculator(ethanol()), Settings(steps=1), path)
+    run_dynamics(with_calculator(ethanol()), Settings(steps=1), path)
     program = "import sys, time; from carten.workflows.records import RunFiles; from pathlib import Path\n"
     program += f"with RunFiles(Path({str(path)!r})).locked(): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(DataError, match="is being written by another run"):
-            run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+            run_dynamics(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
         other.kill()
-    run(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
+    run_dynamics(with_calculator(ethanol()), Settings(steps=2), path, restart=True)
     assert sorted(found.name for found in tmp_path.iterdir()) == ["md.csv", "md.extxyz", "md.restart.json"]
 
 
@@ -234,7 +236,7 @@ def test_the_energy_of_restraints_is_conserved_with_the_rest(tmp_path):
     """A spring of ASE's between two atoms is part of the conserved energy, not of the model's."""
     atoms = with_calculator(ethanol())
     atoms.set_constraint(Hookean(0, 2, 5.0, 1.5))
-    run(atoms, Settings(steps=200, timestep=0.25, interval=10), tmp_path / "md.extxyz")
+    run_dynamics(atoms, Settings(steps=200, timestep=0.25, interval=10), tmp_path / "md.extxyz")
     conserved = [float(row["conserved_eV"]) for row in lines(tmp_path / "md.csv")]
     without = [float(row["potential_eV"]) + float(row["kinetic_eV"]) for row in lines(tmp_path / "md.csv")]
     assert np.ptp(conserved) < 0.1 * np.ptp(without)

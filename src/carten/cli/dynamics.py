@@ -78,22 +78,22 @@ def md_command(
     from carten.interfaces.ase import Calculator
     from carten.properties.io import header
     from carten.workflows.limits import Limits
-    from carten.workflows.md import Settings, run
+    from carten.workflows.md import Settings, run_dynamics
 
     limits = Limits(max_temperature, max_force, max_step)
     where, atoms = read_structures(structure, format)[-1]
     potential, head = load_model(model, device, dtype, backend), header(model)
-    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, digest(model))
+    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, model_digest(model))
     atoms = _start(atoms, where, potential, head)
     atoms.calc = Calculator(potential, skin=skin)
     with _progress(Console(), f"{ensemble}, {len(atoms)} atoms", settings) as advance:
-        summary = run(atoms, settings, output, restart, advance)
+        summary = run_dynamics(atoms, settings, output, restart, advance)
     for line in summary_lines(summary, settings):
         typer.echo(line)
     typer.echo(f"trajectory    {output}")
 
 
-def digest(model: Path) -> str:
+def model_digest(model: Path) -> str:
     """What tells one model file from another: the beginning of its SHA-256."""
     import hashlib
 
@@ -160,6 +160,6 @@ def summary_lines(summary: Summary, settings: Settings) -> list[str]:
         drift = f"{summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom"
         heat = "" if settings.ensemble == "nve" else ", the heat of the thermostat included"
         lines.append(f"energy drift  {drift}{heat}")
-    if summary.made == 0:
+    if summary.new_steps == 0:
         return [*lines, "all these steps had been made already: ask for more with --steps"]
     return [*lines, f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day"]

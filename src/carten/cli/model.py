@@ -18,7 +18,7 @@ from carten.cli.options import (
     Dtype,
     FileFormat,
     JsonFile,
-    Labels,
+    LabelOptions,
     ModelFile,
     Overwrite,
     load_model,
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from carten.report.page import EvaluatedData
     from carten.workflows.work import OperatorWork
 
-Batch = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
+MaxAtoms = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
 
 
 def evaluate_command(
     model: ModelFile,
     data: DataFiles,
-    label: Labels = None,
+    label: LabelOptions = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report: one HTML file with figures and structures.")
     ] = None,
@@ -72,7 +72,7 @@ def evaluate_command(
         typer.Option(metavar="FILE", help="CSV of learning curves (default: metrics.csv next to the model)."),
     ] = None,
     json_file: JsonFile = None,
-    max_atoms: Batch = 500,
+    max_atoms: MaxAtoms = 500,
     device: Device = None,
     dtype: Dtype = None,
     backend: Backend = "auto",
@@ -171,7 +171,7 @@ def predict_command(
             show_default=False,
         ),
     ] = None,
-    max_atoms: Batch = 500,
+    max_atoms: MaxAtoms = 500,
     device: Device = None,
     dtype: Dtype = None,
     backend: Backend = "auto",

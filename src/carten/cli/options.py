@@ -36,7 +36,7 @@ FileFormat = Annotated[
         show_default=False,
     ),
 ]
-Labels = Annotated[
+LabelOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--label",

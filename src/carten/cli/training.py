@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from carten.properties.routes import Property
     from carten.train.metrics import Breakdown
 
-LARGEST_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1
 """As in the configuration."""
 
 
@@ -30,7 +30,7 @@ def train_command(
     backend: Backend = "auto",
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=LARGEST_SEED, help="Random seed instead of the one in CONFIG.", show_default=False),
+        typer.Option(min=0, max=MAX_SEED, help="Random seed instead of the one in CONFIG.", show_default=False),
     ] = None,
 ) -> None:
     """Train a model: best.carten, metrics.csv and a checkpoint to resume from go into the output folder.
@@ -41,7 +41,7 @@ def train_command(
         try:
             _train(config, resume, backend, seed)
         except Interrupted as stop:
-            if not stop.said:
+            if not stop.announced:
                 typer.echo(f"{stop.signal.name}: stopped before training", err=True)
             raise
 

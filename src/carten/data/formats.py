@@ -15,7 +15,7 @@ from typing import IO, Any
 from carten.errors import DataError
 
 EXTXYZ, SQLITE, JSON, LMDB, TRAJECTORY = "extxyz", "db", "json", "aselmdb", "traj"
-NAMES: tuple[tuple[str, str], ...] = (
+PATTERNS: tuple[tuple[str, str], ...] = (
     ("*.xyz", EXTXYZ),
     ("*.extxyz", EXTXYZ),
     ("*.db", SQLITE),
@@ -54,7 +54,7 @@ _BY_CONTENT = {
     "turbomole", "xsf",
 }  # fmt: skip
 _BEGINNINGS = ((b"SQLite format 3\0", SQLITE), (b"- of UlmASE-Trajectory", TRAJECTORY), (b"AFFormatASE-", TRAJECTORY))
-SAFE = frozenset({format for _, format in NAMES} | _BY_CONTENT)
+SAFE = frozenset({format for _, format in PATTERNS} | _BY_CONTENT)
 """Formats that are read unasked. Others need to be named: ASE's readers of some start programs (``castep-cell``)."""
 
 _COMPRESSED: tuple[tuple[bytes, Any], ...] = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
@@ -105,7 +105,7 @@ def recognised(path: Path) -> str:
     name = path.name.lower()
     for suffix in (".gz", ".bz2", ".xz"):
         name = name.removesuffix(suffix)
-    for pattern, format in NAMES:
+    for pattern, format in PATTERNS:
         if fnmatchcase(name, pattern):
             return format
     with opened(path) as file:

@@ -16,7 +16,7 @@ from carten.ops.plan import Plan
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedPlan:
     """One evaluation of a plan.
 
     Args:
@@ -44,13 +44,13 @@ class Run:
         return cost(self.plan).bytes(self.channels, self.itemsize, self.rows)
 
 
-_runs: ContextVar[list[Run] | None] = ContextVar("runs", default=None)
+_runs: ContextVar[list[RecordedPlan] | None] = ContextVar("runs", default=None)
 
 
 @contextmanager
-def recorded() -> Iterator[list[Run]]:
+def recorded() -> Iterator[list[RecordedPlan]]:
     """Collect what runs inside, in this thread (which is where autograd runs backward passes on a CPU)."""
-    runs: list[Run] = []
+    runs: list[RecordedPlan] = []
     token = _runs.set(runs)
     try:
         yield runs
@@ -79,5 +79,5 @@ def record(
     seconds = time.perf_counter() - started
     channels = plan.n_channels(operands)
     rows = {"": n_sites, **{name: indices[name].rows for name in plan.indices}}
-    runs.append(Run(plan, rows, channels, operands[0].itemsize, seconds))
+    runs.append(RecordedPlan(plan, rows, channels, operands[0].itemsize, seconds))
     return results

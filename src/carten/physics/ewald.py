@@ -27,7 +27,7 @@ from carten.physics.reciprocal import Gaussians, Lattice
 
 SINGULAR = 1e-6
 """Volume relative to the product of the lengths of the periodic vectors, below which a cell is no cell."""
-PAIRS = 10**8
+MAX_PAIRS = 10**8
 """Of atoms of a molecule, at most: they take 125 bytes each, more in training."""
 
 
@@ -163,12 +163,13 @@ def _near(m: Multipoles, graph: Graph, vectors: Tensor, summation: Ewald) -> Ten
 def _require_countable(graph: Graph, atoms: Tensor) -> None:
     counts = torch.bincount(graph.structure.index_select(0, atoms), minlength=graph.n_structures)
     n_pairs = counts * (counts - 1) // 2
-    if int(n_pairs.sum()) > PAIRS:
+    if int(n_pairs.sum()) > MAX_PAIRS:
         largest = int(counts.argmax())
         raise ModelError(
             f"structure {largest} of the batch is not periodic and has {int(counts[largest])} atoms; electrostatics "
-            f"of molecules is summed over all pairs, found {int(n_pairs.sum()):.1e} in the batch, at most {PAIRS:.0e}: "
-            "set pbc in all directions and a cell with enough vacuum, or take fewer structures at once"
+            f"of molecules is summed over all pairs, found {int(n_pairs.sum()):.1e} in the batch, at most "
+            f"{MAX_PAIRS:.0e}: set pbc in all directions and a cell with enough vacuum, or take fewer structures "
+            "at once"
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from carten.physics.pairs import Multipoles
 
-PAIRS = tuple(combinations_with_replacement(range(3), 2))
+AXIS_PAIRS = tuple(combinations_with_replacement(range(3), 2))
 
 
 MARGIN = 10.0
@@ -136,7 +136,7 @@ def moments(m: Multipoles, reciprocal: Tensor) -> Tensor:
         components += torch.einsum("nca,nxa->xnc", dipoles, reciprocal).unbind(0)
     if m.quadrupoles is not None:
         along = torch.einsum("ncab,nxa,nyb->xync", m.quadrupoles, reciprocal, reciprocal) / 3
-        components += [along[x, y] * (1 if x == y else 2) for x, y in PAIRS]
+        components += [along[x, y] * (1 if x == y else 2) for x, y in AXIS_PAIRS]
     return torch.cat(components, dim=1)
 
 
@@ -151,7 +151,7 @@ def combine_moments(factors: Tensor, h: Tensor) -> Tensor:
     if factors.shape[1] > 1:
         total = total + 1j * sum(h[..., x] * factors[:, 1 + x] for x in range(3))
     if factors.shape[1] > 4:
-        total = total - sum(h[..., x] * h[..., y] * factors[:, 4 + n] for n, (x, y) in enumerate(PAIRS))
+        total = total - sum(h[..., x] * h[..., y] * factors[:, 4 + n] for n, (x, y) in enumerate(AXIS_PAIRS))
     return total
 
 
@@ -167,7 +167,7 @@ def potentials(weighted: Tensor, h: Tensor, n_kinds: int) -> Tensor:
     if n_kinds > 1:
         parts += [1j * h[..., x] * weighted for x in range(3)]
     if n_kinds > 4:
-        parts += [-h[..., x] * h[..., y] * weighted for x, y in PAIRS]
+        parts += [-h[..., x] * h[..., y] * weighted for x, y in AXIS_PAIRS]
     return torch.cat(parts, dim=1)
 
 

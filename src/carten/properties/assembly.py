@@ -32,7 +32,7 @@ from carten.properties.routes import AtomicVirial, Balanced, Derivative, Latent,
 from carten.properties.size import require_feasible
 from carten.properties.spec import TOTALS, input_table, property_table
 
-MAX_NUMBER = 118
+MAX_Z = 118
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,10 @@ def assemble(
         ModelError: the network lacks tensors that a property needs, the message names the option to change; or rows,
             inputs and terms do not fit each other.
     """
-    known = tuple(sorted(set(elements)))
-    if not known or not 0 < known[0] <= known[-1] <= MAX_NUMBER:
-        raise ModelError(f"elements are atomic numbers from 1 to {MAX_NUMBER}, found {list(known)}")
-    require_feasible(config, len(known), float(neighbours))
+    numbers = tuple(sorted(set(elements)))
+    if not numbers or not 0 < numbers[0] <= numbers[-1] <= MAX_Z:
+        raise ModelError(f"elements are atomic numbers from 1 to {MAX_Z}, found {list(numbers)}")
+    require_feasible(config, len(numbers), float(neighbours))
     require_distinct(terms)
     for name in (*(row.name for row in properties), *(row.name for row in inputs)):
         _require_usable(name)
@@ -164,7 +164,7 @@ def assemble(
     all_rows = settled(rows, _available_table(terms), variables(all_inputs.values()))
     requested = tuple(row.name for row in properties)
     usual = _usual(all_rows, requested)
-    design = Design(config, known, float(neighbours), requested, all_rows, usual, all_inputs, tuple(terms))
+    design = Design(config, numbers, float(neighbours), requested, all_rows, usual, all_inputs, tuple(terms))
     _require_consistent(design, properties)
     design.plan(requested)
     return design

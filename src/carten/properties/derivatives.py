@@ -34,7 +34,7 @@ class Leaves:
     wrt: Mapping[str, Tensor]
 
 
-def leaves(graph: Graph, names: Collection[str]) -> Leaves:
+def prepare_leaves(graph: Graph, names: Collection[str]) -> Leaves:
     """Prepare the graph for derivatives with respect to positions, strain, edges and inputs of the given names.
 
     What the caller differentiates with respect to stays connected.
@@ -143,15 +143,15 @@ def independent(symmetry: Symmetry) -> tuple[list[int], list[int], list[int]]:
     return _independent(symmetry.rank, tuple(symmetry.group().items()))
 
 
-def per_volume(value: Tensor, at: Leaves, atoms: bool) -> Tensor:
+def per_volume(value: Tensor, leaves: Leaves, atoms: bool) -> Tensor:
     """Values of structures (or of atoms) divided by the volume of the cell; NaN, without a gradient, where is none."""
-    volume = (at.volumes[at.graph.structure] if atoms else at.volumes).view(-1, *[1] * (value.dim() - 1))
+    volume = (leaves.volumes[leaves.graph.structure] if atoms else leaves.volumes).view(-1, *[1] * (value.dim() - 1))
     return torch.where(volume > 0, value / torch.where(volume > 0, volume, 1.0), torch.nan)
 
 
-def atomic_virials(gradient: Tensor, at: Leaves) -> Tensor:
+def atomic_virials(gradient: Tensor, leaves: Leaves) -> Tensor:
     """Half of ``-dE/dr_e r_e`` of every edge to each of its two atoms, (N, 3, 3)."""
-    share = -0.5 * gradient.unsqueeze(2) * at.vectors.unsqueeze(1)
-    total = share.new_zeros(at.graph.n_atoms, 3, 3)
-    centre, neighbour = at.graph.edge_index
+    share = -0.5 * gradient.unsqueeze(2) * leaves.vectors.unsqueeze(1)
+    total = share.new_zeros(leaves.graph.n_atoms, 3, 3)
+    centre, neighbour = leaves.graph.edge_index
     return total.index_add(0, centre, share).index_add(0, neighbour, share)

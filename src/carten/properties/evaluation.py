@@ -24,7 +24,7 @@ class PlannedValues:
 
     Args:
         plan: the steps, in which nothing comes before what it follows from.
-        at: the structures, and what is differentiated with respect to.
+        leaves: the structures, and what is differentiated with respect to.
         readouts: values that follow from features, by name; of quadrupoles what charges and dipoles add is missing.
         variables: all that may be differentiated with respect to.
         keep: whether values will be differentiated with respect to parameters or structures.
@@ -34,14 +34,14 @@ class PlannedValues:
     def __init__(
         self,
         plan: DerivativePlan,
-        at: Leaves,
+        leaves: Leaves,
         readouts: Mapping[str, Tensor],
         variables: Mapping[str, Variable],
         keep: bool,
         drawn: Drawn | None = None,
     ) -> None:
         self.plan = plan
-        self.at = at
+        self.leaves = leaves
         self.values = dict(readouts)
         self.variables = variables
         self.keep = keep
@@ -64,32 +64,32 @@ class PlannedValues:
 
     def _evaluate(self, row: Property) -> Tensor:
         """What a row is by its route, from values and derivatives that are there."""
-        values, graph = self.values, self.at.graph
+        values, graph = self.values, self.leaves.graph
         match row.routes[0]:
             case AtomSum(of):
                 return per_structure(values[of], graph)
             case Permittivity(of):
-                return permittivity(per_volume(values[of], self.at, atoms=False))
+                return permittivity(per_volume(values[of], self.leaves, atoms=False))
             case Multipole(charges, dipoles) if row.rank == 1:
                 return dipole(values[charges], values[dipoles] if dipoles else None, graph)
             case Multipole(charges, dipoles):
                 return quadrupole(values[charges], values[dipoles], values[row.name], graph)
             case Latent(charges, dipoles) if responds(row):
                 moments = (values[charges], values[dipoles] if dipoles else None)
-                return polarization.born_charges(*moments, graph, self.at.vectors, self.keep)
+                return polarization.born_charges(*moments, graph, self.leaves.vectors, self.keep)
             case Latent(charges, dipoles):
                 return polarization.latent_polarization(values[charges], values[dipoles] if dipoles else None, graph)
             case Equilibrated() as route:
                 return self._equilibrated(route)
             case AtomicVirial(of, sign, divide):
-                virials = sign * atomic_virials(self._derivatives[of, (EDGES,)], self.at)
-                return per_volume(virials, self.at, atoms=True) if divide else virials
+                virials = sign * atomic_virials(self._derivatives[of, (EDGES,)], self.leaves)
+                return per_volume(virials, self.leaves, atoms=True) if divide else virials
             case Derivative():
                 return self._finish(row, self.plan.recipes[row.name])
         return values[row.name]
 
     def _equilibrated(self, route: Equilibrated) -> Tensor:
-        graph, chi = self.at.graph, self.values[ELECTRONEGATIVITIES]
+        graph, chi = self.leaves.graph, self.values[ELECTRONEGATIVITIES]
         if FIELD in graph.inputs and FIELD not in self.variables:  # else the network sees to it
             chi = equilibration.electronegativities_in_field(chi, graph)
         interaction = ChargeInteraction.of(route.sigma, route.permittivity, route.accuracy)
@@ -102,24 +102,28 @@ class PlannedValues:
             value = value.permute(0, *(1 + axis for axis in recipe.axes))
         if recipe.factor != 1.0:
             value = value * recipe.factor
-        return per_volume(value, self.at, row.scope == "atom") if recipe.per_volume else value
+        return per_volume(value, self.leaves, row.scope == "atom") if recipe.per_volume else value
 
     def _differentiate(self, step: DerivativePass, retain: bool) -> None:
         """Add derivatives; ``retain`` keeps what leads to the values for further steps."""
         base, wrt = step.source
-        value, leaves = self.partial(step.source), [self.at.wrt[name] for name in step.variables]
+        value, variables = self.partial(step.source), [self.leaves.wrt[name] for name in step.variables]
         results = [(base, (*wrt, name)) for name in step.variables]
         create = [self.keep or result in self.plan.sources for result in results]
         description = f"derivative of {' by '.join((base, *wrt, ' and '.join(step.variables)))}"
         of_atoms = self.plan.rows[base].scope == "atom" or any(self.variables[x].scope == "atom" for x in wrt)
         if step.into_pairs:
             rows = self.drawn.get(step.source)
-            derivatives = [pairs.derivative(value, leaves[0], self.at.graph, rows, description, self.keep, retain)]
+            derivatives = [
+                pairs.derivative(value, variables[0], self.leaves.graph, rows, description, self.keep, retain)
+            ]
         elif of_atoms:
-            more = [retain or k < len(leaves) - 1 for k in range(len(leaves))]
-            derivatives = [gradients_of_atoms(value, x, description, create[k], more[k]) for k, x in enumerate(leaves)]
+            retains = [retain or k < len(variables) - 1 for k in range(len(variables))]
+            derivatives = [
+                gradients_of_atoms(value, x, description, create[k], retains[k]) for k, x in enumerate(variables)
+            ]
         else:
             symmetry = index_symmetry(self.plan.rows[base], wrt, self.variables)
             rows = self.drawn.get(step.source)
-            derivatives = gradients(value, leaves, symmetry, description, any(create), retain, rows)
+            derivatives = gradients(value, variables, symmetry, description, any(create), retain, rows)
         self._derivatives.update(zip(results, derivatives, strict=True))

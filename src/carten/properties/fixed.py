@@ -18,7 +18,7 @@ from carten.model.graph import Graph
 from carten.model.inputs import with_defaults
 from carten.model.slopes import autograd_recording, recordable
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
-from carten.properties.derivatives import leaves
+from carten.properties.derivatives import prepare_leaves
 from carten.properties.evaluation import PlannedValues
 from carten.properties.planning import ENERGIES, needed_inputs, plan_derivatives, settled, sources
 from carten.properties.recipes import PropertyRows, variables
@@ -67,9 +67,9 @@ class Fixed:
         """
         plan = plan_derivatives(names, self.rows, self._variables)
         with autograd_recording():
-            at = leaves(with_defaults(recordable(graph), self._inputs), plan.variables)
-            energies = torch.stack([term(View(at.graph, at.vectors)) for term in self.terms]).sum(0)
-            planned = PlannedValues(plan, at, {ENERGIES: energies}, self._variables, keep=False)
+            leaves = prepare_leaves(with_defaults(recordable(graph), self._inputs), plan.variables)
+            energies = torch.stack([term(View(leaves.graph, leaves.vectors)) for term in self.terms]).sum(0)
+            planned = PlannedValues(plan, leaves, {ENERGIES: energies}, self._variables, keep=False)
             planned.follow(plan.steps)
             return {name: planned.values[name].detach() for name in names}
 

@@ -22,8 +22,8 @@ from carten.model.sums import balance, per_structure
 from carten.ops.library import uncompiled
 from carten.physics.fragments import totals
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
-from carten.properties.assembly import MAX_NUMBER, Levels, assemble, require_reached
-from carten.properties.derivatives import leaves
+from carten.properties.assembly import MAX_Z, Levels, assemble, require_reached
+from carten.properties.derivatives import prepare_leaves
 from carten.properties.evaluation import PlannedValues
 from carten.properties.heads import Head, Kind
 from carten.properties.planning import ENERGIES, DerivativePlan, Drawn, with_sources
@@ -85,7 +85,7 @@ class Potential(nn.Module):
         self.softness = self._heads({name: Property(name, "atom", "", +1, "") for name in softened}, generator)
         self.terms = nn.ModuleList(term.build(self._host(generator)) for term in design.terms)
         self._start()
-        lookup = torch.full((MAX_NUMBER + 1,), -1)
+        lookup = torch.full((MAX_Z + 1,), -1)
         lookup[list(design.elements)] = torch.arange(n_elements)
         self.register_buffer("element_of", lookup, persistent=False)
 
@@ -238,17 +238,19 @@ class Potential(nn.Module):
         if self.network.embedding.is_inference():
             raise ModelError("the weights were set in torch.inference_mode(): load or copy them outside of it")
         asked = differentiated(graph)
-        at = leaves(with_defaults(recordable(graph), self.inputs), plan.variables)
+        leaves = prepare_leaves(with_defaults(recordable(graph), self.inputs), plan.variables)
         terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
-        features, kind = self._features(at.vectors, at.graph, terms, plan.curved or asked)
+        features, kind = self._features(leaves.vectors, leaves.graph, terms, plan.curved or asked)
 
         rows = {name: row for name, row in plan.rows.items() if name in self.heads}
-        readouts = {name: self._readout(row, features, kind, at.graph) for name, row in rows.items()}
-        planned = PlannedValues(plan, at, readouts, self.variables, self.training or asked, drawn)
+        readouts = {name: self._readout(row, features, kind, leaves.graph) for name, row in rows.items()}
+        planned = PlannedValues(plan, leaves, readouts, self.variables, self.training or asked, drawn)
         planned.follow(plan.early)
 
         if ENERGIES in readouts:
-            view = View(at.graph, at.vectors, features, planned.values, again=self.training or plan.again or asked)
+            view = View(
+                leaves.graph, leaves.vectors, features, planned.values, again=self.training or plan.again or asked
+            )
             added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
             planned.values[ENERGIES] = sum((term(view) for term in added), start=readouts[ENERGIES])
         return planned
@@ -287,7 +289,7 @@ class Potential(nn.Module):
         return value
 
     def _element(self, numbers: Tensor) -> Tensor:
-        element = self.element_of[numbers.clamp(0, MAX_NUMBER)].where((numbers >= 0) & (numbers <= MAX_NUMBER), -1)
+        element = self.element_of[numbers.clamp(0, MAX_Z)].where((numbers >= 0) & (numbers <= MAX_Z), -1)
         if bool((element < 0).any()):
             unknown = sorted(set(numbers[element < 0].tolist()))
             raise ModelError(

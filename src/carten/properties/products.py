@@ -38,7 +38,7 @@ class Products:
             last = DerivativePass((recipe.base, recipe.wrt[:-1]), recipe.wrt[-1:], into_pairs=True)
             planned.follow(plan.steps[: plan.steps.index(last)])
             self._value = planned.partial((recipe.base, recipe.wrt[:-1]))
-        self._wrt = planned.at.wrt[recipe.wrt[-1]]
+        self._wrt = planned.leaves.wrt[recipe.wrt[-1]]
         self._factor = recipe.factor
         self._description = f"derivative of {' by '.join((recipe.base, *recipe.wrt))}"
 

@@ -66,9 +66,9 @@ def _part(data: Any, kinds: Sequence[type]) -> Any:
     raise ModelFileError(f"expected one of {names}, found {kind!r}: please upgrade carten")
 
 
-def _values(data: Any, what: str) -> dict[str, Any]:
+def _values(data: Any, description: str) -> dict[str, Any]:
     if not isinstance(data, Mapping):
-        raise ModelFileError(f"expected {what}, found {data!r:.50}")
+        raise ModelFileError(f"expected {description}, found {data!r:.50}")
     return dict(data)
 
 

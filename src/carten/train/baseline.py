@@ -92,12 +92,12 @@ def set_readout_baselines(model: Potential, properties: Sequence[Property], fram
 
 def _fill_source(model: Potential, name: str, scale: float) -> None:
     """Give charges or dipoles of atoms a scale; those that equilibrate through their electronegativities."""
-    if not isinstance(how := model.properties[name].routes[0], Equilibrated):
+    if not isinstance(equilibrated := model.properties[name].routes[0], Equilibrated):
         _fill(model.heads[name], scale)
         return
     route = model.properties[HARDNESSES].routes[0]
     hardness = route.start if isinstance(route, Positive) else 0.0
-    hardness += coulomb.self_interaction(how.sigma) / how.permittivity
+    hardness += coulomb.self_interaction(equilibrated.sigma) / equilibrated.permittivity
     _fill(model.heads[ELECTRONEGATIVITIES], scale * hardness)
 
 

@@ -13,7 +13,7 @@ from carten.train.baseline import set_energy_baseline, set_readout_baselines
 from carten.train.config import Config
 from carten.train.loss import LossTerm
 from carten.train.sets import Sets
-from carten.train.start import begin, known
+from carten.train.start import begin, elements_at_start
 from carten.train.terms import untrained
 
 
@@ -41,7 +41,7 @@ def build_model(
     rows = [term.property for term in terms]
     model = Potential(
         config.model,
-        sets.elements if source is None else known(source, sets.elements, config.start),
+        sets.elements if source is None else elements_at_start(source, sets.elements, config.start),
         [*rows, *untrained(config, rows)],
         numbers.neighbours if source is None else source.neighbours,
         config.seed,

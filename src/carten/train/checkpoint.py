@@ -12,7 +12,7 @@ from carten.errors import ModelFileError
 from carten.properties.container import read, write
 
 CHECKPOINT_KEY = "carten_checkpoint"
-KIND = "a checkpoint of a training run"
+CHECKPOINT_KIND = "a checkpoint of a training run"
 CHECKPOINT_FORMAT = 2
 MAX_DEPTH = 50
 """Lists and dictionaries within each other."""
@@ -35,7 +35,7 @@ class SafetensorsCheckpoint(CheckpointIO):
         Raises:
             ModelFileError: it is missing, damaged, no checkpoint, or of another format.
         """
-        content = read(path, CHECKPOINT_KEY, KIND)
+        content = read(path, CHECKPOINT_KEY, CHECKPOINT_KIND)
         version = content.header.get("format")
         if isinstance(version, int) and version != CHECKPOINT_FORMAT:
             advice = (

@@ -28,11 +28,11 @@ from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31)]
-Positive = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-LARGEST_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1
 
 DECLARATION = ("scope", "indices", "parity", "unit")
 """Keys that declare a new property or input."""
@@ -132,7 +132,7 @@ class PropertyConfig(_Section):
     """Factor in the loss; ``auto``: the inverse of the loss of the mean label, so that all ``auto`` count alike. What
     has the weight 0 is not trained, but its route holds where others are obtained from it."""
     loss: Literal["squared", "absolute", "huber", "vector_norm"] = "squared"
-    delta: Positive = 0.01
+    delta: PositiveFloat = 0.01
     """Where the Huber loss turns from squared to absolute, in the unit of the property (per atom if extensive)."""
     project: bool = False
     """Whether what violates the index symmetry is projected out of the labels."""
@@ -175,7 +175,7 @@ class InputConfig(_Section):
     """Unit in the files (and of the input, when it is new)."""
     default: float | str | None = None
     """Value of structures that do not carry it; without one they are an error."""
-    scale: Positive | None = None
+    scale: PositiveFloat | None = None
     """Size of typical values, in the unit of the input; 1 for a new one."""
     embed: Literal["scalar", "category", "tensor", "exchange", "coupled"] | None = None
     """How it enters the features; a new one without indices as scalar, with indices as tensor; coupled: terms alone."""
@@ -192,7 +192,7 @@ class OptimizerConfig(_Section):
     """The optimiser; ``weight_decay`` acts on matrices only, not on vectors."""
 
     name: Literal["soap", "adamw", "muon"] = "soap"
-    lr: Positive = 0.01
+    lr: PositiveFloat = 0.01
     weight_decay: NotNegative = 1.0e-6
     betas: tuple[Fraction, Fraction] | None = None
     """Decay of the averages of gradients and of their squares; (0.95, 0.95) for soap, else (0.9, 0.999)."""
@@ -225,11 +225,11 @@ class TrainingConfig(_Section):
     """How long to train, and what to watch."""
 
     epochs: PositiveInt = 200
-    max_minutes: Positive | None = None
+    max_minutes: PositiveFloat | None = None
     """Stop after this time; cosine and wsd end their decay then (which makes a run depend on the machine's speed)."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights, which is what is validated and saved; 0 switches it off."""
-    clip: Positive | None = 10.0
+    clip: PositiveFloat | None = 10.0
     """Largest norm of the gradient."""
     patience: PositiveInt | None = None
     """Stop after this many epochs without a lower validation loss."""
@@ -247,7 +247,7 @@ Energies = Annotated[dict[str, float], Field(min_length=1)]
 class Config(_Section):
     """Everything a training run depends on."""
 
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     dtype: Literal["float32", "float64"] = "float32"
     data: DataConfig
     model: NetworkConfig = NetworkConfig()

@@ -11,7 +11,7 @@ from yaml.constructor import ConstructorError
 
 from carten.errors import ConfigError
 
-MOST_BYTES = 2**20
+MAX_CONFIG_BYTES = 2**20
 MOST_VALUES = 10_000
 DEEPEST = 30
 
@@ -47,11 +47,11 @@ def read_document(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_CONFIG_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    if len(content) > MOST_BYTES:
-        raise ConfigError(f"{path}: expected a configuration, found a file of more than {MOST_BYTES} bytes")
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: expected a configuration, found a file of more than {MAX_CONFIG_BYTES} bytes")
     try:
         document = yaml.load(content.decode("utf-8"), _Loader)
     except UnicodeDecodeError as error:

@@ -44,7 +44,7 @@ def remove_stray(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """SHA-256 of a file, or of the files in a folder; empty where there is none."""
     files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
     total = hashlib.sha256()

@@ -98,9 +98,9 @@ class Keeper(Checkpoint):
     def _due(self, trainer: Trainer) -> bool:
         return self._agreed(trainer, time.monotonic() - self._saved >= self.seconds)
 
-    def _agreed(self, trainer: Trainer, wanted: bool) -> bool:
+    def _agreed(self, trainer: Trainer, due: bool) -> bool:
         """Whether any of the processes wants to."""
-        return trainer.strategy.reduce_boolean_decision(wanted, all=False) if trainer.world_size > 1 else wanted
+        return trainer.strategy.reduce_boolean_decision(due, all=False) if trainer.world_size > 1 else due
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Fit):

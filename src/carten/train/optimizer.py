@@ -15,7 +15,7 @@ from carten.train.config import OptimizerConfig, ScheduleConfig
 ParameterGroup = dict[str, Any]
 
 BETAS = {"soap": (0.95, 0.95), "adamw": (0.9, 0.999), "muon": (0.9, 0.999)}
-LARGEST = 512  # the longest axis that SOAP rotates: it decomposes a matrix of this size every ten steps
+MAX_AXIS = 512  # the longest axis that SOAP rotates: it decomposes a matrix of this size every ten steps
 
 
 def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -37,7 +37,7 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     if config.name == "soap":
         from carten.train.soap import Soap
 
-        return Soap(groups, lr=config.lr, betas=betas, max_precondition_dim=LARGEST)
+        return Soap(groups, lr=config.lr, betas=betas, max_precondition_dim=MAX_AXIS)
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, amsgrad=config.amsgrad, fused=True)
 
 
@@ -47,8 +47,8 @@ def _muon(
     from pytorch_optimizer import Muon
 
     for group in groups:
-        own: ParameterGroup = {"use_adjusted_lr": True} if group is matrices else {"betas": betas, "eps": 1e-8}
-        group.update(own, use_muon=group is matrices, lr=lr)
+        options: ParameterGroup = {"use_adjusted_lr": True} if group is matrices else {"betas": betas, "eps": 1e-8}
+        group.update(options, use_muon=group is matrices, lr=lr)
     return Muon(groups)
 
 

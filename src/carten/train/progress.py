@@ -28,14 +28,15 @@ class Display(Callback):
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}  {task.fields[rate]}  {task.fields[left]} left"),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}  {task.fields[rate]}"),
+            TextColumn("{task.fields[remaining]} left"),
             console=console,
             transient=True,
             refresh_per_second=4,
             disable=not console.is_terminal,
         )
         self._shown = time.monotonic()
-        self._task = self._bar.add_task("training", epoch=1, rate="", left="?")
+        self._task = self._bar.add_task("training", epoch=1, rate="", remaining="?")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Fit) or not trainer.is_global_zero:
@@ -65,11 +66,11 @@ class Display(Callback):
         self._shown = now
         first, since = self._begin
         rate = f"{1e3 * (pl_module.elapsed - since) / (trainer.global_step - first):.0f} ms/step"
-        epoch, step, left = trainer.current_epoch + 1, trainer.global_step, _clock(pl_module.remaining)
+        epoch, step, remaining = trainer.current_epoch + 1, trainer.global_step, _clock(pl_module.remaining)
         if self._bar.disable:
-            self._print(f"{epoch:>6} step {step} of {pl_module.length.steps}, {rate}, {left} left")
+            self._print(f"{epoch:>6} step {step} of {pl_module.length.steps}, {rate}, {remaining} left")
         else:
-            self._bar.update(self._task, completed=step, epoch=epoch, rate=rate, left=left)
+            self._bar.update(self._task, completed=step, epoch=epoch, rate=rate, remaining=remaining)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Fit) or not trainer.is_global_zero:

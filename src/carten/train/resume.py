@@ -10,7 +10,7 @@ from typing import Any
 from carten.errors import ConfigError, DataError, ModelFileError
 from carten.train.checkpoint import SafetensorsCheckpoint
 from carten.train.config import Config
-from carten.train.files import CONFIG, LAST, LOCK, TENSORBOARD, digest
+from carten.train.files import CONFIG, LAST, LOCK, TENSORBOARD, content_digest
 
 CHANGEABLE = {"training", "schedule", "output"}
 """Sections of the configuration that a resumed run may change: how long it goes on, and how fast it learns."""
@@ -43,7 +43,7 @@ class Facts:
             files["data.test"] = config.data.test
         if config.start is not None:
             files["start"] = [config.start]
-        digests = {key: {str(path): digest(path) for path in paths} for key, paths in files.items()}
+        digests = {key: {str(path): content_digest(path) for path in paths} for key, paths in files.items()}
         return cls(config.model_dump(mode="json"), digests)
 
     def state(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def find_progress(config: Config) -> Progress:
     return Progress.read(last)
 
 
-def require_same(before: Facts, now: Facts, last: Path) -> None:
+def require_same_run(before: Facts, now: Facts, last: Path) -> None:
     """Check that the run of a checkpoint is the one that is configured.
 
     Raises:

@@ -57,18 +57,20 @@ class SampledRows:
         self.seed = seed
         plan = model.planned(tuple(term.property.name for term in terms))
         asked = {term.property.name: term.rows for term in terms}
-        wanted: dict[Partial, list[int | None]] = {}
+        asked_rows: dict[Partial, list[int | None]] = {}
         for name, recipe in plan.recipes.items():
             for k in range(len(recipe.wrt)):
                 last = k == len(recipe.wrt) - 1
-                wanted.setdefault((recipe.base, recipe.wrt[:k]), []).append(asked.get(name) if last else None)
+                asked_rows.setdefault((recipe.base, recipe.wrt[:k]), []).append(asked.get(name) if last else None)
         self._recipes = {name: recipe for name, recipe in plan.recipes.items() if name in asked}
         self._sources: dict[Partial, _RowSource] = {}
         for name in (name for name, number in asked.items() if number is not None):
             if name not in self._recipes:
                 raise _no_rows(name, "no derivative")
             self._sources[_last(self._recipes[name])] = _source(name, self._recipes[name], model)
-        counts = {source: [n for n in numbers if n is not None] for source, numbers in wanted.items() if all(numbers)}
+        counts = {
+            source: [n for n in numbers if n is not None] for source, numbers in asked_rows.items() if all(numbers)
+        }
         self._counts = {source: max(numbers) for source, numbers in counts.items()}
 
     def draw(self, batch: Batch, step: int) -> Drawn:

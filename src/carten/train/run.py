@@ -36,7 +36,7 @@ from carten.train.module import Fit
 from carten.train.optimizer import Schedule
 from carten.train.progress import Display
 from carten.train.quiet import quiet
-from carten.train.resume import Facts, Progress, find_progress, require_free, require_same
+from carten.train.resume import Facts, Progress, find_progress, require_free, require_same_run
 from carten.train.sets import read_sets
 from carten.train.signals import Interrupted, Interruption, interruptible
 from carten.train.start import read_start
@@ -98,9 +98,9 @@ def train(
         try:
             return run(interruption)
         except Interrupted as stop:
-            if not stop.said:
+            if not stop.announced:
                 run.say(f"{stop.signal.name}: {run.kept}")
-                stop.said = True
+                stop.announced = True
             raise
 
 
@@ -160,7 +160,7 @@ class _Run:
         self.resumed = find_progress(self.config)
         last = self.config.output / LAST
         self.say(f"resuming {last}: epoch {self.resumed.epochs}, step {self.resumed.steps}")
-        require_same(self.resumed.facts, facts, last)
+        require_same_run(self.resumed.facts, facts, last)
         if self.resumed.epochs >= self.config.training.epochs:
             self.say("this run is finished; raise training.epochs to go on")
 

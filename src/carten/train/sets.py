@@ -110,13 +110,13 @@ class _Reader:
         return tuple(label.row for label in self.inputs if isinstance(label.row, Input))
 
 
-def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = ()) -> Sets:
+def read_sets(config: Config, terms: Sequence[LossTerm], start_elements: Sequence[int] = ()) -> Sets:
     """Read, check and split the data.
 
     Args:
         config: of the run.
         terms: of the loss.
-        known: elements of the model that the run starts from.
+        start_elements: of the model that the run starts from.
 
     Raises:
         DataError: a file or structure is wrong, a structure lacks an input that has no default, no structure to train
@@ -128,7 +128,7 @@ def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = 
     structures = read_structures(config.data.train, config.data.format)
     rows = [term.property for term in terms]
     inputs = input_labels(config.inputs, [*rows, *untrained(config, rows)], structures)
-    present = frozenset({*known, *(number for _, atoms in structures for number in atoms.numbers.tolist())})
+    present = frozenset({*start_elements, *(number for _, atoms in structures for number in atoms.numbers.tolist())})
     input_rows = [label.row for label in inputs if isinstance(label.row, Input)]
     fixed = Fixed(config.terms, config.model, sorted(present), rows, input_rows)
     reader = _Reader(_labels(config, terms), inputs, fixed, config.model.cutoff, present)
@@ -137,9 +137,9 @@ def read_sets(config: Config, terms: Sequence[LossTerm], known: Sequence[int] = 
     files = {"validation": config.data.validation, "test": config.data.test}
     own_files = {key: paths for key, paths in files.items() if isinstance(paths, tuple)}
     structures_of = {key: read_structures(paths, config.data.format) for key, paths in own_files.items()}
-    others = {key: reader.other(more, f"data.{key}") for key, more in structures_of.items()}
-    for more in structures_of.values():
-        groups = groups.joined(more)
+    others = {key: reader.other(separate_set, f"data.{key}") for key, separate_set in structures_of.items()}
+    for separate_set in structures_of.values():
+        groups = groups.joined(separate_set)
     frames = [frame for frame in everything if not frame.is_isolated(config.model.cutoff)] or everything
     train, validation, notes = _split(config, frames, others, structures)
     _require_labels(train, terms)
@@ -204,9 +204,9 @@ def _leak(frames: Sequence[Frame], others: Sequence[Frame], key: str, cutoff: fl
     )
 
 
-def _require_elements(frames: Sequence[Frame], known: frozenset[int], key: str) -> None:
+def _require_elements(frames: Sequence[Frame], trained_elements: frozenset[int], key: str) -> None:
     for frame in frames:
-        if unknown := sorted({int(number) for number in np.unique(frame.numbers)} - known):
+        if unknown := sorted({int(number) for number in np.unique(frame.numbers)} - trained_elements):
             names = ", ".join(chemical_symbols[number] for number in unknown)
             raise DataError(
                 f"{key}: {frame.where} contains {names}, which no structure that is trained on has: "

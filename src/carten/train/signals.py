@@ -23,13 +23,13 @@ class Interrupted(SystemExit):
 
     Attributes:
         signal: what was received.
-        said: whether the user has been told what was kept.
+        announced: whether the user has been told what was kept.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.signal = signal.Signals(number)
-        self.said = False
+        self.announced = False
 
 
 class Interruption:

@@ -53,7 +53,7 @@ def _differences(configured: NetworkConfig, trained: NetworkConfig) -> str:
     return ", ".join(f"{key} is {ours[key]}, but {theirs[key]}" for key in ours if ours[key] != theirs[key])
 
 
-def known(source: Potential, present: Sequence[int], path: Path | None) -> tuple[int, ...]:
+def elements_at_start(source: Potential, present: Sequence[int], path: Path | None) -> tuple[int, ...]:
     """Elements of the model that a run starts from.
 
     Raises:
@@ -102,7 +102,7 @@ def changes(model: Potential, source: Potential) -> list[str]:
     """What a model has more or less than the one that it starts from, in words."""
     ours, theirs = ({*each.heads, *each.inputs, *_levels(each)} for each in (model, source))
     lines = [("new", sorted(ours - theirs)), ("dropped", sorted(theirs - ours))]
-    return [f"{what}: {', '.join(names)}" for what, names in lines if names]
+    return [f"{heading}: {', '.join(names)}" for heading, names in lines if names]
 
 
 def _levels(model: Potential) -> list[str]:

@@ -14,7 +14,7 @@ from carten.train.start import changes
 def summary(config: Config, sets: Sets, model: Potential, source: Potential | None) -> list[str]:
     """Lines on the data and the model, and on what differs from the one that it starts from."""
     energies = "; ".join(
-        ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in level) for level in reference_energies(model)
+        ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in level) for level in energies_of_atoms(model)
     )
     return [
         f"training on {len(sets.train)} structures, validation on {len(sets.validation)}"
@@ -28,7 +28,7 @@ def summary(config: Config, sets: Sets, model: Potential, source: Potential | No
     ]
 
 
-def reference_energies(model: Potential) -> list[list[tuple[int, float]]]:
+def energies_of_atoms(model: Potential) -> list[list[tuple[int, float]]]:
     """Elements and their E0 in eV for each level of theory that has any."""
     if ENERGIES not in model.heads:
         return []

@@ -22,7 +22,7 @@ from carten.ops.space import Space
 from carten.properties.heads import Head
 from carten.properties.potential import Potential
 
-Labels = Sequence[Any]
+SlotLabels = Sequence[Any]
 
 
 def take_over(model: Potential, source: Potential) -> list[str]:
@@ -70,13 +70,13 @@ def _matched(module: nn.Module, other: nn.Module, model: Potential, source: Pote
     return {}
 
 
-def _products(product: RecursiveProduct | CoupledProduct, model: Potential) -> Labels:
+def _products(product: RecursiveProduct | CoupledProduct, model: Potential) -> SlotLabels:
     config = model.config
     symmetric = config.product.paths == "symmetric"
     return builders.weight_paths(product.space, product.target, config.correlation_order, symmetric, between(config))
 
 
-def _messages(interaction: Interaction, model: Potential) -> Labels:
+def _messages(interaction: Interaction, model: Potential) -> SlotLabels:
     """Paths of messages, each with the part that it leads to, as those of products."""
     config = model.config
     target = Space.up_to(config.l_max_edges, config.odd_products)
@@ -84,7 +84,7 @@ def _messages(interaction: Interaction, model: Potential) -> Labels:
     return [(path[2], path[:2]) for path in paths]
 
 
-def _entries(value: Tensor, trained: Tensor, labels: Labels, others: Labels, axis: int) -> Tensor:
+def _entries(value: Tensor, trained: Tensor, labels: SlotLabels, others: SlotLabels, axis: int) -> Tensor:
     """``value`` with the entries of ``trained`` that have the same label along an axis."""
     position = {label: k for k, label in enumerate(others)}
     pairs = [(k, position[label]) for k, label in enumerate(labels) if label in position]
@@ -95,7 +95,7 @@ def _entries(value: Tensor, trained: Tensor, labels: Labels, others: Labels, axi
     return result
 
 
-def _weighted(product: RecursiveProduct, other: RecursiveProduct, labels: Labels, others: Labels) -> Tensor:
+def _weighted(product: RecursiveProduct, other: RecursiveProduct, labels: SlotLabels, others: SlotLabels) -> Tensor:
     """Weights of paths, each of which is multiplied by a number that depends on how many paths there are."""
     joined = _entries(product.weight, other.weight * other.scale, labels, others, 1)
     scale = product.scale.reshape(-1, len(labels), product.scale.shape[-1])[:1, :, :1].clone()
@@ -103,7 +103,7 @@ def _weighted(product: RecursiveProduct, other: RecursiveProduct, labels: Labels
     return joined / scale.to(joined)
 
 
-def _mixed(mixes: Sequence[nn.Module], labels: Labels, others: Labels, n_channels: int) -> dict[str, Tensor]:
+def _mixed(mixes: Sequence[nn.Module], labels: SlotLabels, others: SlotLabels, n_channels: int) -> dict[str, Tensor]:
     """Maps of each part (.., paths * channels, channels), which are divided by the root of the length of that axis."""
     weights, trained = (mix.get_submodule("weight") for mix in mixes)
     result = {}

@@ -23,7 +23,7 @@ from carten.properties.potential import Potential
 from carten.properties.spec import property_table
 from carten.workflows.work import OperatorWork, count, total
 
-NAMES = ("energy", "forces")
+BENCHED = ("energy", "forces")
 LEAST = 3  # evaluations
 TURN = 0.1  # seconds of one model before the next one has its turn
 SIZE = 1536  # of the matrices that find the peak
@@ -81,7 +81,7 @@ class Timing:
 def random_model(preset: str, atoms: ase.Atoms, backend: str) -> Potential:
     """A model with random weights and the default size of a preset, for the elements of a structure."""
     config = NetworkConfig.model_validate({"preset": preset})
-    rows = [property_table()[name] for name in NAMES]
+    rows = [property_table()[name] for name in BENCHED]
     neighbours = graph(atoms, config.cutoff).n_edges / len(atoms)
     elements = sorted(set(atoms.numbers.tolist()))
     return Potential(config, elements, rows, max(neighbours, 1.0), backend=backend).freeze()
@@ -132,8 +132,8 @@ class _Trial:
         self.peak = max(self.peak, peak(self.model.dtype, self.device))
         n_atoms = self.system.n_atoms
         on_cpu = self.device.type == "cpu"
-        counted = [count(self.model, self.system, NAMES) for _ in range(LEAST if on_cpu else 1)]
-        whole = total("all", counted[0])
+        counted = [count(self.model, self.system, BENCHED) for _ in range(LEAST if on_cpu else 1)]
+        totals = total("all", counted[0])
         return Timing(
             model=self.subject.name,
             system=name,
@@ -141,8 +141,8 @@ class _Trial:
             edges_per_atom=self.system.n_edges / n_atoms,
             us_per_atom=1e6 * median / n_atoms,
             atom_steps_per_second=n_atoms / median,
-            multiply_adds_per_atom=whole.multiply_adds / n_atoms,
-            peak_fraction=2 * whole.multiply_adds / median / self.peak,
+            multiply_adds_per_atom=totals.multiply_adds / n_atoms,
+            peak_fraction=2 * totals.multiply_adds / median / self.peak,
             peak_gflops=self.peak / 1e9,
             first_seconds=self.first,
             peak_memory_mb=self.memory / 1e6,
@@ -194,7 +194,7 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _evaluate(model: Potential, system: Graph) -> None:
-    model(system, NAMES)
+    model(system, BENCHED)
     _wait(system.positions.device)
 
 

@@ -85,11 +85,11 @@ class Summary:
     ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
     mean square about the fit in meV/atom; both None for Langevin, which conserves nothing, and for fewer than three
     lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means over
-    the log in K. Speeds are of the ``made`` steps made now, without the first evaluation.
+    the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation.
     """
 
     steps: int
-    made: int
+    new_steps: int
     temperature: float
     temperature_spread: float
     drift: float | None
@@ -98,7 +98,7 @@ class Summary:
     ns_per_day: float
 
 
-def run(
+def run_dynamics(
     atoms: ase.Atoms,
     settings: Settings,
     trajectory: str | Path,
@@ -279,7 +279,7 @@ def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: Ru
     files.truncate(state.sizes)
 
 
-def _summary(log: Path, settings: Settings, n_atoms: int, made: int, seconds: float) -> Summary:
+def _summary(log: Path, settings: Settings, n_atoms: int, new_steps: int, seconds: float) -> Summary:
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
@@ -288,10 +288,10 @@ def _summary(log: Path, settings: Settings, n_atoms: int, made: int, seconds: fl
         picoseconds, energy = columns["time_ps"], 1000.0 * columns["conserved_eV"] / n_atoms
         slope, start = np.polyfit(picoseconds, energy, 1)
         drift, fluctuation = float(slope), float(np.std(energy - slope * picoseconds - start))
-    rate = made / seconds if seconds > 0.0 else 0.0
+    rate = new_steps / seconds if seconds > 0.0 else 0.0
     return Summary(
         steps=int(columns["step"][-1]),
-        made=made,
+        new_steps=new_steps,
         temperature=float(columns["temperature_K"].mean()),
         temperature_spread=float(columns["temperature_K"].std()),
         drift=drift,

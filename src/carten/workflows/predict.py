@@ -131,10 +131,10 @@ def replaced(atoms: ase.Atoms, values: Iterable[str], prefix: str) -> list[str]:
 def _graph(model: Potential, atoms: ase.Atoms, where: str, inputs: Mapping[str, Label]) -> Graph:
     require_known(atoms.numbers, model.elements, where)
     try:
-        told = read_inputs(atoms, model.inputs, {}, inputs) if len(atoms) else {}
+        input_values = read_inputs(atoms, model.inputs, {}, inputs) if len(atoms) else {}
     except (DataError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
-    return structure_graph(atoms, model.cutoff, told, where)
+    return structure_graph(atoms, model.cutoff, input_values, where)
 
 
 def _groups(frames: Iterable[ase.Atoms], max_atoms: int) -> Iterator[list[ase.Atoms]]:

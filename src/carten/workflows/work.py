@@ -18,7 +18,7 @@ from carten.model.network import Layer, Network
 from carten.ops import builders
 from carten.ops.gates import look_up_plan
 from carten.ops.plan import Plan
-from carten.ops.record import Run, recorded
+from carten.ops.record import RecordedPlan, recorded
 from carten.properties.potential import Potential
 
 LINEAR = "linear maps"
@@ -85,8 +85,8 @@ def per_atom(model: Potential) -> OperatorWork:
     usual = ("energy", "forces")
     names = usual if all(name in model.properties for name in usual) else model.requested
     system = sample(model)
-    whole = total(" and ".join(names), count(model, system, names))
-    return OperatorWork(whole.name, whole.multiply_adds / system.n_atoms, whole.bytes / system.n_atoms, 0.0)
+    totals = total(" and ".join(names), count(model, system, names))
+    return OperatorWork(totals.name, totals.multiply_adds / system.n_atoms, totals.bytes / system.n_atoms, 0.0)
 
 
 def sample(model: Potential, n_atoms: int = 64) -> Graph:
@@ -121,16 +121,18 @@ def _plans(network: Network) -> list[tuple[str, Plan]]:
     layers: dict[tuple[str, Plan], list[str]] = {}
     for number, layer in enumerate(network.layers, start=1):
         if isinstance(layer, Layer) and isinstance(layer.interaction, Interaction):
-            own = [("interaction", layer.interaction.plan), ("interaction", layer.interaction.table_plan)]
-            own += [("product", plan) for plan in [getattr(layer.product, "plan", None)] if isinstance(plan, Plan)]
-            for kind, plan in own:
+            layer_plans = [("interaction", layer.interaction.plan), ("interaction", layer.interaction.table_plan)]
+            layer_plans += [
+                ("product", plan) for plan in [getattr(layer.product, "plan", None)] if isinstance(plan, Plan)
+            ]
+            for kind, plan in layer_plans:
                 layers.setdefault((kind, plan), []).append(str(number))
     named = [(f"{kind} {', '.join(numbers)}", plan) for (kind, plan), numbers in layers.items()]
     start = [("harmonics", builders.harmonics_plan(network.config.l_max_edges)), ("embedding", look_up_plan())]
     return [*start, *named]
 
 
-def _name(run: Run, named_plans: Sequence[tuple[str, Plan]]) -> str:
+def _name(run: RecordedPlan, named_plans: Sequence[tuple[str, Plan]]) -> str:
     """The operator that a plan belongs to: it is it, or its derivative, which has its inputs first."""
     for name, plan in named_plans:
         if run.plan == plan:
