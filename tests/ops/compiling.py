@@ -7,7 +7,7 @@ FOREIGN = 'extern "C" int answer() { return 13; }\n'
 
 
 def answer(source=SOURCE, key="key"):
-    return compiler.load(key, lambda: source).answer()
+    return compiler.load_library(key, lambda: source).answer()
 
 
 def library_of(source):

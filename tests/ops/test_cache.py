@@ -31,10 +31,10 @@ def test_a_source_is_compiled_once(folder):
         return SOURCE
 
     for _ in range(3):
-        assert compiler.load("key", source).answer() == 42
+        assert compiler.load_library("key", source).answer() == 42
     assert len(made) == 1
     assert len(list(folder.iterdir())) == 1
-    compiler.load("another key", source)
+    compiler.load_library("another key", source)
     assert len(made) == 2
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -76,7 +76,7 @@ def test_a_source_that_does_not_compile_says_why(folder, fresh):
 
 @needs_cpp
 def test_many_processes_at_once(folder):
-    program = f"from carten.ops import compiler\nprint(compiler.load('key', lambda: {SOURCE!r}).answer())\n"
+    program = f"from carten.ops import compiler\nprint(compiler.load_library('key', lambda: {SOURCE!r}).answer())\n"
     command = [sys.executable, "-c", program]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert [process.communicate()[0].strip() for process in running] == ["42"] * 4
@@ -97,7 +97,7 @@ def test_entries_that_nobody_uses_go(folder):
     cache.keep("used", ".so", b"used")
     for entry in folder.iterdir():
         os.utime(entry, (time.time() - 61 * cache.DAY,) * 2)
-    assert list(cache.read("used", ".so")) == [b"used"]
+    assert list(cache.read_kept("used", ".so")) == [b"used"]
     cache.keep("new", ".so", b"new")
     assert {entry.name.split("-")[0] for entry in folder.iterdir()} == {"used", "new"}
 
@@ -241,7 +241,7 @@ def test_another_user_with_the_system_s_temporary_folder(folder, tmp_path):
         (planted / name).write_bytes(content)
         os.chown(planted / name, 65534, 65534)
         os.chown(planted, 65534, 65534)
-    program = f"from carten.ops import compiler\nprint(compiler.load('key', lambda: {SOURCE!r}).answer())\n"
+    program = f"from carten.ops import compiler\nprint(compiler.load_library('key', lambda: {SOURCE!r}).answer())\n"
     environment = {**os.environ, "TMPDIR": str(shared)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "42"
@@ -253,7 +253,7 @@ VICTIM = """
 import os, sys
 from carten.ops import compiler
 for n in range(12):
-    print(compiler.load(f"key {n}", lambda: 'extern "C" int answer() { return 42; }').answer())
+    print(compiler.load_library(f"key {n}", lambda: 'extern "C" int answer() { return 42; }').answer())
 """
 
 ATTACKER = """
@@ -328,7 +328,7 @@ def test_a_full_disk(folder):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "compiler.load_bytes(made)\nloaded = compiler.load_bytes(made)\ncompiler.load_bytes = lambda _: loaded\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "print(compiler.load('key', lambda: sys.argv[1]).answer())\n"
+        "print(compiler.load_library('key', lambda: sys.argv[1]).answer())\n"
     )
     done = subprocess.run([sys.executable, "-c", program, SOURCE], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "42"
@@ -351,7 +351,7 @@ def test_a_cache_that_may_not_run_programs(folder):
     """Mounted `noexec`."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("no mount namespaces here")
-    program = f"from carten.ops import compiler\nprint(compiler.load('key', lambda: {SOURCE!r}).answer())\n"
+    program = f"from carten.ops import compiler\nprint(compiler.load_library('key', lambda: {SOURCE!r}).answer())\n"
     folder.mkdir(parents=True, mode=0o700)
     script = f'mount -t tmpfs -o noexec,mode=700 none {folder} || exit 77; exec {sys.executable} -W error -c "$0"'
     for _ in range(2):

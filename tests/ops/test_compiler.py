@@ -178,7 +178,7 @@ def test_an_interrupted_compilation_leaves_nothing(folder, tmp_path, number):
     program = (
         "import signal, sys\nfrom carten.ops import compiler\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        f"compiler.load('key', lambda: {SOURCE!r})\n"
+        f"compiler.load_library('key', lambda: {SOURCE!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

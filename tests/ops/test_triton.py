@@ -91,7 +91,7 @@ def compile_for(part: Pass, scalar: str, target: tuple[str, object, int]):
     from triton.compiler import ASTSource, compile
 
     made = kernel(part, scalar, 64, target[2])
-    function = triton.load(made.source)
+    function = triton.load_module(made.source)
     types = {name: _type(name, scalar) for name in function.arg_names}
     pointers = [n for n, name in enumerate(function.arg_names) if types[name].startswith("*")]
     source = ASTSource(function, types, {"ORDERED": True} if part.index else {}, {(n,): ALIGNED for n in pointers})

@@ -39,7 +39,7 @@ def open_library(path: str | Path, dtype: str | None = None) -> Deployed:
         raise ModelFileError(f"{path} can't be read: {error.strerror or error}") from error
     parts = (hashlib.sha256(content).hexdigest(), str(dtype), _generator(), compiler.processor())
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    for kept in cache.read(name, LIBRARY):
+    for kept in cache.read_kept(name, LIBRARY):
         return Deployed(kept)
     from carten.deploy.make import compile_model
     from carten.properties.io import header, load

@@ -79,7 +79,7 @@ def compile_model(
             warnings.warn("tables can't reproduce the radial functions of this model: they are evaluated", stacklevel=2)
         pieces = library_parts(_for_processor(bound, march, provenance))
         name = hashlib.sha256(f"{pieces.digest} {march} {fingerprint(__file__)}".encode()).hexdigest()[:32]
-        for content in cache.read(name, SUFFIX):
+        for content in cache.read_kept(name, SUFFIX):
             return Deployed(content)
         compiler.check()  # a compiler that is broken or hangs is known after a minute
         made_library = Deployed(_compiled(pieces, march))

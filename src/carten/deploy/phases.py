@@ -169,9 +169,9 @@ class _Scheduler:
 
     def _add(self, circuit: Circuit, prefix: str, names: Mapping[str, str]) -> list[Operator]:
         """Operators of a circuit; values are called as ``names`` says, else with a prefix; weights keep their names."""
-        called = {value.name: names.get(value.name, f"{prefix}{value.name}") for value in circuit.known.values()}
+        called = {value.name: names.get(value.name, f"{prefix}{value.name}") for value in circuit.by_name.values()}
         called.update({value.name: value.name for value in circuit.weights})
-        for value in circuit.known.values():
+        for value in circuit.by_name.values():
             self.values.setdefault(called[value.name], replace(value, name=called[value.name]))
         operators = [renamed(operator, called.__getitem__) for operator in circuit.operators]
         self.writers.update({name: operator for operator in operators for name in operator.writes})

@@ -79,17 +79,17 @@ def interaction_plan(features: Space, l_max_edges: int, target: Space) -> Plan:
     weigh: list[Step] = []
     sizes: dict[Part, int] = {}
     for out in dict.fromkeys(path[2] for path in paths):
-        mine = [path for path in paths if path[2] == out]
-        sizes[out] = out.size * len(mine)
+        arriving = [path for path in paths if path[2] == out]
+        sizes[out] = out.size * len(arriving)
         for part in features.parts:
             terms: list[Monomial] = []
-            for path in (path for path in mine if path[0] == part):
+            for path in (path for path in arriving if path[0] == part):
                 for c, a, b, x in coupling_terms(*path):
                     slot = slots.setdefault((path, c, a), len(slots))
                     matrix.append((slot, path[1].l ** 2 + b, 0, x))
-                    terms.append((c * len(mine) + mine.index(path), a, slot, 1.0))
+                    terms.append((c * len(arriving) + arriving.index(path), a, slot, 1.0))
             transform.append(Step(f"T{out.name}", f"h{part.name}", "matrix", tuple(sorted(set(terms)))))
-        pairs = [(m * len(mine) + k, paths.index(path)) for m in range(out.size) for k, path in enumerate(mine)]
+        pairs = [(m * len(arriving) + k, paths.index(path)) for m in range(out.size) for k, path in enumerate(arriving)]
         weigh.append(Step(f"A{out.name}", f"T{out.name}", "radial", tuple((o, o, k, 1.0) for o, k in pairs)))
     inputs = [Operand(f"h{part.name}", part.size, index="neighbour") for part in features.parts]
     inputs += [Operand("harmonics", (l_max_edges + 1) ** 2, channels=False), Operand("radial", len(paths))]
@@ -161,7 +161,7 @@ def reachable(space: Space, target: Space, order: int, between: Space | None = N
     products = _Products(space, between or space, symmetric=True)
     generator = np.random.default_rng(0)
     first = {part: generator.normal(size=part.size) for part in space.parts}
-    power, found = first, set(first)
+    power, reached = first, set(first)
     for q in range(2, order + 1):
         following = {}
         for part in (target if q == order else products.between).parts:
@@ -172,8 +172,8 @@ def reachable(space: Space, target: Space, order: int, between: Space | None = N
             if np.abs(total).max() > VANISHING:
                 following[part] = total
         power = following
-        found.update(power)
-    return Space(tuple(part for part in target.parts if part in found))
+        reached.update(power)
+    return Space(tuple(part for part in target.parts if part in reached))
 
 
 @cache
@@ -223,13 +223,13 @@ def powers_plan(space: Space, target: Space, order: int, symmetric: bool = True,
     """
     products = _Products(space, between or space, symmetric)
     power = products.first()
-    found: dict[Part, list[tuple[str, int, int]]] = {part: [] for part in target.parts}
+    blocks_of: dict[Part, list[tuple[str, int, int]]] = {part: [] for part in target.parts}
     for q in range(1, order + 1):
         power = products.times(power, q, target if q == order else None) if q > 1 else power
         for part in (part for part in target.parts if part in power):
-            found[part].append((*power[part], sum(copies for _, copies, _ in found[part])))
+            blocks_of[part].append((*power[part], sum(copies for _, copies, _ in blocks_of[part])))
     outputs, steps = [], list(products.steps)
-    for part, blocks in found.items():
+    for part, blocks in blocks_of.items():
         n = sum(copies for _, copies, _ in blocks)
         outputs.append(Operand(f"m{part.name}", part.size * n))
         for source, copies, first in blocks:

@@ -41,7 +41,7 @@ def cache_folder() -> Path:
     return user_cache_path("carten", appauthor=False)
 
 
-def read(name: str, suffix: str) -> Iterator[bytes]:
+def read_kept(name: str, suffix: str) -> Iterator[bytes]:
     """Contents that were kept under a name; damaged entries are removed."""
     try:
         with private_folder(cache_folder()) as folder:

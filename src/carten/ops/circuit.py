@@ -71,7 +71,7 @@ class Circuit:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @cached_property
-    def known(self) -> dict[str, Value]:
+    def by_name(self) -> dict[str, Value]:
         """All values by name."""
         return {value.name: value for value in (*self.inputs, *self.weights, *self.values)}
 
@@ -102,7 +102,7 @@ class Circuit:
         shown = (("inputs", self.inputs), ("weights", self.weights), ("indices", self.indices))
         lines = [f"{title}: {', '.join(map(str, members))}" for title, members in shown if members]
         lines += [f"  {operator}" for operator in self.operators]
-        return "\n".join([*lines, "outputs: " + ", ".join(str(self.known[name]) for name in self.outputs)])
+        return "\n".join([*lines, "outputs: " + ", ".join(str(self.by_name[name]) for name in self.outputs)])
 
     def select(self, outputs: Sequence[str]) -> Circuit:
         """The same circuit with these values as outputs, without what they do not need.
@@ -126,21 +126,21 @@ class Circuit:
         needed = {*self.outputs, *(name for operator in late for name in operator.reads)}
         folded = tuple(v for v in self.values if v.name in fixed and v.name in needed)
         first = Circuit((), self.weights, (), self.values, tuple(early), tuple(v.name for v in folded))
-        left = tuple(value for value in self.values if value not in folded)
-        rest = Circuit(self.inputs, (*self.weights, *folded), self.indices, left, tuple(late), self.outputs)
+        remaining = tuple(value for value in self.values if value not in folded)
+        rest = Circuit(self.inputs, (*self.weights, *folded), self.indices, remaining, tuple(late), self.outputs)
         return prune((), first, first.outputs), prune(rest.inputs, rest, rest.outputs)
 
-    def vjp(self, wrt: Sequence[str], given: Sequence[str] | None = None) -> Circuit:
+    def vjp(self, wrt: Sequence[str], seeded: Sequence[str] | None = None) -> Circuit:
         """Gradients with respect to inputs, contracted with gradients of the outputs (reverse mode).
 
         Args:
             wrt: names of inputs to differentiate.
-            given: outputs whose gradients are not zero, by default all.
+            seeded: outputs whose gradients are not zero, by default all.
 
         Returns:
             A circuit. Its inputs are the values of this one that it reads, inputs or not, under their names, then
-            ``gradient(NAME)`` of each of ``given``. Its outputs are ``gradient(NAME)`` of each of ``wrt``, in this
-            order, without those that ``given`` does not depend on. (A prime is added to a name that is taken, as it is
+            ``gradient(NAME)`` of each of ``seeded``. Its outputs are ``gradient(NAME)`` of each of ``wrt``, in this
+            order, without those that ``seeded`` does not depend on. (A prime is added to a name that is taken, as it is
             where a gradient is differentiated again.)
 
         Raises:
@@ -148,21 +148,21 @@ class Circuit:
         """
         if missing := set(wrt) - {value.name for value in self.inputs}:
             raise ValueError(f"gradients are taken with respect to inputs, not {', '.join(sorted(missing))}")
-        given = self.outputs if given is None else given
-        if missing := set(given) - set(self.outputs):
+        seeded = self.outputs if seeded is None else seeded
+        if missing := set(seeded) - set(self.outputs):
             raise ValueError(f"gradients are given for outputs, not {', '.join(sorted(missing))}")
-        return _vjp(self, tuple(wrt), tuple(given))
+        return _vjp(self, tuple(wrt), tuple(seeded))
 
 
 @cache
-def _vjp(circuit: Circuit, wrt: tuple[str, ...], given: tuple[str, ...]) -> Circuit:
-    gradient = reverse(circuit.known, circuit.operators, wrt, given)
-    known = (*circuit.inputs, *circuit.values)
-    every = (*known, *gradient.seeds)
+def _vjp(circuit: Circuit, wrt: tuple[str, ...], seeded: tuple[str, ...]) -> Circuit:
+    gradient = reverse(circuit.by_name, circuit.operators, wrt, seeded)
+    values = (*circuit.inputs, *circuit.values)
+    every = (*values, *gradient.seeds)
     complete = Circuit(every, circuit.weights, circuit.indices, gradient.values, gradient.operators, gradient.outputs)
     needed = prune(every, complete, gradient.outputs)
     reads = {name for operator in needed.operators for name in operator.reads}
-    kept = tuple(value for value in known if value.name in reads)
+    kept = tuple(value for value in values if value.name in reads)
     return prune((*kept, *gradient.seeds), needed, gradient.outputs)
 
 
@@ -191,8 +191,8 @@ def check(circuit: Circuit) -> None:
     Raises:
         ValueError: one does not; the message names it.
     """
-    known = circuit.known
-    if len(known) != len(circuit.inputs) + len(circuit.weights) + len(circuit.values):
+    by_name = circuit.by_name
+    if len(by_name) != len(circuit.inputs) + len(circuit.weights) + len(circuit.values):
         names = [value.name for value in (*circuit.inputs, *circuit.weights, *circuit.values)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"values of a circuit need unique names, found {', '.join(repeated)} twice")
@@ -203,24 +203,24 @@ def check(circuit: Circuit) -> None:
             if name not in written:
                 raise ValueError(f"'{operator}' reads {name!r}, which is not written before")
         for name in operator.writes:
-            if name in written or name not in known:
+            if name in written or name not in by_name:
                 raise ValueError(f"'{operator}' writes {name!r}, which is written before or not a value")
         written.update(operator.writes)
         if missing := [name for name in index_names(operator) if name not in indices]:
             raise ValueError(f"'{operator}' uses the index {missing[0]!r}, which the circuit does not have")
-        if problem := _misfit(operator, known, indices):
+        if problem := _misfit(operator, by_name, indices):
             raise ValueError(f"'{operator}': {problem}")
     if missing := [name for name in circuit.outputs if name not in written]:
         raise ValueError(f"the output {missing[0]!r} is not written by any operator")
 
 
-def _misfit(operator: Operator, known: Mapping[str, Value], indices: Mapping[str, CircuitIndex]) -> str:
+def _misfit(operator: Operator, by_name: Mapping[str, Value], indices: Mapping[str, CircuitIndex]) -> str:
     """What is wrong with an operator; empty if nothing is."""
     match operator:
         case Run():
-            return _misfit_of_plan(operator, known, indices)
+            return _misfit_of_plan(operator, by_name, indices)
         case Mix(source, weight, target, _, index, transposed):
-            x, w, y = known[source], known[weight], known[target]
+            x, w, y = by_name[source], by_name[weight], by_name[target]
             if not isinstance(w.rows, int):
                 return f"{w} is no weight"
             n_in, n_out = (w.size, w.channels) if index else (w.rows, w.size)
@@ -231,17 +231,17 @@ def _misfit(operator: Operator, known: Mapping[str, Value], indices: Mapping[str
                 return f"index {indices[index]} does not pick one of {w} for {x}"
             return "" if x.rows == y.rows and x.width // n_in * n_out == y.width else f"{y} can't hold the result"
         case Combine(source, matrix, target, transposed):
-            x, m, y = known[source], known[matrix], known[target]
+            x, m, y = by_name[source], by_name[matrix], by_name[target]
             sizes = (m.rows, m.size) if transposed else (m.size, m.rows)
             return "" if sizes == (x.size, y.size) and x.channels == y.channels else f"{m} does not map {x} to {y}"
         case Apply() if operator.function not in FUNCTIONS:
             return f"there is no function {operator.function!r}; there are {', '.join(FUNCTIONS)}"
         case Add() | Multiply() | Apply():
-            shapes = {(known[n].rows, *known[n].row_shape) for n in (*operator.reads, *operator.writes)}
+            shapes = {(by_name[n].rows, *by_name[n].row_shape) for n in (*operator.reads, *operator.writes)}
             return "" if len(shapes) == 1 else "the values differ in shape"
 
 
-def _misfit_of_plan(run: Run, known: Mapping[str, Value], indices: Mapping[str, CircuitIndex]) -> str:
+def _misfit_of_plan(run: Run, by_name: Mapping[str, Value], indices: Mapping[str, CircuitIndex]) -> str:
     plan, renamed = run.plan, dict(run.indices)
     if set(renamed) != set(plan.indices):
         return f"the plan needs the indices {', '.join(plan.indices)}, found {', '.join(renamed)}"
@@ -249,7 +249,7 @@ def _misfit_of_plan(run: Run, known: Mapping[str, Value], indices: Mapping[str, 
         return f"the plan has {len(plan.inputs)} inputs and {len(plan.outputs)} outputs"
     channels = set()
     for operand, name in zip((*plan.inputs, *plan.outputs), (*run.inputs, *run.outputs), strict=True):
-        value = known[name]
+        value = by_name[name]
         index = indices[renamed[operand.index]] if operand.index else None
         rows, sites = (index.rows, index.sites) if index else (run.sites, run.sites)
         if (value.rows, value.size, bool(value.channels)) != (rows, operand.size, operand.channels):

@@ -77,10 +77,10 @@ class _Site:
         """Define a function with this body; returns the statement that calls it."""
         text = "\n  ".join(lines)
         name = f"f{len(self.functions)}"
-        known = [*self.layout.names.values(), "k", "w", "b"]
+        names = [*self.layout.names.values(), "k", "w", "b"]
         used = [
             n
-            for n in known
+            for n in names
             if f" {n}[" in text or f"({n}[" in text or f"({n} +" in text or f"({n}," in text or f" {n} +" in text
         ]
         declared = [f"{'const ' if n[0] == 'i' else ''}S* __restrict {n}" for n in used]

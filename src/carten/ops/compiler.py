@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from carten.errors import ModelError
-from carten.ops.cache import keep, only_mine, read
+from carten.ops.cache import keep, only_mine, read_kept
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-w")
@@ -44,7 +44,7 @@ extern "C" int answer() { return 42; }
 """
 
 
-def load(key: str, source: Callable[[], str]) -> ctypes.CDLL:
+def load_library(key: str, source: Callable[[], str]) -> ctypes.CDLL:
     """The shared library of a source, compiled unless it was kept.
 
     Args:
@@ -59,19 +59,19 @@ def load(key: str, source: Callable[[], str]) -> ctypes.CDLL:
 
 def _load(key: str, source: Callable[[], str], timeout: float) -> ctypes.CDLL:
     name = _entry_name(key, ATTEMPTS)
-    for kept in read(name, ".so"):
+    for kept in read_kept(name, ".so"):
         with suppress(OSError):
             return load_bytes(kept)
     try:
-        made = _compiled(source(), ("-shared",), ATTEMPTS, timeout)
-        library = load_bytes(made)
+        content = _compiled(source(), ("-shared",), ATTEMPTS, timeout)
+        library = load_bytes(content)
     except OSError as error:
         compiler().failure = f"what {compiler().path} compiles can't be loaded ({error}): {REMEDY}"
         raise ModelError(compiler().failure) from error
     except ModelError as error:
         compiler().failure = str(error)
         raise
-    keep(name, ".so", made)
+    keep(name, ".so", content)
     return library
 
 
@@ -181,11 +181,11 @@ def _entry_name(key: str, attempts: Sequence[Sequence[str]]) -> str:
 def _object(source: str, attempts: Sequence[Sequence[str]]) -> bytes:
     """A source as an object file."""
     name = _entry_name(source, attempts)
-    for kept in read(name, ".o"):
+    for kept in read_kept(name, ".o"):
         return kept
-    made = _compiled(source, ("-c",), attempts, TIMEOUT)
-    keep(name, ".o", made)
-    return made
+    content = _compiled(source, ("-c",), attempts, TIMEOUT)
+    keep(name, ".o", content)
+    return content
 
 
 def _compiled(source: str, kind: Sequence[str], attempts: Sequence[Sequence[str]], timeout: float) -> bytes:

@@ -20,13 +20,13 @@ from carten.ops.fingerprint import fingerprint
 from carten.ops.index import Index
 from carten.ops.plan import Operand, Plan, Step
 
-SCALARS = {torch.float32: "float", torch.float64: "double"}
+C_TYPES = {torch.float32: "float", torch.float64: "double"}
 
 
 def supports(operands: Sequence[Tensor]) -> bool:
     """Whether these tensors are on the CPU and of one type that this back end computes with."""
     first = operands[0].dtype
-    return first in SCALARS and all(x.device.type == "cpu" and x.dtype == first for x in operands)
+    return first in C_TYPES and all(x.device.type == "cpu" and x.dtype == first for x in operands)
 
 
 def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
@@ -98,8 +98,8 @@ class _Kernel:
             x = kept[n]
             rows = indices[index].rows if index else n_sites
             if x.shape != (rows, *shape) or x.dtype != self.dtype:
-                expected, found = f"{self.dtype} of shape {(rows, *shape)}", f"{x.dtype} of {tuple(x.shape)}"
-                raise ValueError(f"operand {name!r} has to be {expected}, found {found}")
+                expected, actual = f"{self.dtype} of shape {(rows, *shape)}", f"{x.dtype} of {tuple(x.shape)}"
+                raise ValueError(f"operand {name!r} has to be {expected}, found {actual}")
             if not (x.is_contiguous() or _rows_are_contiguous(x, shape)):
                 kept[n] = x.contiguous()
         return kept
@@ -124,8 +124,8 @@ class _Pass:
         self.inputs = [a.index for a in plan.inputs]
         self.outputs = [a.index if a.index != followed else "" for a in plan.outputs]
         self.followed = followed
-        key = "\n".join((plan.digest, followed, SCALARS[dtype], str(channels), fingerprint(codegen.__file__)))
-        library = compiler.load(key, lambda: codegen.source(plan, SCALARS[dtype], channels, followed))
+        key = "\n".join((plan.digest, followed, C_TYPES[dtype], str(channels), fingerprint(codegen.__file__)))
+        library = compiler.load_library(key, lambda: codegen.source(plan, C_TYPES[dtype], channels, followed))
         self.function: Callable[..., int] = library.run
         self.function.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         self.function.restype = ctypes.c_int64
@@ -181,8 +181,9 @@ def team() -> int | None:
     None where there is none: kernels run serially.
     """
     root = Path(torch.__file__).parent
-    found = [path for folder in (root / "lib", root.parent / "torch.libs") for path in sorted(folder.glob("lib*omp*"))]
-    for name in (*map(str, found), None):
+    folders = (root / "lib", root.parent / "torch.libs")
+    runtimes = [path for folder in folders for path in sorted(folder.glob("lib*omp*"))]
+    for name in (*map(str, runtimes), None):
         try:
             return ctypes.cast(ctypes.CDLL(name).GOMP_parallel, ctypes.c_void_p).value
         except (OSError, AttributeError):

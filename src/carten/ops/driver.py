@@ -11,12 +11,12 @@ MIN_PREFETCH = 64
 """Numbers in a row that is worth fetching ahead."""
 
 
-class Row(NamedTuple):
+class OperandRow(NamedTuple):
     """An operand: its position among inputs or outputs, the length of a row, and the index that picks rows."""
 
     n: int
     width: int
-    by: str
+    index_name: str
 
 
 def width(array: Operand, channels: int) -> int:
@@ -32,17 +32,17 @@ class Driver:
     """
 
     def __init__(self, plan: Plan, channels: int, followed: str) -> None:
-        self.inputs = [Row(n, width(array, channels), array.index) for n, array in enumerate(plan.inputs)]
-        outputs = [Row(n, width(array, channels), array.index) for n, array in enumerate(plan.outputs)]
-        self.plain = [row for row in outputs if not row.by]
-        self.rows = [row for row in outputs if row.by and row.by == followed]
-        self.strewn = [row for row in outputs if row.by and row.by != followed]
+        self.inputs = [OperandRow(n, width(array, channels), array.index) for n, array in enumerate(plan.inputs)]
+        outputs = [OperandRow(n, width(array, channels), array.index) for n, array in enumerate(plan.outputs)]
+        self.plain = [row for row in outputs if not row.index_name]
+        self.rows = [row for row in outputs if row.index_name and row.index_name == followed]
+        self.strewn = [row for row in outputs if row.index_name and row.index_name != followed]
         heads = [sum(row.width for row in self.rows[:m]) for m in range(len(self.rows) + 1)]
         self.heads, self.n_head = heads[:-1], heads[-1]
         self.fields: list[str] = []
         for row in self.inputs:
             self.fields += [f"const S* in{row.n}", f"int64_t stride{row.n}"]
-            self.fields += [f"const int64_t* index{row.n}", f"int64_t limit{row.n}"] if row.by else []
+            self.fields += [f"const int64_t* index{row.n}", f"int64_t limit{row.n}"] if row.index_name else []
         for row in outputs:
             self.fields += [f"S* out{row.n}"]
             self.fields += [f"const int64_t* target{row.n}", f"int64_t limit_{row.n}"] if row in self.strewn else []
@@ -64,7 +64,7 @@ class Driver:
         yield "    int64_t row = before(begin);"
         yield from (f"    S* o{row.n} = nullptr;" for row in self.rows)
         yield from self._copies()
-        yield from (f"    const bool far{n} = is_far(limit{n} * stride{n});" for n, _, by in self.inputs if by)
+        yield from (f"    const bool far{n} = is_far(limit{n} * stride{n});" for n, _, index in self.inputs if index)
         yield from (f"    const bool past_o{n} = passes(out{n}, this->n * {size});" for n, size, _ in self.plain)
         yield "    for (int64_t p = begin; p < end; ++p) {"
         yield "      const int64_t site = order ? order[p] : p;"
@@ -80,11 +80,11 @@ class Driver:
 
     def _rows_of_site(self) -> Iterable[str]:
         """Pointers to the rows of one site, none of them outside its array."""
-        for n, _, by in self.inputs:
-            yield f"      const int64_t r{n} = {f'index{n}[site]' if by else 'site'};"
+        for n, _, index in self.inputs:
+            yield f"      const int64_t r{n} = {f'index{n}[site]' if index else 'site'};"
         yield from (f"      const int64_t t{n} = target{n}[site];" for n, _, _ in self.strewn)
         yield from ["      const int64_t next = key[site];"] if self.rows else []
-        inside = [f"within(r{n}, limit{n})" for n, _, by in self.inputs if by]
+        inside = [f"within(r{n}, limit{n})" for n, _, index in self.inputs if index]
         inside += [f"within(t{n}, limit_{n})" for n, _, _ in self.strewn]
         inside += ["within(next, rows)", "next >= row"] if self.rows else []
         if inside:
@@ -105,13 +105,13 @@ class Driver:
         sizes = [f"limit_{n} * {size}" for n, size, _ in self.strewn]
         yield f"  int64_t copied() const {{ return {' + '.join(['0', *sizes])}; }}"
         yield "  void clear_strewn() const {"
-        yield from (f"    zero(out{row.n}, {whole});" for row, whole in zip(self.strewn, sizes, strict=True))
+        yield from (f"    zero(out{row.n}, {total});" for row, total in zip(self.strewn, sizes, strict=True))
         yield "  }"
         yield "  void merge_strewn(const S* copy, int64_t part, int64_t parts) const {"
-        for row, whole in zip(self.strewn, sizes, strict=True):
-            begin, end = (f"{whole} * {part} / parts" for part in ("part", "(part + 1)"))
+        for row, total in zip(self.strewn, sizes, strict=True):
+            begin, end = (f"{total} * {part} / parts" for part in ("part", "(part + 1)"))
             yield f"    ::merge(out{row.n} + {begin}, copy + {begin}, {end} - {begin});"
-            yield f"    copy += {whole};"
+            yield f"    copy += {total};"
         yield "  }"
 
     def _copies(self) -> Iterable[str]:
@@ -138,12 +138,12 @@ class Driver:
         yield "      if (p + 1 < end) {"
         yield "        const int64_t ahead = order ? order[p + 1] : p + 1;"
         rows = [
-            (f"if (far{n}) " if by else "", f"in{n}", f"index{n}[ahead]" if by else "ahead", f"stride{n}", size)
-            for n, size, by in self.inputs
+            (f"if (far{n}) " if index else "", f"in{n}", f"index{n}[ahead]" if index else "ahead", f"stride{n}", size)
+            for n, size, index in self.inputs
         ]
         rows += [(f"if (!past_o{n}) ", f"out{n}", "ahead", str(size), size) for n, size, _ in self.plain]
         rows += [("", f"copy{n}", f"target{n}[ahead]", str(size), size) for n, size, _ in self.strewn]
-        for test, base, at, stride, size in rows:
+        for test, base, row, stride, size in rows:
             if size > MIN_PREFETCH:
-                yield f"        {test}prefetch({base} + {at} * {stride}, {size});"
+                yield f"        {test}prefetch({base} + {row} * {stride}, {size});"
         yield "      }"

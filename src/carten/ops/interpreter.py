@@ -100,7 +100,7 @@ def _execute(
         case Mix(source, weight, target, scale, index, transposed):
             x, w = values[source], values[weight].mT if transposed else values[weight]
             mixed = linear.mix_by_kind(x, w, scale, indices[index]) if index else linear.mix(x, w, scale)
-            return (mixed.view(len(x), *circuit.known[target].row_shape),)
+            return (mixed.view(len(x), *circuit.by_name[target].row_shape),)
         case Combine(source, matrix, _, transposed):
             m = values[matrix].mT if transposed else values[matrix]
             x = values[source]

@@ -95,9 +95,9 @@ def choose(operands: Sequence[Tensor], backend: str) -> str:
     module, place = COMPILED[backend]
     module.check()
     if transformed or not module.supports(operands):
-        found = "a torch.func transform" if transformed else f"{operands[0].dtype} on {operands[0].device}"
+        actual = "a torch.func transform" if transformed else f"{operands[0].dtype} on {operands[0].device}"
         raise ModelError(
-            f"backend={backend!r} runs on float32 or float64 on {place}, found {found}; use backend='auto'"
+            f"backend={backend!r} runs on float32 or float64 on {place}, found {actual}; use backend='auto'"
         )
     return backend
 
@@ -147,14 +147,14 @@ class _Evaluate(torch.autograd.Function):
         plan: Plan = ctx.plan
         nodes = (node for node, _ in ctx.next_functions)
         needed = [need and _asked(node) for need, node in zip(ctx.needs_input_grad[4:], nodes, strict=True)]
-        given = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
+        seeds = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
         wrt = [a.name for a, need in zip(plan.inputs, needed, strict=True) if need]
-        if not given or not wrt:
+        if not seeds or not wrt:
             return (None,) * len(ctx.needs_input_grad)
-        derivative = plan.vjp(tuple(wrt), tuple(name for name, _ in given))
-        operands = (*ctx.saved_tensors, *(g for _, g in given))
-        batched = any(torch._C._functorch.is_legacy_batchedtensor(g) for _, g in given)
+        derivative = plan.vjp(tuple(wrt), tuple(name for name, _ in seeds))
+        operands = (*ctx.saved_tensors, *(g for _, g in seeds))
+        batched = any(torch._C._functorch.is_legacy_batchedtensor(g) for _, g in seeds)
         transformed = batched or torch._C._are_functorch_transforms_active()
         backend = "reference" if transformed else ctx.backend
-        found = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, backend))
-        return (None, None, None, None, *(next(found) if need else None for need in needed))
+        derivatives = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, backend))
+        return (None, None, None, None, *(next(derivatives) if need else None for need in needed))

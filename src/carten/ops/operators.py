@@ -80,8 +80,8 @@ class Run:
         return self.outputs
 
     def __str__(self) -> str:
-        at = f" at {self.sites}" + "".join(f", {plan} = {index}" for plan, index in self.indices)
-        return f"{', '.join(self.outputs)} = plan {self.plan.digest[:8]}({', '.join(self.inputs)}){at}"
+        sites = f" at {self.sites}" + "".join(f", {plan} = {index}" for plan, index in self.indices)
+        return f"{', '.join(self.outputs)} = plan {self.plan.digest[:8]}({', '.join(self.inputs)}){sites}"
 
 
 @dataclass(frozen=True)

@@ -129,18 +129,18 @@ class Plan:
         kept = set(names)
         return _prune(self.inputs, self.locals, [a for a in self.outputs if a.name in kept], self.steps)
 
-    def vjp(self, wrt: Sequence[str], given: Sequence[str] | None = None) -> Plan:
+    def vjp(self, wrt: Sequence[str], seeded: Sequence[str] | None = None) -> Plan:
         """Gradient with respect to inputs, contracted with a gradient of every output (reverse mode).
 
         Args:
             wrt: inputs to differentiate; one output of the new plan each, in this order.
-            given: outputs whose gradient is not zero (all by default); their gradients become inputs of the new plan,
+            seeded: outputs whose gradient is not zero (all by default); their gradients become inputs of the new plan,
                 in this order, after those of this plan.
 
         Returns:
-            A plan with all inputs of this one, then the gradients of ``given``.
+            A plan with all inputs of this one, then the gradients of ``seeded``.
         """
-        return _vjp(self, tuple(wrt), tuple(a.name for a in self.outputs) if given is None else tuple(given))
+        return _vjp(self, tuple(wrt), tuple(a.name for a in self.outputs) if seeded is None else tuple(seeded))
 
 
 @cache
@@ -148,8 +148,8 @@ def parse(text: str) -> Plan:
     """The plan of :attr:`Plan.text`."""
     *arrays, steps = json.loads(text)
     inputs, local, outputs = (tuple(Operand(*fields) for fields in part) for part in arrays)
-    made = (Step(target, left, right, tuple(tuple(t) for t in terms)) for target, left, right, terms in steps)
-    return Plan(inputs, local, outputs, tuple(made))
+    parsed = (Step(target, left, right, tuple(tuple(t) for t in terms)) for target, left, right, terms in steps)
+    return Plan(inputs, local, outputs, tuple(parsed))
 
 
 def _check(plan: Plan) -> None:
@@ -206,7 +206,7 @@ def _fresh(name: str, taken: set[str]) -> str:
 
 
 @cache
-def _vjp(plan: Plan, wrt: tuple[str, ...], given: tuple[str, ...]) -> Plan:
+def _vjp(plan: Plan, wrt: tuple[str, ...], seeded: tuple[str, ...]) -> Plan:
     active = set(wrt)
     for step in plan.steps:
         if step.left in active or step.right in active:
@@ -214,7 +214,7 @@ def _vjp(plan: Plan, wrt: tuple[str, ...], given: tuple[str, ...]) -> Plan:
     taken = set(plan.arrays)
     gradient = {n: Operand(_fresh("d_" + n, taken), a.size, a.channels, a.index) for n, a in plan.arrays.items()}
     backward: list[Step] = []
-    reached = set(given)
+    reached = set(seeded)
     for step in reversed(plan.steps):
         if step.target not in reached:
             continue
@@ -227,7 +227,7 @@ def _vjp(plan: Plan, wrt: tuple[str, ...], given: tuple[str, ...]) -> Plan:
             terms = merge((b, o, a, c) for o, a, b, c in step.terms)
             backward.append(Step(gradient[step.right].name, seed, step.left, terms))
             reached.add(step.right)
-    inputs = [*plan.inputs, *(gradient[name] for name in given)]
+    inputs = [*plan.inputs, *(gradient[name] for name in seeded)]
     outputs = [gradient[name] for name in wrt]
     local = [*plan.locals, *(gradient[a.name] for a in plan.locals)]
     forward = [step for step in plan.steps if step.target not in {a.name for a in plan.outputs}]

@@ -104,11 +104,11 @@ def lower(plan: Plan) -> Program:
     for value, terms in products.items():
         wide = program.wide(value)
         for summed in (False, True):
-            mine = [t for t in terms if (program.wide(t[0]) and not wide) == summed]
-            if mine and summed:
-                program.sums[value] = mine
-            elif mine:
-                program.terms[value] = _share(program, mine, shared)
+            selected = [t for t in terms if (program.wide(t[0]) and not wide) == summed]
+            if selected and summed:
+                program.sums[value] = selected
+            elif selected:
+                program.terms[value] = _share(program, selected, shared)
         program.terms.setdefault(value, [])
         program.order.append(value)
     _assign_stages(program)
@@ -137,13 +137,13 @@ def _ordered(program: Program, left: int, right: int) -> tuple[int, int]:
 
 def _nonzero(products: dict[int, dict[tuple[int, int], float]], inputs: set[int]) -> dict[int, list[Product]]:
     """Terms that don't vanish; values without any are left out."""
-    known = {NONE, *inputs}
+    nonzero = {NONE, *inputs}
     result: dict[int, list[Product]] = {}
     for value, pairs in products.items():
-        terms = [(a, b, c) for (a, b), c in pairs.items() if c != 0.0 and a in known and b in known]
+        terms = [(a, b, c) for (a, b), c in pairs.items() if c != 0.0 and a in nonzero and b in nonzero]
         if terms:
             result[value] = terms
-            known.add(value)
+            nonzero.add(value)
     return result
 
 

@@ -19,40 +19,40 @@ class Gradient:
     outputs: tuple[str, ...]
 
 
-def gradient_name(name: str, known: Mapping[str, Value]) -> str:
+def gradient_name(name: str, by_name: Mapping[str, Value]) -> str:
     """Name of the gradient of a value: ``gradient(NAME)``, with a prime where a gradient is differentiated again."""
     gradient = f"gradient({name})"
-    while gradient in known:
+    while gradient in by_name:
         gradient += "'"
     return gradient
 
 
 def reverse(
-    known: Mapping[str, Value], operators: Sequence[Operator], wrt: Sequence[str], given: Sequence[str]
+    by_name: Mapping[str, Value], operators: Sequence[Operator], wrt: Sequence[str], seeded: Sequence[str]
 ) -> Gradient:
     """Gradients with respect to some values, from those of others.
 
     Args:
-        known: all values of the circuit by name.
+        by_name: all values of the circuit by name.
         operators: of the circuit.
         wrt: values to differentiate with respect to.
-        given: values whose gradients are not zero.
+        seeded: values whose gradients are not zero.
     """
-    return _Reverse(known, operators, wrt, given).gradient()
+    return _Reverse(by_name, operators, wrt, seeded).gradient()
 
 
 class _Reverse:
     """Collects the operators of the gradients, from the last operator of the circuit to the first."""
 
     def __init__(
-        self, known: Mapping[str, Value], operators: Sequence[Operator], wrt: Sequence[str], given: Sequence[str]
+        self, by_name: Mapping[str, Value], operators: Sequence[Operator], wrt: Sequence[str], seeded: Sequence[str]
     ) -> None:
-        self.known, self.forward, self.wrt = known, operators, wrt
+        self.by_name, self.forward, self.wrt = by_name, operators, wrt
         self.varying = set(wrt)
         for operator in operators:
             if self.varying.intersection(operator.reads):
                 self.varying.update(operator.writes)
-        seeds = {name: gradient_name(name, known) for name in given}
+        seeds = {name: gradient_name(name, by_name) for name in seeded}
         self.seeds = {seed: self._like(name, seed) for name, seed in seeds.items()}
         self.shares: dict[str, list[str]] = {name: [seed] for name, seed in seeds.items()}
         self.values: dict[str, Value] = {}
@@ -67,11 +67,11 @@ class _Reverse:
         return Gradient(tuple(self.seeds.values()), tuple(self.values.values()), tuple(self.operators), outputs)
 
     def _like(self, name: str, new: str) -> Value:
-        return replace(self.known[name], name=new)
+        return replace(self.by_name[name], name=new)
 
     def _fresh(self, name: str, like: str) -> str:
         """A new value of the shape of another."""
-        while name in self.known or name in self.values or name in self.seeds:
+        while name in self.by_name or name in self.values or name in self.seeds:
             name += "'"
         self.values[name] = self._like(like, name)
         return name
@@ -94,7 +94,7 @@ class _Reverse:
 
     def _finish(self, name: str) -> str:
         """Give the gradient of an input its name."""
-        total, target = self._total(name), gradient_name(name, self.known)
+        total, target = self._total(name), gradient_name(name, self.by_name)
         if total is None or target in self.seeds:
             raise ValueError(f"{name!r} is an input and an output at once")
         if total in self.seeds or sum(total in shares for shares in self.shares.values()) > 1:

@@ -23,7 +23,7 @@ from carten.ops.plan import Operand, Plan, Step
 from carten.ops.triton_codegen import kernel
 from carten.ops.triton_passes import Pass, passes, pieces
 
-SCALARS = {torch.float32: "float32", torch.float64: "float64"}
+TRITON_TYPES = {torch.float32: "float32", torch.float64: "float64"}
 
 MAX_ACCUMULATORS = 96
 """Sums over sites that one kernel keeps in registers."""
@@ -38,7 +38,7 @@ BUSY = 128
 def supports(operands: Sequence[Tensor]) -> bool:
     """Whether these tensors have one type that this back end computes with, on a GPU or, interpreted, on the CPU."""
     first = operands[0]
-    fit = first.dtype in SCALARS and all(x.device == first.device and x.dtype == first.dtype for x in operands)
+    fit = first.dtype in TRITON_TYPES and all(x.device == first.device and x.dtype == first.dtype for x in operands)
     return fit and (first.is_cuda or (first.device.type == "cpu" and _interpreted()))
 
 
@@ -147,17 +147,17 @@ class _Kernel:
 
     def __init__(self, part: Pass, dtype: torch.dtype, channels: int) -> None:
         self.plan, self.index, self.dtype = part.plan, part.index, dtype
-        made = kernel(part, SCALARS[dtype], channels, warp_size())
-        self.tile = made.tile
-        self.blocks = -(-channels // max(1, made.tile.lanes))
+        generated = kernel(part, TRITON_TYPES[dtype], channels, warp_size())
+        self.tile = generated.tile
+        self.blocks = -(-channels // max(1, generated.tile.lanes))
         self.outputs = [
             (array.name, _shape(array, channels), written == array.size)
-            for array, written in zip(self.plan.outputs, made.written, strict=True)
+            for array, written in zip(self.plan.outputs, generated.written, strict=True)
         ]
         self.gathered = [array.index for array in self.plan.inputs if array.index]
         work = cost(self.plan)
         self.work = max(1, work.scalar + work.vector)
-        self.function = load(made.source)
+        self.function = load_module(generated.source)
 
     def __call__(self, values: Mapping[str, Tensor], indices: Mapping[str, Index], n_sites: int) -> dict[str, Tensor]:
         inputs = [values[array.name] for array in self.plan.inputs]
@@ -185,12 +185,12 @@ class _Kernel:
     ) -> dict[str, Tensor]:
         """Sums over the sites of each row; long rows are split, and their parts added up."""
         length = self._length(segments)
-        parts, whole = segments.split(length) if length else (segments, None)
+        parts, rows_of_parts = segments.split(length) if length else (segments, None)
         results = self._allocate(parts.rows, device)
         order = parts.bounds if parts.order is None else parts.order
         arguments = [*inputs, *results.values(), *rows, order, parts.bounds]
         self._start(parts.rows, arguments, ORDERED=parts.order is not None)
-        return results if whole is None else {name: _sum(x, whole) for name, x in results.items()}
+        return results if rows_of_parts is None else {name: _sum(x, rows_of_parts) for name, x in results.items()}
 
     def _length(self, segments: _Segments) -> int:
         """Sites that one program goes through, or 0 if each should go through all of its row."""
@@ -223,7 +223,7 @@ def warp_size() -> int:
     return 64 if torch.version.hip is not None else 32
 
 
-def load(source: str) -> Any:
+def load_module(source: str) -> Any:
     """The function ``run`` of a generated module.
 
     Triton reads the text of a function where Python keeps the lines of sources: nothing is imported from a file.

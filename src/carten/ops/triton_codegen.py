@@ -21,10 +21,10 @@ from carten.ops.triton_passes import Pass
 KEEP = 32
 """Vectors of inputs that are kept in registers."""
 
-MAX_SUMS = 8
+SUMS_PER_LOOP = 8
 """Sums over channels that one loop over channels accumulates."""
 
-REGISTERS = 128
+MAX_REGISTERS = 128
 """Registers for vectors, of the 255 that a thread can have; others hold addresses, scalars and operands."""
 
 SCALAR_SITES = 128
@@ -99,7 +99,7 @@ def _tile(part: Pass, program: Program, order: Order, channels: int, device: tup
     if program.sums:
         lanes = min(_power(channels), 8 * each)
         return Tile(warp * each // lanes, lanes, 1, 1)
-    each = 2 if channels > warp and order.live * 2 * (size // 4) <= REGISTERS else 1
+    each = 2 if channels > warp and order.live * 2 * (size // 4) <= MAX_REGISTERS else 1
     lanes = min(_power(channels), warp * each)
     return Tile(max(1, warp // lanes), lanes, -(-channels // lanes), 1)
 
@@ -171,8 +171,8 @@ class _Source:
             yield f"    at = k + {self._axis(sites, True)}"
             yield "    live = at < end"
             yield "    at = tl.minimum(at, end - 1)"
-        at = "at" if sites > 1 else "k"
-        yield f"    site = tl.load(order + {at}) if ORDERED else {at}"
+        place = "at" if sites > 1 else "k"
+        yield f"    site = tl.load(order + {place}) if ORDERED else {place}"
         inputs, outputs = self.plan.inputs, self.plan.outputs
         addresses = [*self._rows("site", inputs), *self.columns(inputs)]
         yield from (f"    {line}" for line in [*addresses, *_Body(self).straight()])
@@ -230,7 +230,7 @@ class _Body:
         self.outer: list[str] = []
         self.lines = self.outer
         self.loaded: OrderedDict[int, None] = OrderedDict()
-        self.known: set[int] = set()
+        self.assigned: set[int] = set()
 
     def straight(self) -> list[str]:
         """All values in the order of the source, scalars when they are needed; no sums over channels."""
@@ -254,13 +254,13 @@ class _Body:
         target, left, right, coefficient = operation
         direct = self._is_direct(target)
         name = f"a{target}" if direct else f"v{target}"
-        if (direct or target in self.known) and right != NONE and coefficient == 1.0:
+        if (direct or target in self.assigned) and right != NONE and coefficient == 1.0:
             self.lines.append(f"{name} = tl.fma({self._read(left)}, {self._read(right)}, {name})")
-        elif direct or target in self.known:
+        elif direct or target in self.assigned:
             self.lines.append(self._plus(name, self._term(operation)))
         else:
             self.lines.append(f"{name} = {self._term(operation)}")
-        self.known.add(target)
+        self.assigned.add(target)
 
     def _plus(self, name: str, term: str) -> str:
         """Add a term."""
@@ -305,15 +305,15 @@ class _Body:
 
     def _vector(self, value: int) -> None:
         """Compute a vector that was not computed before."""
-        if value not in self.known:
+        if value not in self.assigned:
             for term in self.program.terms[value]:
                 self._add(Operation(value, *term))
             self._leave(value)
 
     def _scalar(self, value: int) -> str:
         """The name of a scalar; if it was not computed before, its statements come before the loop over channels."""
-        if value not in self.known:
-            self.known.add(value)
+        if value not in self.assigned:
+            self.assigned.add(value)
             if value in self.program.terms:
                 terms = [self._term(Operation(value, *term)) for term in self.program.terms[value]]
                 self.outer.append(f"s{value} = {' + '.join(terms).replace('+ -', '- ')}")
@@ -360,33 +360,33 @@ class _Loops(_Body):
         """Sums that one loop accumulates, and vectors that it writes: those that share most with the sums."""
         program = self.program
         sums = [v for v in program.order if program.sum_stage.get(v) == stage]
-        parts = [sums[n : n + MAX_SUMS] for n in range(0, len(sums), MAX_SUMS)]
+        parts = [sums[n : n + SUMS_PER_LOOP] for n in range(0, len(sums), SUMS_PER_LOOP)]
         groups: list[tuple[list[int], list[int]]] = [(part, []) for part in parts]
-        mine = [v for v in program.order if program.wide(v) and program.stage[v] == stage]
-        outputs = [v for v in mine if v in self.source.final]
+        vectors = [v for v in program.order if program.wide(v) and program.stage[v] == stage]
+        outputs = [v for v in vectors if v in self.source.final]
         if outputs and not groups:
             return [([], outputs)]
         reached = [self._reach(x for v in group for x in operands(program.sums[v])) for group, _ in groups]
         for value in outputs:
             needed = self._reach([value])
-            shared = [len(needed & other) for other in reached]
+            shared = [len(needed & reach) for reach in reached]
             groups[shared.index(max(shared))][1].append(value)
         return groups
 
     def _reach(self, values: Iterable[int]) -> set[int]:
         """Vectors that values are computed from, and those themselves."""
-        found: set[int] = set()
+        reached: set[int] = set()
         stack = list(values)
         while stack:
             value = stack.pop()
-            if value not in found and self.program.wide(value):
-                found.add(value)
+            if value not in reached and self.program.wide(value):
+                reached.add(value)
                 stack += operands(self.program.terms.get(value, ()))
-        return found
+        return reached
 
     def _loop(self, sums: Sequence[int], outputs: Sequence[int]) -> None:
         tile, channels = self.source.tile, self.source.channels
-        self.known = {v for v in self.known if not self.program.wide(v)}
+        self.assigned = {v for v in self.assigned if not self.program.wide(v)}
         self.loaded.clear()
         self.lines = []
         for value in outputs:
@@ -417,8 +417,8 @@ class _Loops(_Body):
         for operation in (Operation(value, *term) for term in self.program.terms[value]):
             if not self._late_factors(operation):
                 self.outer.append(self._plus(f"s{value}", self._term(operation)))
-        self.known.add(value)
+        self.assigned.add(value)
         self._leave(value)
         for operation in self.users[value]:
-            if self._late_factors(operation) <= self.known:
+            if self._late_factors(operation) <= self.assigned:
                 self._accumulate(operation.target, self._term(operation))

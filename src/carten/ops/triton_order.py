@@ -27,13 +27,13 @@ def vector_order(program: Program) -> Order:
     final = {v for v in vectors if program.owner[v][0].name in outputs}
     inner = [v for v in vectors if v not in final]
     used = {v for m in vectors for v in operands(program.terms[m])}
-    found: list[Order] = []
+    orders: list[Order] = []
     for roots in (inner, [v for v in depth_first(program, vectors) if v in used]):
         for early in EARLY:
             sums = final | {v for v in inner if len(program.terms[v]) >= early}
             operations = _Arrangement(program, sums).run([*roots, *(v for v in vectors if v in final)])
-            found.append(Order(operations, _live(operations, final)))
-    return min(found, key=lambda order: order.live)
+            orders.append(Order(operations, _live(operations, final)))
+    return min(orders, key=lambda order: order.live)
 
 
 def _live(operations: Sequence[Operation], final: Iterable[int]) -> int:

@@ -113,11 +113,11 @@ def _groups(plan: Plan, limit: int) -> list[list[str]]:
     """Outputs that one segment pass computes: of one index, all with or all without channels, not too many."""
     groups: dict[tuple[str, bool], list[list[Operand]]] = {}
     for array in (array for array in plan.outputs if array.index):
-        mine = groups.setdefault((array.index, array.channels), [[]])
-        if sum(other.size for other in mine[-1]) + array.size > limit:
-            mine.append([])
-        mine[-1].append(array)
-    return [[array.name for array in group] for mine in groups.values() for group in mine if group]
+        batches = groups.setdefault((array.index, array.channels), [[]])
+        if sum(member.size for member in batches[-1]) + array.size > limit:
+            batches.append([])
+        batches[-1].append(array)
+    return [[array.name for array in group] for batches in groups.values() for group in batches if group]
 
 
 def _needed_sums(plan: Plan, outputs: Sequence[str], sums: Collection[str]) -> list[str]:
@@ -147,10 +147,10 @@ def _with_outputs(plan: Plan, sums: Sequence[str]) -> Plan:
 
 def _with_inputs(plan: Plan, sums: Sequence[str]) -> Plan:
     """The same plan where sums that were computed before are inputs, and inputs that nothing needs are left out."""
-    found = {array.name: array for array in plan.locals if array.name in sums}
-    steps = tuple(step for step in plan.steps if step.target not in found)
-    local = tuple(array for array in plan.locals if array.name not in found)
-    return _used(Plan((*plan.inputs, *found.values()), local, plan.outputs, steps), plan.outputs)
+    computed = {array.name: array for array in plan.locals if array.name in sums}
+    steps = tuple(step for step in plan.steps if step.target not in computed)
+    local = tuple(array for array in plan.locals if array.name not in computed)
+    return _used(Plan((*plan.inputs, *computed.values()), local, plan.outputs, steps), plan.outputs)
 
 
 def _used(plan: Plan, outputs: Sequence[Operand]) -> Plan:
