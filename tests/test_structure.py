@@ -97,22 +97,13 @@ def test_files_that_are_not_python_are_packaged():
     assert files - packaged == set(), "add their pattern to [tool.setuptools.package-data]"
 
 
-SHARED_NAMES = {
-    "evaluate", "supports", "check",  # what every back end offers; a job of the same name
-    # to be renamed:
-    "reachable",
-}  # fmt: skip
-"""Public names that several modules define."""
+SHARED_NAMES = {"evaluate", "supports", "check"}
+"""Public names that several modules define: the protocol of the back ends, and the commands of the same names."""
 
 PRONOUNS = {
     "found", "there", "given", "told", "how", "own", "mine", "these", "those", "wanted", "made", "said", "what",
 }  # fmt: skip
 """Names that say which role a value has in the sentence, not what it is."""
-
-NOT_YET_RENAMED = {
-    "model": {"found", "given", "made", "own", "wanted"},
-}
-"""Pronouns that folders still use; no folder may get more."""
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
@@ -144,11 +135,9 @@ def test_one_name_is_one_thing():
 
 
 def test_variables_say_what_they_are():
-    package = ROOT / "src" / "carten"
     for path in SOURCES:
         pronouns = variables(ast.parse(path.read_text(encoding="utf-8"))) & PRONOUNS
-        allowed = NOT_YET_RENAMED.get(path.relative_to(package).parts[0], set())
-        assert pronouns <= allowed, f"{path.relative_to(ROOT)}: name what {', '.join(pronouns - allowed)} is"
+        assert pronouns == set(), f"{path.relative_to(ROOT)}: name what {', '.join(pronouns)} is"
 
 
 def test_the_checks_of_names_can_fail():

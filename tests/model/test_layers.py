@@ -164,5 +164,5 @@ def test_weights_are_those_of_the_element_of_the_atom():
 @pytest.mark.parametrize("kind", ["recursive", "spatial"])
 def test_what_a_product_makes(kind):
     config = NetworkConfig.model_validate({"l_max_edges": 2, "correlation_order": 2, "product": {"kind": kind}})
-    found = product.reachable(config, Space.up_to(2), Space.up_to(6, pseudo=True))
+    found = product.reachable_features(config, Space.up_to(2), Space.up_to(6, pseudo=True))
     assert str(found) == "0+ 1- 2+ 3- 4+"

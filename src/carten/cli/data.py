@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import DataFiles, FileFormat, LabelOptions, parse_labels
+from carten.cli.options import DataFiles, FileFormat, LabelArguments, parse_labels
 
 if TYPE_CHECKING:
     from carten.data.guess import Guess
@@ -162,7 +162,7 @@ def _notes(guess: Guess) -> list[str]:
 
 def check_command(
     data: DataFiles,
-    label: LabelOptions = None,
+    label: LabelArguments = None,
     cutoff: Annotated[float, typer.Option(min=0.1, max=100.0, help="Radius in Å for counting neighbours.")] = 5.0,
     format: FileFormat = None,
 ) -> None:

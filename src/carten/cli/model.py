@@ -18,7 +18,7 @@ from carten.cli.options import (
     Dtype,
     FileFormat,
     JsonFile,
-    LabelOptions,
+    LabelArguments,
     ModelFile,
     Overwrite,
     load_model,
@@ -41,7 +41,7 @@ MaxAtoms = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluat
 def evaluate_command(
     model: ModelFile,
     data: DataFiles,
-    label: LabelOptions = None,
+    label: LabelArguments = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report: one HTML file with figures and structures.")
     ] = None,

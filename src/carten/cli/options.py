@@ -36,7 +36,7 @@ FileFormat = Annotated[
         show_default=False,
     ),
 ]
-LabelOptions = Annotated[
+LabelArguments = Annotated[
     list[str] | None,
     typer.Option(
         "--label",

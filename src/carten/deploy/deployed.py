@@ -110,7 +110,7 @@ class Deployed:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of what it can be told."""
+        """Names of its inputs besides the atoms."""
         return tuple(self._inputs)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from carten.deploy.phases import Circuits, Scheme, schedule
 from carten.deploy.sealed import mark
 from carten.deploy.source import PlanKernel, Source, write_phases
+from carten.math.arrays import Array
 from carten.ops.codegen import source as kernel_source
 from carten.properties.planning import ENERGIES
 
 NATIVE = Path(__file__).with_name("native")
 _ALIGNED = 64
-Array = npt.NDArray[Any]
 
 ENTRIES = (
     "header", "numbers", "n_intervals", "scales", "shifts", "defaults", "reach", "core", "zbl", "reserved",

@@ -34,7 +34,7 @@ class Circuits:
         start: features before the first layer.
         layers: of every layer.
         heads: from features of all layers to packed values, by property.
-        told: what inputs add to the initial features, and to messages.
+        embeddings: what inputs add to the initial features, and to messages.
     """
 
     edges: Circuit
@@ -158,7 +158,7 @@ class _Scheduler:
         embeddings = [
             operator
             for n, circuit in enumerate(self.circuits.embeddings)
-            for operator in self._add(circuit, f"told {n}:", self._told_names(circuit))
+            for operator in self._add(circuit, f"embedding {n}:", self._embedding_names(circuit))
         ]
         self._add(self.circuits.edges, "edges:", {name: name for name in ("one", "unit", HARMONICS)})
         start = [*embeddings, *self._add(self.circuits.start, "start:", self._start_names())]
@@ -178,7 +178,7 @@ class _Scheduler:
         return operators
 
     @staticmethod
-    def _told_names(circuit: Circuit) -> dict[str, str]:
+    def _embedding_names(circuit: Circuit) -> dict[str, str]:
         inputs = {value.name: f"input/{value.name}" for value in circuit.inputs}
         return inputs | {name: name for name in circuit.outputs}
 

@@ -61,7 +61,7 @@ class ModelPotential(MLPotentialImpl):  # type: ignore[misc]
             device: see there.
             energy_type: ``"interaction"``, without the reference energies of the atoms, which are so large that they
                 would swamp energies of force fields; or ``"total"``. Forces are the same.
-            inputs: what the model is told, e.g. ``{"total_charge": 1}``.
+            inputs: values of the inputs of the model, e.g. ``{"total_charge": 1}``.
             more: ``charge`` and ``multiplicity``, as other potentials have them.
 
         Raises:

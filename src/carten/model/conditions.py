@@ -1,4 +1,4 @@
-"""Conditions: what a network can be told about a structure besides its atoms, and the ways to embed it."""
+"""Conditions: the inputs of a network besides the atoms of a structure, and the ways to embed them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Coupled:
-    """Not told to the network: terms of the energy, or charges, depend on it by a formula."""
+    """Not an input of the network: terms of the energy, or charges, depend on it by a formula."""
 
 
 EmbeddingKind = Scalar | Category | Tensor | Exchange | Coupled
@@ -72,7 +72,7 @@ EmbeddingKind = Scalar | Category | Tensor | Exchange | Coupled
 
 @dataclass(frozen=True)
 class Input:
-    """One condition a model is told.
+    """One input of a model besides the atoms.
 
     Args:
         name: key in files and configuration.

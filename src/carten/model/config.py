@@ -68,8 +68,8 @@ class NetworkConfig(_Section):
         preset = PRESETS.get(str(values.get("preset", "tace")), {})
         merged = dict(values)
         for section, defaults in preset.items():
-            given = values.get(section, {})
-            merged[section] = {**defaults, **given} if isinstance(given, dict) else given
+            section_values = values.get(section, {})
+            merged[section] = {**defaults, **section_values} if isinstance(section_values, dict) else section_values
         return merged
 
     @model_validator(mode="after")

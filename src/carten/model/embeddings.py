@@ -203,7 +203,7 @@ class CategoryEmbedding(Embedding):
 class TensorEmbedding(Embedding):
     """See :class:`carten.model.conditions.Tensor`: ``part_c = T_part g_c(z, |T|^2)`` for every channel c.
 
-    Tensors of atoms also enter the initial features, so that neighbours are told of them.
+    Tensors of atoms also enter the initial features, so that they reach the neighbours.
     """
 
     def __init__(self, row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:

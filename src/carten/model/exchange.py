@@ -23,10 +23,10 @@ INITIAL = 0.1
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments in a circuit, (atoms, 1 or 3): those of ``all`` atoms, and of the ``own`` ones among them."""
+    """Moments in a circuit, (atoms, 1 or 3): those of all atoms, and of the own ones among them."""
 
-    all: Value
-    own: Value
+    all_atoms: Value
+    own_atoms: Value
 
 
 class ExchangeLayer(Described):
@@ -50,13 +50,13 @@ class ExchangeLayer(Described):
         self, draft: Draft, features: Mapping[Part, Value], moments: Moments, edges: EdgeValues, table: str
     ) -> FeatureValues:
         """Messages of the own atoms from features and moments of all."""
-        size = moments.all.size
-        spins = draft.run(spread_plan(size), [features[SCALAR], moments.all], "all")
+        size = moments.all_atoms.size
+        spins = draft.run(spread_plan(size), [features[SCALAR], moments.all_atoms], "all")
         densities = describe(self, "density", draft, [{SCALAR: spin} for spin in spins], edges, table)
         parts = self.density.target.parts
         coupled = {}
         for part in parts:
-            operands = [*(density[part] for density in densities), moments.own]
+            operands = [*(density[part] for density in densities), moments.own_atoms]
             (coupled[part],) = draft.run(contract_plan(part.size, size), operands, "own")
         plan = squares_plan(tuple(part.size for part in parts), size)
         squares = draft.run(plan, [density[part] for part in parts for density in densities], "own")

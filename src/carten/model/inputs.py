@@ -161,8 +161,8 @@ def with_defaults(graph: Graph, rows: Mapping[str, Input]) -> Graph:
         ModelError: an input is missing and has no default, is not known, or has another shape or value than it should.
     """
     if unknown := [name for name in graph.inputs if name not in rows]:
-        known = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
-        raise ModelError(f"the structures carry the input {unknown[0]!r}, which the model does not know: {known}")
+        accepted = f"it knows {', '.join(rows)}" if rows else "it has no inputs"
+        raise ModelError(f"the structures carry the input {unknown[0]!r}, which the model does not know: {accepted}")
     for row in rows.values():
         if row.name in graph.inputs and row.along_with and row.along_with not in graph.inputs:
             raise ModelError(
@@ -186,10 +186,10 @@ def _value(graph: Graph, row: Input) -> Tensor:
     if isinstance(row.embed, Category):
         n_values = len(row.embed.values)
         if value.is_floating_point() or bool(((value < 0) | (value >= n_values)).any()):
-            found = sorted(set(value.tolist()))
+            present_values = sorted(set(value.tolist()))
             raise ModelError(
                 f"input {row.name!r}: expected the position, 0 to {n_values - 1}, of one of {list(row.embed.values)}, "
-                f"found {found}"
+                f"found {present_values}"
             )
     return value
 

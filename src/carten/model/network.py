@@ -55,7 +55,7 @@ class Layer(Layered):
         self.moments = inputs.exchanged if inputs is not None else ()
         factors = Space.of((*self.interaction.target.parts, *self.added.parts))
         kinds = n_elements if self.elements else 1
-        reachable = product.reachable(config, factors, target)
+        reachable = product.reachable_features(config, factors, target)
         self.product = product.build_product(config, factors, reachable, kinds, generator)
         self.out = Linear(channels(reachable, n), n, generator)
         kept = Space(tuple(part for part in target.parts if part in features))
@@ -87,7 +87,7 @@ class Layer(Layered):
     def _circuit(self, tabulated: bool) -> Circuit:
         draft, n = Draft(), self.config.n_channels
         sent = {part: draft.input(f"all/{part.name}", "all", part.size, n) for part in self.features.parts}
-        own = {part: draft.input(f"own/{part.name}", "own", part.size, n) for part in self.features.parts}
+        own_features = {part: draft.input(f"own/{part.name}", "own", part.size, n) for part in self.features.parts}
         edges = EdgeValues.of(draft, self.config, self.n_elements, tabulated)
         element = draft.index("element", "own", self.n_elements)
         message: FeatureValues = describe(self, "interaction", draft, [sent], edges, "table")[0]
@@ -99,7 +99,7 @@ class Layer(Layered):
             message = add_features(draft, message, exchanged)
         kind = element if self.elements else draft.index("zero", "own", 1)
         mixed = describe(self, "out", draft, describe(self, "product", draft, message, kind))
-        result = add_features(draft, mixed, describe(self, "residual", draft, own, element))
+        result = add_features(draft, mixed, describe(self, "residual", draft, own_features, element))
         return draft.finish({part.name: result[part] for part in self.space.parts})
 
     def _tables(self) -> Circuit:
@@ -153,7 +153,7 @@ class Network(Layered):
         neighbours: average number of neighbours, normalises sums over edges.
         generator: source of the initial weights.
         backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
-        inputs: embeddings of what the network is told besides the atoms.
+        inputs: embeddings of the inputs of the network besides the atoms.
     """
 
     def __init__(
@@ -176,9 +176,9 @@ class Network(Layered):
         self.layers = nn.ModuleList()
         self.trained_intervals = 0
         self.spaces: list[Space] = []
-        for wanted in [*[hidden] * (config.n_layers - 1), target]:
+        for space in [*[hidden] * (config.n_layers - 1), target]:
             features = self.spaces[-1] if self.spaces else self.start
-            layer = Layer(config, features, wanted, n_elements, neighbours, generator, inputs)
+            layer = Layer(config, features, space, n_elements, neighbours, generator, inputs)
             self.layers.append(layer)
             self.spaces.append(layer.space)
         self.prepare()

@@ -128,7 +128,7 @@ def between(config: NetworkConfig) -> Space:
     return Space.up_to(config.l_max_edges, config.odd_products)
 
 
-def reachable(config: NetworkConfig, space: Space, target: Space) -> Space:
+def reachable_features(config: NetworkConfig, space: Space, target: Space) -> Space:
     """The parts of ``target`` that products of ``space`` make."""
     allowed = Space(tuple(part for part in target.parts if part.natural or config.odd_products))
     if config.product.kind == "spatial":
@@ -139,7 +139,7 @@ def reachable(config: NetworkConfig, space: Space, target: Space) -> Space:
 def build_product(
     config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
 ) -> Described:
-    """The product that the configuration asks for; ``target`` is :func:`reachable`."""
+    """The product that the configuration asks for; ``target`` is :func:`reachable_features`."""
     if config.product.kind == "spatial":
         return SpatialProduct(config, space, target, n_elements, generator)
     kind = CoupledProduct if config.product.weights == "coupled" else RecursiveProduct

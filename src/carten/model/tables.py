@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from carten.math.arrays import Floats
 from carten.model.config import NetworkConfig
 from carten.model.edges import basis_with_slopes, knots
 from carten.ops.circuit import Circuit
 from carten.ops.interpreter import run
 
-Array = npt.NDArray[np.float64]
 FEWEST, MOST = 256, 16384
 """Numbers of intervals."""
 _PROBE = 0.25
@@ -25,7 +24,7 @@ _PROBE = 0.25
 @torch.no_grad()
 def tables(
     circuits: Sequence[tuple[Circuit, Mapping[str, Tensor]]], config: NetworkConfig, tolerance: float, most: int = MOST
-) -> tuple[int, list[dict[str, Array]], float]:
+) -> tuple[int, list[dict[str, Floats]], float]:
     """Tables of all layers on the same equidistant knots.
 
     Args:
@@ -42,7 +41,7 @@ def tables(
     while n <= most:
         width = config.cutoff / n
         inside = basis_with_slopes((torch.arange(n, dtype=torch.float64) + _PROBE) * width, config)
-        tables_of_layers: list[dict[str, Array]] = []
+        tables_of_layers: list[dict[str, Floats]] = []
         for circuit, weights in circuits:
             at_knots, between = (_values(circuit, weights, basis) for basis in (knots(config, n), inside))
             error = max(_error(at_knots[name], between[name], width) for name in at_knots)
@@ -55,14 +54,14 @@ def tables(
     return 0, [], error
 
 
-def _values(circuit: Circuit, weights: Mapping[str, Tensor], basis: Tensor) -> dict[str, Array]:
+def _values(circuit: Circuit, weights: Mapping[str, Tensor], basis: Tensor) -> dict[str, Floats]:
     """Values and slopes (knots, 2, ..) by name."""
     basis = basis.to(torch.float64)
     outputs = run(circuit, {**weights, "knots": basis}, {}, {"knots": len(basis)}, "reference")
     return {name: table.reshape(len(basis), 2, -1).numpy() for name, table in outputs.items()}
 
 
-def _error(table: Array, exact: Array, width: float) -> float:
+def _error(table: Floats, exact: Floats, width: float) -> float:
     """Largest deviation inside intervals: of values, or a tenth of that of slopes, relative to the largest of each.
 
     Slopes of tables are those times the width of an interval.

@@ -32,7 +32,7 @@ class Host:
         elements: atomic numbers the model knows, ascending.
         spaces: parts of the features after each layer, for readouts.
         generator: source of initial weights.
-        inputs: names of those that the network is not told, but terms.
+        inputs: names of the inputs that only terms depend on, not the network.
         routes: names of the routes by which properties that terms take are obtained.
     """
 
@@ -120,7 +120,7 @@ class TermConfig(BaseModel, ABC):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of inputs (of the table) that it couples to; the network is not told unless they are configured."""
+        """Names of inputs (of the table) that it couples to; the network has them only if they are configured."""
         return ()
 
     @property

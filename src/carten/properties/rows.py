@@ -16,7 +16,7 @@ from carten.properties.routes import Property, Route
 _ROUTES = get_args(Route)
 _EMBEDDINGS = (*get_args(conditions.EmbeddingKind), conditions.Fidelity)
 
-Row = TypeVar("Row")
+Kind = TypeVar("Kind")
 
 
 def dump(row: Property | Input) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _values(data: Any, description: str) -> dict[str, Any]:
     return dict(data)
 
 
-def _built(kind: type[Row], values: Mapping[str, Any]) -> Row:
+def _built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """An instance from data of the right types under the right names."""
     if unknown := set(values) - {field.name for field in fields(kind)}:  # type: ignore[arg-type]
         raise ModelFileError(f"{kind.__name__} has no {', '.join(sorted(unknown))}: please upgrade carten")

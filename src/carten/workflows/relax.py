@@ -90,7 +90,7 @@ def relax(
         model: a compiled model (:func:`carten.deploy.open_file`), which relaxes all structures in one batch; or any
             ASE calculator, one structure after the other.
         goal: when to stop.
-        progress: told how many of how many are done.
+        progress: called with how many of how many are done.
 
     Returns:
         One for each structure, in order; those that did not converge say so.
