@@ -23,9 +23,10 @@ def small_model(
     inputs: tuple[Input, ...] = (),
     terms: tuple[TermConfig, ...] = (),
     seed: int = 3,
+    n_layers: int = 1,
 ) -> Potential:
     rows = [row if isinstance(row, Property) else property_table()[row] for row in properties]
-    config = NetworkConfig.model_validate(NETWORK | {"radial": {"hidden": (8,)}})
+    config = NetworkConfig.model_validate(NETWORK | {"n_layers": n_layers, "radial": {"hidden": (8,)}})
     return Potential(config, elements, rows, seed=seed, inputs=inputs, terms=terms).to(dtype).freeze()
 
 

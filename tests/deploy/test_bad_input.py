@@ -3,6 +3,7 @@
 import copy
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,10 @@ def test_foreign_libraries(tmp_path):
         ({"elements": np.array([0, -1, 1], dtype=np.int32)}, "atom 1 has the element -1"),
         ({"positions": np.zeros((3, 3))}, "atoms 0 and 1 are at one place"),
         ({"positions": np.where(POSITIONS == 1.1, np.nan, POSITIONS)}, "between atoms 0 and 1 is not finite"),
+        ({"positions": np.where(POSITIONS == 1.1, np.inf, POSITIONS)}, "between atoms 0 and 1 is not finite"),
+        ({"positions": POSITIONS[:2]}, r"positions should have the shape \(3, 3\), found \(2, 3\)"),
+        ({"pairs": replace(PAIRS, neighbour=PAIRS.neighbour[:5])}, r"pairs.neighbour should have the shape \(6,\)"),
+        ({"pairs": replace(PAIRS, shifts=PAIRS.shifts[:1])}, r"pairs.shifts should have the shape \(6, 3\)"),
         ({"pairs": PairList(PAIRS.centre[::-1].copy(), PAIRS.neighbour, PAIRS.shifts)}, "are not sorted by centre"),
         ({"pairs": PairList(PAIRS.centre + 1, PAIRS.neighbour, PAIRS.shifts)}, "has centre 3, which is no own atom"),
         ({"pairs": PairList(PAIRS.centre, PAIRS.neighbour + 1, PAIRS.shifts)}, "has neighbour 3, which is no atom"),
@@ -89,6 +94,20 @@ def test_calls_that_make_no_sense(evaluator, arguments, words):
     with pytest.raises(ModelError, match=words):
         step(evaluator, **arguments)
     np.testing.assert_array_equal(step(evaluator)["energies"], good)  # usable after an error
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_pairs_of_any_layout(evaluator, dtype):
+    """As ``np.nonzero`` gives them: columns of an array."""
+    columns = np.stack([PAIRS.centre, PAIRS.neighbour], axis=1).astype(dtype)
+    found = step(evaluator, pairs=PairList(columns[:, 0], columns[:, 1], PAIRS.shifts))
+    np.testing.assert_array_equal(found["forces"], step(evaluator)["forces"])
+
+
+def test_gradients_of_a_model_without_energies():
+    evaluator = deploy(small_model(properties=("dipole",), n_layers=2)).evaluator()
+    with pytest.raises(ModelError, match="the model has no energies"):
+        step(evaluator)
 
 
 def test_more_threads_than_cores_or_atoms(model):

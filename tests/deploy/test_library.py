@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from carten.deploy import deploy
+from carten.interfaces.ase import Calculator
 from carten.model.conditions import Exchange
 from carten.model.config import NetworkConfig
 from carten.physics.zbl import ZblConfig
 from carten.properties.potential import Potential
+from carten.properties.routes import Readout
 from carten.properties.spec import Fidelity, input_table, property_table
 from contract import graphs
 from deploy.snapshots import snapshot
 from model.models import ELEMENTS, MAIN, SMALL, VARIANTS, crystal, model, molecule, slab, wire
+from small import oxide, small_model
 
 pytestmark = pytest.mark.needs("cpp")
 EXACT, TABLES = 1e-10, 1e-5
@@ -83,6 +86,27 @@ def test_every_kind_of_input(name):
             head.shift.normal_(generator=torch.Generator().manual_seed(2))
             head.scale.fill_(1.3)
     require_same(potential, exact=True, tolerance=EXACT, rows=rows)
+
+
+DIRECT = {name: replace(property_table()[name], routes=(Readout(),)) for name in ("forces", "virial")}
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (DIRECT["forces"],),
+        (property_table()["energy"], DIRECT["forces"]),
+        (property_table()["energy"], property_table()["stress"], DIRECT["virial"]),
+    ],
+)
+def test_forces_and_virials_that_are_read_directly(rows, n_layers):
+    potential = small_model(properties=rows, n_layers=n_layers)
+    atoms = oxide()
+    library, reference = (Calculator(potential, backend=backend) for backend in ("auto", "reference"))
+    for row in rows:
+        found, expected = (calculator.get_property(row.name, atoms) for calculator in (library, reference))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=TABLES * np.abs(expected).max())
 
 
 def test_repulsion_of_nuclei_and_their_cores():

@@ -1,14 +1,17 @@
 """Models in OpenMM: the same numbers as the ASE calculator, boxes that change, parts of systems, files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from ase import Atoms, units
 from ase.build import molecule
 
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.io import save
-from carten.properties.spec import input_table
+from carten.properties.spec import Fidelity, input_table
 from small import small_model
 
 pytestmark = pytest.mark.needs("openmm")
@@ -188,6 +191,18 @@ def test_charge_is_an_input(tmp_path):
         told.calc = Calculator(path, inputs={"total_charge": total})
         assert energies[-1] == pytest.approx(told.get_potential_energy(), rel=ROUNDING)
     assert energies[0] != energies[1]
+
+
+def test_the_default_level_of_theory(tmp_path):
+    level = replace(input_table()["fidelity"], embed=Fidelity(("pbe", "hse"), "both"), default="hse")
+    potential = small_model(elements=(1, 8), properties=("energy", "forces"), inputs=(level,))
+    potential.heads["energies"].reference[:, 0] = torch.arange(4.0) * 100
+    save(tmp_path / "levels.carten", potential, provenance={})
+    atoms = waters()
+    energy, _ = evaluated(context_of(potential_of(tmp_path / "levels.carten").createSystem(topology_of(atoms)), atoms))
+    references = {"H": 200.0, "O": 300.0}
+    total = expected(atoms, tmp_path / "levels.carten")[0]
+    assert energy == pytest.approx(total - sum(references[symbol] for symbol in atoms.symbols), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -165,11 +165,11 @@ def _source(row: Property, readable: Sequence[str]) -> str:
             return "forces"
         case Derivative("energy", ("strain",), -1, False) if energies:
             return "virial"
-        case Derivative("energy", ("strain",), 1, True) if energies:
+        case Derivative("energy", ("strain",), 1, True) if energies and "virial" not in readable:
             return "stress"
         case AtomicVirial("energy", 1, False) if energies:
             return "virials"
-        case AtomicVirial("energy", -1, True) if energies:
+        case AtomicVirial("energy", -1, True) if energies and "virials" not in readable:
             return "stresses"
     return ""
 

@@ -186,19 +186,21 @@ class Evaluator:
             ModelError: the library refuses; the message says why.
         """
         n = len(elements)
-        elements = np.ascontiguousarray(elements, dtype=np.int32)
-        positions, cell = (np.ascontiguousarray(x, dtype=np.float64) for x in (positions, cell))
+        elements = _array("elements", elements, (n,), np.int32)
+        positions = _array("positions", positions, (n, 3), np.float64)
+        cell = _array("cell", cell, (3, 3), np.float64)
+        centre, neighbour, shifts = _arrays(pairs)
         shapes = {"energies": (n,), "forces": (n, 3), "virial": (3, 3), "virials": (n, 3, 3)}
-        results = {name: np.zeros(shape) for name, shape in shapes.items() if name in ("energies", *names)}
+        derived = {"energies", *names} - set(self.model.readouts)  # forces, say, may be read directly
+        results = {name: np.zeros(shape) for name, shape in shapes.items() if name in derived}
         readouts = {name: np.zeros((n, size)) for name, size in self.model.readouts.items() if name in names}
         pointers = [_address(readouts[name]) if name in readouts else None for name in self.model.readouts]
         table = (ctypes.c_void_p * len(pointers))(*pointers) if readouts else None
         arrays = [_address(results[name]) if name in results else None for name in shapes]
-        shifts = np.ascontiguousarray(pairs.shifts, dtype=np.int32)
         self._require(
             self._library.carten_step(
-                self._state, n, _address(elements), _address(positions), _address(cell), len(pairs.centre),
-                _address(pairs.centre), _address(pairs.neighbour), _address(shifts), *arrays, table,
+                self._state, n, _address(elements), _address(positions), _address(cell), len(centre),
+                _address(centre), _address(neighbour), _address(shifts), *arrays, table,
             )
         )  # fmt: skip
         return results | readouts
@@ -216,14 +218,15 @@ class Evaluator:
             ModelError: the library refuses; the message says why.
         """
         n = len(elements)
-        elements = np.ascontiguousarray(elements, dtype=np.int32)
-        vectors = np.ascontiguousarray(vectors, dtype=np.float64)
+        elements = _array("elements", elements, (n,), np.int32)
+        centre, neighbour, _ = _arrays(pairs)
+        vectors = _array("vectors", vectors, (len(centre), 3), np.float64)
         energies, gradients = np.zeros(n), np.zeros_like(vectors)
-        mask = None if counted is None else np.ascontiguousarray(counted, dtype=np.int32)
+        mask = None if counted is None else _array("counted", counted, (n,), np.int32)
         self._require(
             self._library.carten_evaluate(
-                self._state, n, n, _address(elements), len(pairs.centre), _address(pairs.centre),
-                _address(pairs.neighbour), _address(vectors), None, None if mask is None else _address(mask),
+                self._state, n, n, _address(elements), len(centre), _address(centre),
+                _address(neighbour), _address(vectors), None, None if mask is None else _address(mask),
                 _address(energies), _address(gradients), None,
             )
         )  # fmt: skip
@@ -232,6 +235,28 @@ class Evaluator:
     def _require(self, failed: int) -> None:
         if failed:
             raise ModelError(self._library.carten_error(self._state).decode("utf-8", "replace"))
+
+
+def _arrays(pairs: PairList) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Centres, neighbours and shifts of pairs, as the library reads them."""
+    n = len(pairs.centre)
+    return (
+        _array("pairs.centre", pairs.centre, (n,), np.int64),
+        _array("pairs.neighbour", pairs.neighbour, (n,), np.int64),
+        _array("pairs.shifts", pairs.shifts, (n, 3), np.int32),
+    )
+
+
+def _array(name: str, values: npt.ArrayLike, shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """An array without gaps, as the library reads it.
+
+    Raises:
+        ModelError: it has another shape: the library would read beyond its end.
+    """
+    array = np.ascontiguousarray(values, dtype=dtype)
+    if array.shape != shape:
+        raise ModelError(f"{name} should have the shape {shape}, found {array.shape}")
+    return array
 
 
 def _address(array: npt.NDArray[Any]) -> int:

@@ -170,6 +170,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
     flags = {
         "tabulated": radial.n_intervals > 0,
         "zbl": bound.zbl is not None,
+        "energies": ENERGIES in heads,
         "bessel": radial.basis == "bessel",
         "element_dependent": radial.elements,
     }

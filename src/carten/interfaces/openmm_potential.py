@@ -99,7 +99,8 @@ def reference_energy(model: Potential, numbers: Sequence[int], inputs: Mapping[s
     references = head.get_buffer("reference")[:, 0].tolist()
     level = 0
     if model.levels is not None:
-        level = [str(value) for value in model.levels.values].index(str(inputs.get(model.levels.name)))
+        value = inputs.get(model.levels.name, model.inputs[model.levels.name].default)
+        level = [str(name) for name in model.levels.values].index(str(value))
     rows = {number: row for row, number in enumerate(model.elements)}
     if unknown := sorted({number for number in numbers if number not in rows}):
         symbols = ", ".join(chemical_symbols[number] for number in unknown)

@@ -16,6 +16,7 @@ static int check(carten_state& s, const Request& q) {
   if (q.n_all > q.n_own && !q.exchange) return fail(s, "%lld atoms are ghosts, which need an exchange", q.n_all - q.n_own);
   if (q.n_all && !q.element) return fail(s, "elements are missing");
   if (q.n_own && !q.energies) return fail(s, "there is no array for energies");
+  if (!model_energies && q.differentiate()) return fail(s, "the model has no energies, and so neither gradients, forces nor virials");
   if (q.n_edges && (!q.centre || !q.neighbour)) return fail(s, "centres or neighbours of edges are missing");
   for (int64_t i = 0; i < q.n_all; ++i)
     if (static_cast<uint32_t>(q.element[i]) >= static_cast<uint32_t>(model_n_elements))

@@ -114,9 +114,9 @@ static bool geometry(Evaluation& v, Chunk& c, Part& part) {
         }
       }
       const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-      if (r2 >= square) continue;
-      if (!(r2 > 1e-12)) {
-        part.failure = {r2 == r2 ? "atoms %lld and %lld are at one place" : "the vector between atoms %lld and %lld is not finite", atom, j};
+      if (r2 >= square && r2 < 1e300) continue;
+      if (!(r2 > 1e-12 && r2 < 1e300)) {
+        part.failure = {r2 <= 1e-12 ? "atoms %lld and %lld are at one place" : "the vector between atoms %lld and %lld is not finite", atom, j};
         return false;
       }
       for (int a = 0; a < 3; ++a) unit[3 * e + a] = S(d[a]);
