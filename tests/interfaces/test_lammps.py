@@ -1,7 +1,9 @@
 """pair_style carten: LAMMPS on any number of processes gives what the exact model gives, also in awkward boxes."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -15,6 +17,7 @@ from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.properties.io import save
 from carten.properties.potential import Potential
+from carten.properties.routes import Readout
 from carten.properties.spec import input_table, property_table
 
 pytestmark = [pytest.mark.needs("lammps"), pytest.mark.needs("cpp"), pytest.mark.timeout(600)]
@@ -233,6 +236,30 @@ def test_atoms_of_null_feel_nothing(place, model, library, lammps, plugins):
     assert energy == pytest.approx(only.get_potential_energy(), abs=1e-7)
 
 
+def test_atoms_of_null_have_no_charges(place, library, lammps, plugins):
+    folder, atoms, _ = place
+    text = head(library, coefficients="* * NULL O") + """
+fix charges all pair 1 carten charges 1
+dump atoms all custom 1 atoms.dump id f_charges
+dump_modify atoms sort id format float %.17g
+run 0
+"""
+    output = run(folder, text, plugins, lammps, 2)
+    charges = np.loadtxt(folder / "atoms.dump", skiprows=9)[:, 1]
+    oxygen = atoms.numbers == 8
+    assert np.abs(charges[oxygen]).min() > 0, output
+    assert not charges[~oxygen].any()
+
+
+def test_forces_that_are_read_directly_are_refused(place, lammps, plugins):
+    folder, *_ = place
+    row = property_table()["forces"]
+    rows = [property_table()["energy"], replace(row, routes=(Readout(),))]
+    library = exported(Potential(small_network(), [1, 8, 14], rows, seed=1).eval(), folder)
+    output = run(folder, head(library) + TAIL, plugins, lammps)
+    assert "ERROR" in output and "reads forces from features" in output
+
+
 def test_units_real(place, model, library, lammps, plugins):
     folder, atoms, prism = place
     run(folder, head(library, units="real") + TAIL, plugins, lammps)
@@ -352,6 +379,7 @@ def test_bonded_atoms_are_neighbours_too(model, library, lammps, plugins, tmp_pa
         (lambda text: text.replace("model.so", "model.so threads 0"), "threads"),
         (lambda text: text.replace("model.so", "model.so fast"), "expected threads N, or input"),
         (lambda text: text.replace("model.so", "model.so input total_charge 1"), "no input total_charge"),
+        (lambda text: text + re.search("pair_style.*\n", text)[0], "write pair_style none"),
     ],
 )
 def test_wrong_input(place, library, lammps, plugins, change, message):

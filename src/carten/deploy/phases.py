@@ -92,7 +92,7 @@ class Scheme:
         features: for each layer, the features that atoms send from; ghosts have to have them.
         returned: for each layer, their gradients; owners have to add those of ghosts.
         weights: names of values that are constants: weights, and tables of radial functions.
-        given: values of inputs.
+        input_names: values of inputs.
         categories: indices that are inputs: their number, whether each atom has one, and the number of categories.
     """
 

@@ -124,19 +124,24 @@ class PairCarten : public Pair {
   /// The model is an argument of pair_style: hybrid styles ask how much is exchanged before pair_coeff is read.
   void settings(int narg, char **arg) override {
     if (narg < 1) error->all(FLERR, "pair_style carten expects a model: pair_style carten MODEL.so");
-    if (state) error->all(FLERR, "pair_style carten: the model is there already; use a new pair_style command");
+    if (state) error->all(FLERR, "pair_style carten: the model is there already; write pair_style none before another pair_style carten");
     if (const std::string problem = model.open(arg[0]); !problem.empty()) fail(problem);
     state = model.create();
     if (!state) fail("no memory");
     comm_forward = comm_reverse = static_cast<int>((model.info->exchanged * model.info->scalar_bytes + 7) / 8);
     readouts.resize(model.info->n_readouts);
     pointers.resize(model.info->n_readouts);
-    for (int k = 0; k < model.info->n_readouts; k++) readouts[k].flag = std::string(model.info->readouts[k].name) + "_flag";
+    for (int k = 0; k < model.info->n_readouts; k++) {
+      readouts[k].flag = std::string(model.info->readouts[k].name) + "_flag";
+      if (strcmp(model.info->readouts[k].name, "forces") == 0)
+        fail("the model reads forces from features, but here they are derivatives of its energy: use it from Python");
+    }
     for (int k = 1; k < narg;) k = option(k, narg, arg);
     for (int k = 0; k < model.info->n_inputs; k++) {
       const carten_input &input = model.info->inputs[k];
-      if (input.required && !std::count(inputs_set.begin(), inputs_set.end(), input.name))
-        fail(std::string("the model needs ") + input.name + ": pair_style carten MODEL.so input " + input.name + " VALUE");
+      if (!input.required || std::count(inputs_set.begin(), inputs_set.end(), input.name)) continue;
+      if (input.per_atom) fail(std::string("the model needs ") + input.name + " of every atom, which can't be given here");
+      fail(std::string("the model needs ") + input.name + ": pair_style carten MODEL.so input " + input.name + " VALUE");
     }
     if (comm->me == 0)
       utils::logmesg(lmp, "carten: {}, {} layers, cutoff {} A, {}\n", arg[0], model.info->n_layers, model.info->cutoff,
@@ -187,6 +192,7 @@ class PairCarten : public Pair {
                        prepare_readouts(n_own)))
       error->one(FLERR, "pair_style carten: {}", model.error(state));
     add_forces();
+    empty_readouts(n_own);
     if (eflag_either) add_energies();
   }
 
@@ -367,6 +373,15 @@ class PairCarten : public Pair {
       any = true;
     }
     return any ? pointers.data() : nullptr;
+  }
+
+  /// Atoms of NULL have no charges either.
+  void empty_readouts(int n_own) {
+    for (size_t k = 0; k < readouts.size(); k++) {
+      const int components = model.info->readouts[k].components;
+      for (int i = 0; i < n_own && readouts[k].wanted; i++)
+        if (element_of_type[atom->type[i]] < 0) std::fill_n(&readouts[k].values[static_cast<size_t>(i) * components], components, 0.0);
+    }
   }
 
   static void reserve(Readout &readout, int components, int n_own) {
