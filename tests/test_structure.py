@@ -102,6 +102,7 @@ SHARED_NAMES = {"evaluate", "supports", "check"}
 
 PRONOUNS = {
     "found", "there", "given", "told", "how", "own", "mine", "these", "those", "wanted", "made", "said", "what",
+    "whole", "more",
 }  # fmt: skip
 """Names that say which role a value has in the sentence, not what it is."""
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def category(value: Any) -> str | int:
     """A value of a category: whole numbers as such, anything else as text."""
-    whole = isinstance(value, int | float) and float(value).is_integer()
-    return int(value) if whole else str(value)
+    is_integer = isinstance(value, int | float) and float(value).is_integer()
+    return int(value) if is_integer else str(value)
 
 
 def categories(structures: Sequence[tuple[str, Atoms]], key: str) -> tuple[str | int, ...]:

@@ -255,7 +255,7 @@ def _condition(atoms: Atoms, label: Label, where: str) -> Array:
 
 
 def _require_symmetric(value: Array, label: Label, where: str) -> None:
-    """A model is told the whole of a tensor: what violates its index symmetry would act as something it is not."""
+    """A model takes all components of a tensor: what violates its index symmetry would act as something it is not."""
     if label.row.rank < 2:
         return
     defect = float(np.abs(value - obeying(label.row, value)).max(initial=0.0))

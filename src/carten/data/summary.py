@@ -147,5 +147,5 @@ def _problems(report: Report) -> Iterator[str]:
 
 
 def _first(items: Sequence[str]) -> list[str]:
-    more = len(items) - _SHOWN
-    return [*items[:_SHOWN], f"  ... and {more} more"] if more > 0 else list(items)
+    n_hidden = len(items) - _SHOWN
+    return [*items[:_SHOWN], f"  ... and {n_hidden} more"] if n_hidden > 0 else list(items)

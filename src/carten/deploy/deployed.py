@@ -265,7 +265,7 @@ def _address(array: npt.NDArray[Any]) -> int:
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """A library with the types of its functions."""
-    pointer, whole = ctypes.c_void_p, ctypes.c_int64
+    pointer, int64 = ctypes.c_void_p, ctypes.c_int64
     library.carten_describe.restype = ctypes.POINTER(_Info)
     library.carten_create.restype = pointer
     library.carten_destroy.argtypes = (pointer,)
@@ -273,7 +273,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.carten_error.argtypes = (pointer,)
     library.carten_error.restype = ctypes.c_char_p
     library.carten_threads.argtypes = (pointer, ctypes.c_int32)
-    library.carten_set_input.argtypes = (pointer, ctypes.c_char_p, whole, pointer)
-    library.carten_evaluate.argtypes = (pointer, whole, whole, pointer, whole, *(pointer,) * 8)
-    library.carten_step.argtypes = (pointer, whole, *(pointer,) * 3, whole, *(pointer,) * 8)
+    library.carten_set_input.argtypes = (pointer, ctypes.c_char_p, int64, pointer)
+    library.carten_evaluate.argtypes = (pointer, int64, int64, pointer, int64, *(pointer,) * 8)
+    library.carten_step.argtypes = (pointer, int64, *(pointer,) * 3, int64, *(pointer,) * 8)
     return library

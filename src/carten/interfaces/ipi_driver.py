@@ -54,13 +54,13 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
         dtype: str | None = None,
         device: str | None = None,
         properties: str = "",
-        **more: Any,
+        **driver_options: Any,
     ) -> None:
         self.atoms = _read(template)
         self.properties = [name for name in properties.split("+") if name]
         self._calculator: Callable[[], Calculator] = partial(Calculator, model, dtype=dtype, device=device)
         self._beads: list[ase.Atoms] = []
-        super().__init__(**more)
+        super().__init__(**driver_options)
 
     def check_parameters(self) -> None:
         """Look whether the model has what is wanted."""

@@ -48,7 +48,7 @@ class ModelPotential(MLPotentialImpl):  # type: ignore[misc]
         device: str | None = None,
         energy_type: str = "interaction",
         inputs: Mapping[str, npt.ArrayLike] | None = None,
-        **more: Any,
+        **shorthand_values: Any,
     ) -> None:
         """Add the force of the model to a system.
 
@@ -62,7 +62,7 @@ class ModelPotential(MLPotentialImpl):  # type: ignore[misc]
             energy_type: ``"interaction"``, without the reference energies of the atoms, which are so large that they
                 would swamp energies of force fields; or ``"total"``. Forces are the same.
             inputs: values of the inputs of the model, e.g. ``{"total_charge": 1}``.
-            more: ``charge`` and ``multiplicity``, as other potentials have them.
+            **shorthand_values: ``charge`` and ``multiplicity``, as other potentials have them.
 
         Raises:
             ModelError: an element or an input that the model does not know.
@@ -70,9 +70,9 @@ class ModelPotential(MLPotentialImpl):  # type: ignore[misc]
         """
         if energy_type not in ENERGY_TYPES:
             raise ValueError(f"energy_type must be one of {', '.join(ENERGY_TYPES)}, found {energy_type!r}")
-        if unknown := [name for name in more if name not in SHORTHANDS]:
+        if unknown := [name for name in shorthand_values if name not in SHORTHANDS]:
             raise ValueError(f"createSystem of a carten model takes no argument {unknown[0]!r}")
-        everything = {**(inputs or {}), **{SHORTHANDS[name]: value for name, value in more.items()}}
+        everything = {**(inputs or {}), **{SHORTHANDS[name]: value for name, value in shorthand_values.items()}}
         _require_inputs(self.model, everything)
         selected = None if atoms is None else list(atoms)
         numbers = _numbers(topology, selected)

@@ -1,4 +1,4 @@
-"""Layers that describe themselves: what they do is written down once, as circuits, and run by the interpreter."""
+"""Layers that describe themselves: each is written once, as a circuit, and run by the interpreter."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class Embedding(Described):
         self.row = row
 
     def describe(self, draft: Draft, atoms: Atoms) -> list[FeatureValues]:
-        """What is added at each of the places of atoms."""
+        """Contributions at each of the places of atoms."""
         raise NotImplementedError
 
     def describe_moments(self, draft: Draft, atoms: Atoms) -> list[Value]:

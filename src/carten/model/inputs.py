@@ -93,7 +93,7 @@ class Inputs(Layered):
         return draft.finish({**outputs, **{f"moments/{m}": value for m, value in enumerate(moments)}})
 
     def forward(self, values: Mapping[str, Tensor], structure: Tensor, element: Tensor) -> Conditions:
-        """What is added for N atoms.
+        """Contributions of the inputs for N atoms.
 
         Args:
             values: by input, (S, 3, ..) or (N, 3, ..).

@@ -45,7 +45,7 @@ def slopes(
     retain: bool,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Derivatives of the sum of values, perhaps weighted, with respect to variables.
+    """Derivatives of the (optionally weighted) sum of values with respect to variables.
 
     Args:
         value: differentiated.

@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     per 4 kB, about a seventh of the step. Acts on the whole process; call it at the start of a long job.
 
     Returns:
-        Whether the C library could be told (glibc on Linux).
+        Whether the C library takes the setting (glibc on Linux).
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""From rows, inputs and terms to the design of a model, as data: what it predicts, and from what."""
+"""The design of a model, as data, from rows, inputs and terms."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Design:
         requested: names of the properties that were asked for.
         properties: all that the model predicts by name, each by its first route, sources first.
         usual: names of those requested and all that take at most one derivative.
-        inputs: what the model is told besides the atoms, by name.
+        inputs: of the model besides the atoms, by name.
         terms: physics that is added to the energies of atoms.
     """
 
@@ -97,7 +97,7 @@ class Design:
 
     @property
     def embedded(self) -> list[Input]:
-        """Inputs that the network is told."""
+        """Inputs of the network."""
         return [row for row in self.inputs.values() if not isinstance(row.embed, Coupled)]
 
     @property
@@ -112,7 +112,7 @@ class Design:
         return Space(tuple(sorted({SCALAR, *needed}, key=lambda part: (part.l, not part.natural))))
 
     def plan(self, names: Sequence[str]) -> DerivativePlan:
-        """What it takes to evaluate some properties, and what terms take for them.
+        """The steps that evaluate some properties, and those that terms need for them.
 
         Raises:
             ModelError: for an unknown property.

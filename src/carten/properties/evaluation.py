@@ -1,4 +1,4 @@
-"""Evaluating a plan: what follows from values that are there, one step after the other."""
+"""Evaluation of a plan, step by step, from the values that are available."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class PlannedValues:
                 self.values[step] = self._evaluate(self.plan.rows[step])
 
     def partial(self, source: Partial) -> Tensor:
-        """A derivative as it comes: components of the base, then those of the variables."""
+        """A derivative as autograd returns it: components of the base, then those of the variables."""
         base, wrt = source
         return self._derivatives[source] if wrt else self.values[base]
 
     def _evaluate(self, row: Property) -> Tensor:
-        """What a row is by its route, from values and derivatives that are there."""
+        """Value of a row by its route, from the available values and derivatives."""
         values, graph = self.values, self.leaves.graph
         match row.routes[0]:
             case AtomSum(of):
@@ -96,7 +96,7 @@ class PlannedValues:
         return equilibration.equilibrated_charges(chi, self.values[HARDNESSES], graph, interaction)
 
     def _finish(self, row: Property, recipe: Recipe) -> Tensor:
-        """A derivative with its axes in order, in its unit, perhaps per volume."""
+        """A derivative with its axes in order, in its unit, per volume if the recipe says so."""
         value = self._derivatives[recipe.base, recipe.wrt]
         if list(recipe.axes) != sorted(recipe.axes):
             value = value.permute(0, *(1 + axis for axis in recipe.axes))

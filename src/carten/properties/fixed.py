@@ -34,7 +34,7 @@ class Fixed:
         network: its hyperparameters.
         elements: atomic numbers it knows.
         properties: those it predicts.
-        inputs: what it is told.
+        inputs: of the model.
 
     Attributes:
         rows: the properties that terms have a share in, by name.

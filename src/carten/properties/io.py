@@ -69,7 +69,7 @@ def header(path: str | Path) -> dict[str, Any]:
 
 
 def has_checksum(path: str | Path) -> bool:
-    """Whether a model file can be told from one that was damaged: files of formats before 6 can't.
+    """Whether a model file carries a checksum, by which damage is noticed: files of formats before 6 have none.
 
     Raises:
         ModelFileError: when the file is missing, damaged, or of another kind.

@@ -39,7 +39,7 @@ def sources(row: Property) -> tuple[str, ...]:
 
 
 def has_readout(row: Property) -> bool:
-    """Whether a property has parameters of its own."""
+    """Whether a property has its own parameters."""
     route = row.routes[0]
     return isinstance(route, Readout | Positive | Balanced) or (isinstance(route, Multipole) and row.rank > 1)
 
@@ -97,7 +97,7 @@ def settled(
     Args:
         requested: rows to predict.
         table: all rows there are.
-        variables: positions, strain and the inputs that the network is told.
+        variables: positions, strain and the inputs of the network.
 
     Raises:
         ModelError: see :func:`with_sources`.
@@ -125,7 +125,7 @@ def _free(present: PropertyRows, table: PropertyRows, variables: Mapping[str, Va
 
 
 def _free_route(row: Property, present: Iterable[str], variables: Mapping[str, Variable]) -> Route | None:
-    """The first route without parameters, among properties that are there and the variables."""
+    """The first route without parameters that the available properties and the variables allow."""
     for route in row.routes:
         tried = replace(row, routes=(route,))
         if has_readout(tried) or not all(name in present for name in sources(tried)):
@@ -143,7 +143,7 @@ ENERGIES = "energies"
 """The property that energy terms add to."""
 
 Partial = tuple[str, tuple[str, ...]]
-"""A property and what it was differentiated with respect to so far."""
+"""A property, and the variables it was differentiated with respect to so far."""
 
 Drawn = Mapping[Partial, Tensor]
 """Rows wanted of what is differentiated, others are NaN: of values of structures (k,) independent components, the same
@@ -172,7 +172,7 @@ class DerivativePass:
 
 @dataclass(frozen=True)
 class DerivativePlan:
-    """What it takes to evaluate some properties.
+    """The steps that evaluate some properties.
 
     Args:
         rows: they and their sources, sources first.
@@ -193,7 +193,7 @@ class DerivativePlan:
 
     @property
     def sources(self) -> frozenset[Partial]:
-        """What is differentiated."""
+        """Values and derivatives that the passes differentiate."""
         return frozenset(step.source for step in self.passes)
 
     @property
@@ -228,7 +228,7 @@ def plan_derivatives(
     Args:
         names: the properties.
         rows: all of the model.
-        variables: positions, strain and the inputs that the network is told.
+        variables: positions, strain and the inputs of the network.
         taken: properties that terms of the energy take, if the energy is evaluated.
 
     Raises:

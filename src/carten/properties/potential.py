@@ -46,7 +46,7 @@ class Potential(nn.Module):
         neighbours: average number of neighbours within the cutoff.
         seed: of the initial weights.
         backend: see :func:`carten.ops.library.evaluate`.
-        inputs: what the model is told besides the atoms; inputs of the table that the requested properties are
+        inputs: of the model besides the atoms; inputs of the table that the requested properties are
             derivatives with respect to, or balanced to, or that terms need, are added.
         terms: physics that is added to the energies of atoms.
 
@@ -154,7 +154,7 @@ class Potential(nn.Module):
 
     @property
     def inputs(self) -> Mapping[str, Input]:
-        """What the model is told besides the atoms, by name."""
+        """Inputs of the model besides the atoms, by name."""
         return self.design.inputs
 
     @property
@@ -206,7 +206,7 @@ class Potential(nn.Module):
         return self._values(graph, tuple(properties), drawn, False)
 
     def planned(self, names: tuple[str, ...]) -> DerivativePlan:
-        """What it takes to evaluate some properties, see :meth:`carten.properties.assembly.Design.plan`."""
+        """The steps that evaluate some properties, see :meth:`carten.properties.assembly.Design.plan`."""
         if names not in self._plans:
             self._plans[names] = self.design.plan(names)
         return self._plans[names]
@@ -274,7 +274,7 @@ class Potential(nn.Module):
         return features, element + len(self.elements) * graph.inputs[self.levels.name][graph.structure]
 
     def _readout(self, row: Property, features: list[Features], kind: Tensor, graph: Graph) -> Tensor:
-        """What is read from features, (S, 3, ..) or (N, 3, ..) float64."""
+        """Readout of a property from features, (S, 3, ..) or (N, 3, ..) float64."""
         value: Tensor = self.heads[row.name](features, kind)
         match row.routes[0]:
             case Readout(reduce) if row.scope == "structure":

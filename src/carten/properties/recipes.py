@@ -17,7 +17,7 @@ PropertyRows = Mapping[str, Property]
 
 @dataclass(frozen=True)
 class Variable:
-    """Something to differentiate with respect to."""
+    """A variable to differentiate with respect to."""
 
     name: str
     scope: Scope
@@ -36,7 +36,7 @@ STRAIN = Variable("strain", "structure", "ij=ji", +1, "")
 
 
 def variables(inputs: Iterable[Input]) -> dict[str, Variable]:
-    """Positions, strain and every input that the network is told, but categories, by name."""
+    """Positions, strain and every input of the network, but categories, by name."""
     embedded = [row for row in inputs if not isinstance(row.embed, Category | Coupled)]
     return {
         "positions": POSITIONS,
@@ -99,7 +99,7 @@ def _unit(base: str, wrt: Sequence[str], per_volume: bool) -> str:
 
 
 def _flat(row: Property, rows: PropertyRows) -> tuple[str, tuple[str, ...], int, bool]:
-    """Base, variables, sign and whether per volume, of a derivative of perhaps a derivative."""
+    """Base, variables, sign and whether per volume, of a derivative, nested derivatives included."""
     route = row.routes[0]
     if not isinstance(route, Derivative):
         raise ModelError(f"property {row.name!r} is not a derivative")

@@ -1,4 +1,4 @@
-"""The two tables: what a model predicts and what it is told. Everything else is derived from these rows.
+"""The two tables: what a model predicts and what it takes as input. Everything else is derived from these rows.
 
 Routes are ways to obtain a property, the default first. Users declare more rows in the configuration.
 """

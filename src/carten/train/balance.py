@@ -1,4 +1,4 @@
-"""How much each property counts: what it adds to the loss while nothing but the mean label is predicted."""
+"""Weight of each property: its share of the loss of a model that predicts the mean label."""
 
 from __future__ import annotations
 

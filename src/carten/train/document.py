@@ -1,4 +1,4 @@
-"""YAML files from anyone: numbers, words, lists and mappings, of bounded size; whatever else is an error."""
+"""Untrusted YAML files: numbers, words, lists and mappings of bounded size; everything else is an error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEEPEST = 30
 
 
 class _Loader(yaml.SafeLoader):
-    """Dates are words, a key is there once, and nothing has a tag (``!!set``, ``!!binary``, ..)."""
+    """Dates are read as words, keys are unique, and nothing has a tag (``!!set``, ``!!binary``, ..)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]

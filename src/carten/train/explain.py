@@ -1,4 +1,4 @@
-"""Says what is wrong with a configuration: the key, what was found, what is allowed, the nearest valid name."""
+"""Explains errors in a configuration: the key, the value found, the allowed values, the nearest valid name."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _STRAY = re.compile(rf"\.({'|'.join(re.escape(name) for name in (BEST, LAST, MET
 
 
 def temporary(path: Path) -> Path:
-    """A new name beside a file, for what is to replace it; :func:`remove_stray` knows it."""
+    """A new name beside a file, for its replacement; :func:`remove_stray` recognises it."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
@@ -45,7 +45,7 @@ def remove_stray(folder: Path) -> None:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the files in a folder; empty where there is none."""
+    """SHA-256 of a file, or of the files in a folder; empty if the path does not exist."""
     files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
     total = hashlib.sha256()
     for file in files:

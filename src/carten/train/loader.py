@@ -73,7 +73,7 @@ class Loader:
         self.taken = 0
 
     def state(self) -> dict[str, Any]:
-        """Where the stream stands."""
+        """Current position in the stream."""
         return {"position": self.position, "taken": self.taken}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -103,7 +103,7 @@ class Loader:
 
 
 class _Stream:
-    """What DataLoader wants of a batch sampler: something it can iterate."""
+    """Batch sampler for a DataLoader: an iterable of batches."""
 
     def __init__(self, batches: Iterator[list[int]]) -> None:
         self._batches = batches

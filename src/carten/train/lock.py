@@ -16,7 +16,7 @@ from carten.train.files import LOCK, remove_stray, temporary
 
 @contextmanager
 def locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the folder of a run, which is made if need be; what is empty afterwards is removed again.
+    """Hold the folder of a run, creating it if needed; an empty folder is removed afterwards.
 
     A file in it names host and process. Where that process is dead, as after a kill, its lock is taken over.
 

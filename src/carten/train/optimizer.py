@@ -100,7 +100,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run is: optimiser steps and, perhaps, seconds; it ends with whichever comes first."""
+    """Length of a run: optimiser steps and optionally seconds; it ends with whichever comes first."""
 
     steps: int
     seconds: float | None

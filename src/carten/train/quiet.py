@@ -18,7 +18,7 @@ EXPECTED = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, warnings that are expected and notes such as "GPU available" are not shown."""
+    """Context in which expected warnings and notes such as "GPU available" are not shown."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)

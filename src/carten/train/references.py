@@ -39,7 +39,7 @@ def find_references(config: Config, frames: Sequence[Frame], inputs: Sequence[In
 
 
 def undetermined(references: Iterable[ReferenceEnergies]) -> list[str]:
-    """What is to be said where compositions leave reference energies open."""
+    """Warning for compositions that do not determine the reference energies."""
     numbers = sorted({number for level in references for number in level.undetermined})
     if not numbers:
         return []

@@ -53,7 +53,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Args:
         epochs: those that are complete.
@@ -102,7 +102,7 @@ def require_free(config: Config) -> None:
 
 
 def find_progress(config: Config) -> Progress:
-    """Where the run in the output folder stands.
+    """Progress of the run in the output folder.
 
     Raises:
         ConfigError: there is nothing to resume.

@@ -105,7 +105,7 @@ class SampledRows:
 
 
 def _last(recipe: Recipe) -> Partial:
-    """What is differentiated last."""
+    """The value or derivative that the last pass of a recipe differentiates."""
     return recipe.base, recipe.wrt[:-1]
 
 

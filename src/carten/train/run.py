@@ -165,7 +165,7 @@ class _Run:
             self.say("this run is finished; raise training.epochs to go on")
 
     def _prepare(self, source: Potential | None, speaks: bool) -> tuple[Fit, Batches]:
-        """Data and model, and what is to be said of them."""
+        """Data, model, and remarks on them."""
         config = self.config
         if speaks:
             self.say(f"reading {', '.join(str(path) for path in config.data.train)}")

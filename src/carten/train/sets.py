@@ -35,7 +35,7 @@ Structures = Sequence[tuple[str, "Atoms"]]
 
 @dataclass(frozen=True)
 class Sets:
-    """What a run trains on, validates on and, perhaps, tests on: labels without the share of fixed terms.
+    """Training, validation and optional test sets of a run: labels without the contribution of fixed terms.
 
     Args:
         train: without isolated atoms, unless nothing else is there.
@@ -175,7 +175,7 @@ def _label(row: Property, config: Config, new: bool) -> Label:
 def _split(
     config: Config, frames: list[Frame], others: Mapping[str, list[Frame]], structures: Structures
 ) -> tuple[list[Frame], list[Frame], list[str]]:
-    """Frames to train on and to validate on, and what is to be said."""
+    """Frames for training and validation, and remarks on the split."""
     cutoff, part = config.model.cutoff, config.data.validation
     if isinstance(part, tuple):
         notes = [_leak(frames, others[key], key, cutoff) for key in others]
@@ -192,7 +192,7 @@ def _split(
 
 
 def _leak(frames: Sequence[Frame], others: Sequence[Frame], key: str, cutoff: float) -> str:
-    """What is to be said where structures are in two sets."""
+    """Warning for structures that are in two sets."""
     count = len(frames)
     twins = same_geometry([*frames, *others], cutoff)
     shared = [index for group in twins if min(group) < count for index in group if index >= count]

@@ -13,7 +13,7 @@ from types import FrameType
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C, what batch systems and container runtimes send, and what SLURM's ``--signal`` usually names."""
 IMPATIENCE = 1.0
-"""Seconds after which another Ctrl-C is a request of its own: some programs deliver one signal twice."""
+"""Seconds after which another Ctrl-C counts as a new request: some programs deliver one signal twice."""
 WORKER_GRACE = 60
 """Seconds after which a worker process obeys SIGTERM even if the run has not ended it."""
 
@@ -23,7 +23,7 @@ class Interrupted(SystemExit):
 
     Attributes:
         signal: what was received.
-        announced: whether the user has been told what was kept.
+        announced: whether the message on what was kept has been printed.
     """
 
     def __init__(self, number: int) -> None:

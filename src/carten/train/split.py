@@ -1,4 +1,4 @@
-"""Random splits that keep duplicates, and whatever else belongs together, on one side."""
+"""Random splits that keep duplicates, and other frames that belong together, on one side."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _joined(n_structures: int, groups: Iterable[Sequence[int]]) -> list[list[int
 
 
 def _without_rare(frames: Sequence[Frame], units: Sequence[Sequence[int]]) -> set[int]:
-    """Units all of whose elements occur in others too: a model can't be validated on what it never saw."""
+    """Units whose elements all occur in other units too: a model can't be validated on elements it never saw."""
     elements = [{int(z) for index in unit for z in np.unique(frames[index].numbers)} for unit in units]
     occurrences = Counter(number for present in elements for number in present)
     return {k for k, present in enumerate(elements) if all(occurrences[number] > 1 for number in present)}

@@ -10,7 +10,7 @@ from carten.errors import ConfigError
 COUNTS = {"WORLD_SIZE": "torchrun --nproc-per-node", "SLURM_NTASKS": "srun --ntasks"}
 """Variables in which launchers tell the number of processes, and how to choose it."""
 INTERACTIVE = ("bash", "interactive")
-"""Names of SLURM's jobs in which commands are typed: what is started there is one process."""
+"""Names of interactive SLURM jobs: a command that is typed there starts one process."""
 
 
 def require_world(devices: int, environment: Mapping[str, str] | None = None) -> None:

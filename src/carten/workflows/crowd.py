@@ -66,7 +66,7 @@ class Crowd:
         return CrowdValues(energies, forces, (virials + virials.transpose(0, 2, 1)) / 2)
 
     def _current_pairs(self) -> PairList:
-        """PairList of all structures; joined anew only when a list has changed."""
+        """PairList of all structures; joined again only when a list has changed."""
         pairs = [neighbours.pairs(atoms) for neighbours, atoms in zip(self._lists, self.structures, strict=True)]
         builds = sum(neighbours.builds for neighbours in self._lists)
         if builds != self._builds:

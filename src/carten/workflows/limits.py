@@ -44,7 +44,7 @@ class Limits:
                 raise ConfigError(f"the limit on the {name} must be a positive number, found {value}")
 
     def exceeded(self, dynamics: MolecularDynamics, before: Floats | None, thermostat: float) -> str | None:
-        """What is absurd about a structure in motion, in words; None if nothing is.
+        """The limit that a moving structure exceeds, in words; None if it is within all of them.
 
         Args:
             dynamics: at a step for which the model has been evaluated.

@@ -80,7 +80,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Summary:
-    """What came out.
+    """Results of a run of molecular dynamics.
 
     ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
     mean square about the fit in meV/atom; both None for Langevin, which conserves nothing, and for fewer than three

@@ -70,7 +70,7 @@ def predict(
 
 
 def has_meaning(row: Property, atoms: ase.Atoms) -> bool:
-    """Whether a structure has a property at all: what is per volume needs a periodic cell."""
+    """Whether a structure has a property at all: properties per volume need a periodic cell."""
     return not row.per_volume or bool(atoms.pbc.any() and abs(np.linalg.det(atoms.cell.array)) > 0.0)
 
 

@@ -126,7 +126,7 @@ def activity(isotropic: Floats, rest: Floats) -> Floats:
 
 
 def nearest_peaks(wavenumbers: Floats, curve: Floats, where: Floats, width: float = 60.0) -> Floats:
-    """Position of the highest maximum of a curve within ``width`` cm^-1 of each line; NaN where there is none."""
+    """Position of the highest maximum of a curve within ``width`` cm^-1 of each line; NaN if it has none."""
     peaks, _ = find_peaks(curve)
     positions = np.full(len(where), np.nan)
     for k, line in enumerate(where):

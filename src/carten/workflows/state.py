@@ -1,4 +1,4 @@
-"""Where a run of molecular dynamics is, what it was started with, and whether that has changed."""
+"""State and settings of a run of molecular dynamics, and whether the settings have changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULTS = ("energy", "forces", "stress")
 """Of the model, in frames."""
 MOVING = ("numbers", "positions", "momenta", "masses")
 NOTES = ("step", "time_ps", "temperature_K")
-"""What a frame says of itself beside what its structure carries."""
+"""Entries of a frame beside those of its structure."""
 
 
 @dataclass(frozen=True)
