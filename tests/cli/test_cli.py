@@ -273,7 +273,7 @@ def test_bench_compares_in_one_run(run, trained, tmp_path):
     assert said.code == 0, said.err
     found = json.loads(numbers.read_text())
     timings = [found, *found["compared"]]
-    assert [timing["backend"] for timing in timings] == ["reference", "cpp", "reference"]
+    assert [timing["backend"] for timing in timings] == ["reference", "library", "reference"]
     for timing in timings:
         ratio = timing["us_per_atom"] / found["us_per_atom"]
         assert f"{ratio:.2f} ×" in said.out

@@ -1,4 +1,4 @@
-"""carten, as ``carten.load`` and ``carten train`` use it: both look radial functions up where they can."""
+"""carten: the compiled library that the calculator uses, and training; both look radial functions up where they can."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from ase import Atoms
 
 from benchmarks.peers.codes import common
-from benchmarks.peers.codes.common import as_array, training_step
+from benchmarks.peers.codes.common import training_step
 from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, Settings, Train
 from carten.data.neighbours import graph
+from carten.deploy.graphs import GraphEvaluator
 from carten.model.config import NetworkConfig
 from carten.model.graph import batch
 from carten.ops.record import recorded
@@ -22,12 +23,12 @@ WANTED = ("energy", "forces")
 
 def infer(job: Job, atoms: Atoms) -> Infer:
     torch.set_num_threads(job.threads)
-    model = _model(job.settings, job.variant).freeze()
-    one = graph(atoms, job.settings.cutoff, dtype=torch.float32)
+    evaluate = GraphEvaluator(_model(job.settings, job.variant).freeze())
+    one = graph(atoms, job.settings.cutoff)
 
     def run() -> tuple[float, Array]:
-        found = model(one, WANTED)
-        return float(found["energy"]), as_array(found["forces"])
+        values = evaluate(one, WANTED)
+        return float(values["energy"][0]), values["forces"]
 
     return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import resource
 import sys
 import time
@@ -16,14 +17,16 @@ import numpy as np
 import torch
 
 from carten.data.neighbours import graph
+from carten.deploy.graphs import GraphEvaluator
 from carten.model.config import NetworkConfig
-from carten.model.graph import Graph
 from carten.ops.library import choose
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
 from carten.workflows.work import OperatorWork, count, total
 
 BENCHED = ("energy", "forces")
+LIBRARY = "library"
+"""What evaluates models that were compiled, see :mod:`carten.deploy`."""
 LEAST = 3  # evaluations
 TURN = 0.1  # seconds of one model before the next one has its turn
 SIZE = 1536  # of the matrices that find the peak
@@ -111,6 +114,7 @@ class _Trial:
         self.model = subject.model
         self.device = self.model.element_of.device
         self.system = graph(atoms, self.model.cutoff).to(device=self.device)
+        self.evaluator = GraphEvaluator(self.model)
         self.times: list[float] = []
         self.peak = peak(self.model.dtype, self.device)
         forget_peak_memory(self.device)
@@ -132,7 +136,8 @@ class _Trial:
         self.peak = max(self.peak, peak(self.model.dtype, self.device))
         n_atoms = self.system.n_atoms
         on_cpu = self.device.type == "cpu"
-        counted = [count(self.model, self.system, BENCHED) for _ in range(LEAST if on_cpu else 1)]
+        counted_model = self.model if self.evaluator.library is None else _on_tables(self.model)
+        counted = [count(counted_model, self.system, BENCHED) for _ in range(LEAST if on_cpu else 1)]
         totals = total("all", counted[0])
         return Timing(
             model=self.subject.name,
@@ -148,7 +153,7 @@ class _Trial:
             peak_memory_mb=self.memory / 1e6,
             device=str(self.device),
             dtype=str(self.model.dtype).removeprefix("torch."),
-            backend=choose([self.model.network.embedding], self.subject.backend),
+            backend=self._backend(),
             threads=torch.get_num_threads(),
             operators=tuple(self._shares(counted, median)) if on_cpu else (),
         )
@@ -174,10 +179,23 @@ class _Trial:
             )
         return shares
 
+    def _backend(self) -> str:
+        if self.evaluator.library is not None:
+            return LIBRARY
+        return choose([self.model.network.embedding], self.subject.backend)
+
     def _time(self) -> float:
         started = time.perf_counter()
-        _evaluate(self.model, self.system)
+        self.evaluator(self.system, BENCHED)
+        _wait(self.device)
         return time.perf_counter() - started
+
+
+def _on_tables(model: Potential) -> Potential:
+    """A copy that looks radial functions up, as its library does, to count its work; it evaluates with torch."""
+    copied = copy.deepcopy(model).train()
+    copied.network.choose_tables()
+    return copied
 
 
 def peak(dtype: torch.dtype, device: torch.device) -> float:
@@ -191,11 +209,6 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
         _wait(device)
         best = min(best, time.perf_counter() - started)
     return 2 * SIZE**3 / best
-
-
-def _evaluate(model: Potential, system: Graph) -> None:
-    model(system, BENCHED)
-    _wait(system.positions.device)
 
 
 def _wait(device: torch.device) -> None:
