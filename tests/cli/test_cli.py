@@ -277,7 +277,7 @@ def test_bench_compares_in_one_run(run, trained, tmp_path):
     for timing in timings:
         ratio = timing["us_per_atom"] / found["us_per_atom"]
         assert f"{ratio:.2f} ×" in said.out
-    for text in ("linear maps", "gradient of interaction 1", "of peak", "back end cpp", "GFLOP/s"):
+    for text in ("linear maps", "gradient of interaction 1", "of peak", "back end library", "GFLOP/s"):
         assert text in said.out
 
 
