@@ -92,6 +92,23 @@ def test_init_offers_the_inputs_in_the_data(run, tmp_path):
     assert "inputs" not in yaml.safe_load(said)
 
 
+@pytest.mark.parametrize("options", [(), ("--all",)])
+@pytest.mark.parametrize(("key", "shape", "option"), [
+    ("magmoms", (9, 3), {"odd_products": True}),
+    ("second_hyperpolarizability", (81,), {"l_max_edges": 4}),
+])
+def test_init_gives_the_network_the_features_that_labels_need(run, tmp_path, key, shape, option, options):
+    """Moments are axial vectors, a second hyperpolarizability has rank 4: the default network makes neither."""
+    frames = labelled(2)
+    for atoms in frames:
+        values = np.ones(shape)
+        (atoms.info if len(shape) == 1 else atoms.arrays)[key] = values
+    ase.io.write(tmp_path / "data.extxyz", frames)
+    document = yaml.safe_load(run("init", "--data", tmp_path / "data.extxyz", *options).out)
+    assert option.items() <= document["model"].items()
+    assert {"moments", "second_hyperpolarizability"} & set(document["properties"])
+
+
 def test_init_quotes_what_yaml_would_misread(run, tmp_path):
     frames = labelled(1)
     frames[0].info["E: 'dft' _energy"] = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -63,6 +63,9 @@ def full_configuration(
     if keys:
         document["properties"] = {name: {"key": key, "weight": WEIGHTS.get(name, "auto")} for name, key in keys.items()}
         active.add("properties")
+    needed = _needed_features(preset, keys)
+    document["model"] = {"preset": preset, **needed}
+    active |= {f"model.{option}" for option in needed}
     offered = [f"# Inputs in the data: {', '.join(inputs)}"] if inputs else []
     head = "# Every option with its default. Remove the '# ' in front of those that you change."
     return "\n".join([head, *offered, *notes, *commented(Config.parse(document), active)]) + "\n"
@@ -86,6 +89,8 @@ def configuration(
     network = NetworkConfig.model_validate({"preset": preset})
     table = property_table()
     keys = keys or {"energy": "energy", "forces": "forces"}
+    needed = _needed_features(preset, keys)
+    pseudotensors = "\n  odd_products: true  # for pseudotensors" if "odd_products" in needed else ""
     offered = ", ".join(f"{name}: {{}}" for name in inputs) or "total_charge: {default: 0}"
     remark = "these are in the data" if inputs else "fidelity, charge, spin, fields, ..."
     rows = "\n".join([*(f"  {_row(table[name], key)}" for name, key in keys.items()), *(f"  {note}" for note in notes)])
@@ -110,8 +115,8 @@ model:
   n_layers: {network.n_layers}
   n_channels: {network.n_channels}  # fewer is faster
   correlation_order: {network.correlation_order}  # neighbours in one product, besides the central atom
-  l_max_edges: {network.l_max_edges}
-  l_max_features: {network.l_max_features}  # highest rank of messages: 0 is fastest, 2 most accurate
+  l_max_edges: {needed.get("l_max_edges", network.l_max_edges)}
+  l_max_features: {network.l_max_features}  # highest rank of messages: 0 is fastest, 2 most accurate{pseudotensors}
 
 optimizer: {{name: soap, lr: 0.01}}  # or adamw, muon
 schedule: {{name: cosine}}  # or wsd, plateau, constant
@@ -121,6 +126,23 @@ training:
 
 output: run  # folder for best.carten, last.ckpt, metrics.csv
 """
+
+
+def _needed_features(preset: str, names: Iterable[str]) -> dict[str, object]:
+    """Options of the network, other than its defaults, without which it has no features for some properties."""
+    from carten.model.config import NetworkConfig
+    from carten.properties.heads import parts_of
+    from carten.properties.planning import has_readout, sources
+    from carten.properties.spec import property_table
+
+    network = NetworkConfig.model_validate({"preset": preset})
+    rows = [property_table()[name] for name in names]
+    available = {row.name for row in rows}
+    read = [row for row in rows if has_readout(row) or not available.issuperset(sources(row))]
+    parts = [part for row in read for part in parts_of(row)]
+    rank = max((part.l for part in parts), default=0)
+    options: dict[str, object] = {"l_max_edges": rank} if rank > network.l_max_edges else {}
+    return options if all(part.natural for part in parts) else {**options, "odd_products": True}
 
 
 def _row(row: Property, key: str) -> str:
