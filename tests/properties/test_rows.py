@@ -94,7 +94,7 @@ def test_a_network_reads_it(row):
 def test_a_route_nobody_knows():
     row = dump(PROPERTIES[0])
     row["routes"][0]["kind"] = "Oracle"
-    with pytest.raises(ModelFileError, match=r"expected a route or embedding of .*Readout.*, found 'Oracle'.*upgrade"):
+    with pytest.raises(ModelFileError, match=r"expected one of Readout, .*, found 'Oracle': please upgrade"):
         load_property(row)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -33,13 +33,26 @@ class Described(nn.Module):
         raise ModelError(f"{type(self).__name__} is a part of a circuit and can't be called: run the layer it is in")
 
 
+class Composition(NamedTuple):
+    """A module, its type, and its submodules at the time when circuits were drawn."""
+
+    module: nn.Module
+    type: type
+    children: Mapping[str, nn.Module | None]
+
+    @property
+    def is_present(self) -> bool:
+        """Whether no submodule was exchanged, added or removed since."""
+        return type(self.module) is self.type and self.module._modules == self.children
+
+
 class Layered(nn.Module):
     """A module that runs circuits, which its parts describe.
 
     Circuits are drawn at construction, and again when a part was exchanged for another.
     """
 
-    _drawn: tuple[tuple[tuple[nn.Module, type], ...], Mapping[str, Circuit]] | None = None
+    _drawn: tuple[list[Composition], Mapping[str, Circuit]] | None = None
 
     def draw(self) -> Mapping[str, Circuit]:
         """The circuits by name, from the parts as they are now."""
@@ -52,11 +65,11 @@ class Layered(nn.Module):
         Raises:
             ModelError: a part does something that circuits don't show.
         """
-        parts = tuple((part, type(part)) for part in _parts(self))
-        for part, _ in parts:
+        if self._drawn is None or not all(composition.is_present for composition in self._drawn[0]):
+            parts = [self, *_parts(self)]
+            self._drawn = [Composition(part, type(part), dict(part._modules)) for part in parts], self.draw()
+        for part, *_ in self._drawn[0]:
             _require_describable(part)
-        if self._drawn is None or self._drawn[0] != parts:
-            self._drawn = (parts, self.draw())
         return self._drawn[1]
 
     def prepare(self) -> None:

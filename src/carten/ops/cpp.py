@@ -26,7 +26,7 @@ C_TYPES = {torch.float32: "float", torch.float64: "double"}
 def supports(operands: Sequence[Tensor]) -> bool:
     """Whether these tensors are on the CPU and of one type that this back end computes with."""
     first = operands[0].dtype
-    return first in C_TYPES and all(x.device.type == "cpu" and x.dtype == first for x in operands)
+    return first in C_TYPES and all(x.is_cpu and x.dtype == first for x in operands)
 
 
 def evaluate(plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from math import prod
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -58,10 +59,16 @@ def weights(module: nn.Module, circuit: Circuit) -> dict[str, Tensor]:
 
 
 def _fetch(module: nn.Module, name: str) -> Tensor:
-    name, _, row = name.partition("[")
-    *path, leaf = name.split(".")
-    tensor: Tensor = getattr(module.get_submodule(".".join(path)), leaf)
-    return tensor[int(row.removesuffix("]"))] if row else tensor
+    get, row = _getter(name)
+    tensor: Tensor = get(module)
+    return tensor if row is None else tensor[row]
+
+
+@cache
+def _getter(name: str) -> tuple[Callable[[nn.Module], Tensor], int | None]:
+    """How to find a weight in a module by its dotted name, and which row of it is meant if it ends in ``[row]``."""
+    path, _, row = name.partition("[")
+    return attrgetter(path), int(row.removesuffix("]")) if row else None
 
 
 def _checked(value: Value, tensors: Mapping[str, Tensor], rows: Mapping[str, int]) -> Tensor:
@@ -69,7 +76,7 @@ def _checked(value: Value, tensors: Mapping[str, Tensor], rows: Mapping[str, int
         raise ValueError(f"the circuit needs the input {value}")
     tensor = tensors[value.name]
     expected = (rows[value.rows] if isinstance(value.rows, str) else value.rows, *value.row_shape)
-    if tuple(tensor.shape) != expected:
+    if tensor.shape != expected:
         raise ValueError(f"input {value}: expected the shape {expected}, found {tuple(tensor.shape)}")
     return tensor
 
@@ -79,6 +86,8 @@ def _weight(value: Value, tensors: Mapping[str, Tensor]) -> Tensor:
         raise ValueError(f"the circuit needs the weight {value}")
     tensor = tensors[value.name]
     shape = (int(value.rows), *value.row_shape)
+    if tensor.shape == shape:  # a view would be one more step of every derivative
+        return tensor
     if tensor.numel() != prod(shape):
         raise ValueError(f"weight {value}: expected {shape}, found {tuple(tensor.shape)}")
     return tensor.reshape(shape)
@@ -100,7 +109,8 @@ def _execute(
         case Mix(source, weight, target, scale, index, transposed):
             x, w = values[source], values[weight].mT if transposed else values[weight]
             mixed = linear.mix_by_kind(x, w, scale, indices[index]) if index else linear.mix(x, w, scale)
-            return (mixed.view(len(x), *circuit.by_name[target].row_shape),)
+            row_shape = circuit.by_name[target].row_shape
+            return (mixed if mixed.shape[1:] == row_shape else mixed.view(len(x), *row_shape),)
         case Combine(source, matrix, _, transposed):
             m = values[matrix].mT if transposed else values[matrix]
             x = values[source]

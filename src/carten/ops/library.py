@@ -50,9 +50,9 @@ def evaluate(
     if chosen == "reference" and not _recorded():
         return reference.evaluate(plan, operands, indices, n_sites)
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
-        results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, backend, *operands)  # type: ignore[no-untyped-call]
+        results: tuple[Tensor, ...] = _Evaluate.apply(plan, indices, n_sites, backend, chosen, *operands)  # type: ignore[no-untyped-call]
         return results
-    return _run(backend, plan, operands, indices, n_sites)
+    return _run(backend, chosen, plan, operands, indices, n_sites)
 
 
 def uncompiled(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -65,17 +65,16 @@ def uncompiled(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def _run(
-    backend: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
+    backend: str, chosen: str, plan: Plan, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int
 ) -> tuple[Tensor, ...]:
-    """Run a plan; ``"auto"`` turns to the next back end where a compiler fails."""
-    chosen = choose(operands, backend)
+    """Run a plan by the chosen back end; ``"auto"`` turns to the next one where a compiler fails."""
     module = COMPILED[chosen][0] if chosen in COMPILED else reference
     try:
         return record(lambda: module.evaluate(plan, operands, indices, n_sites), plan, operands, indices, n_sites)
     except ModelError:
-        if choose(operands, backend) == chosen:  # it does not know that it can't run
+        if (other := choose(operands, backend)) == chosen:  # it does not know that it can't run
             raise
-    return _run(backend, plan, operands, indices, n_sites)
+    return _run(backend, other, plan, operands, indices, n_sites)
 
 
 def _recorded() -> bool:
@@ -135,18 +134,18 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, indices: Mapping[str, Index], n_sites: int, backend: str, *operands: Tensor
+        ctx: Any, plan: Plan, indices: Mapping[str, Index], n_sites: int, backend: str, chosen: str, *operands: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.plan, ctx.indices, ctx.n_sites, ctx.backend = plan, indices, n_sites, backend
         ctx.save_for_backward(*operands)
         ctx.set_materialize_grads(False)
-        return _run(backend, plan, operands, indices, n_sites)
+        return _run(backend, chosen, plan, operands, indices, n_sites)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         nodes = (node for node, _ in ctx.next_functions)
-        needed = [need and _asked(node) for need, node in zip(ctx.needs_input_grad[4:], nodes, strict=True)]
+        needed = [need and _asked(node) for need, node in zip(ctx.needs_input_grad[5:], nodes, strict=True)]
         seeds = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
         wrt = [a.name for a, need in zip(plan.inputs, needed, strict=True) if need]
         if not seeds or not wrt:
@@ -157,4 +156,4 @@ class _Evaluate(torch.autograd.Function):
         transformed = batched or torch._C._are_functorch_transforms_active()
         backend = "reference" if transformed else ctx.backend
         derivatives = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, backend))
-        return (None, None, None, None, *(next(derivatives) if need else None for need in needed))
+        return (None, None, None, None, None, *(next(derivatives) if need else None for need in needed))

@@ -41,4 +41,4 @@ def mix_by_kind(x: Tensor, weight: Tensor, scale: float, kinds: Index) -> Tensor
 
 
 def _components(x: Tensor, n_in: int) -> Tensor:
-    return x.reshape(len(x), prod(x.shape[1:]) // n_in, n_in)
+    return x if x.dim() == 3 and x.shape[2] == n_in else x.reshape(len(x), prod(x.shape[1:]) // n_in, n_in)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 
 import torch
@@ -23,15 +23,21 @@ class Leaves:
 
     Args:
         graph: structures whose positions, cells and inputs depend on the leaves.
-        volumes: (S,) of the cells, Å^3, which a strain does not change; 0 where there is none.
+        cell: (S, 3, 3) Å, of the structures before they are strained.
         vectors: (E, 3) edge vectors.
         wrt: the leaves by name.
     """
 
     graph: Graph
-    volumes: Tensor
+    cell: Tensor
     vectors: Tensor
     wrt: Mapping[str, Tensor]
+
+    @cached_property
+    def volumes(self) -> Tensor:
+        """(S,) of the cells, Å^3, which a strain does not change; 0 where there is none."""
+        volumes: Tensor = torch.linalg.det(self.cell).abs()
+        return volumes
 
 
 def prepare_leaves(graph: Graph, names: Collection[str]) -> Leaves:
@@ -39,7 +45,7 @@ def prepare_leaves(graph: Graph, names: Collection[str]) -> Leaves:
 
     What the caller differentiates with respect to stays connected.
     """
-    volumes = torch.linalg.det(graph.cell).abs()
+    cell = graph.cell
     wrt: dict[str, Tensor] = {}
     if POSITIONS.name in names:
         wrt[POSITIONS.name] = _leaf(graph.positions)
@@ -57,7 +63,7 @@ def prepare_leaves(graph: Graph, names: Collection[str]) -> Leaves:
     if EDGES in names:
         vectors = vectors if vectors.requires_grad else vectors.requires_grad_()
         wrt[EDGES] = vectors
-    return Leaves(graph, volumes, vectors, wrt)
+    return Leaves(graph, cell, vectors, wrt)
 
 
 def _leaf(value: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import Tensor
 
@@ -186,35 +187,35 @@ class DerivativePlan:
     early: tuple[str | DerivativePass, ...]
     steps: tuple[str | DerivativePass, ...]
 
-    @property
+    @cached_property
     def passes(self) -> tuple[DerivativePass, ...]:
         """All that is differentiated."""
         return tuple(step for step in (*self.early, *self.steps) if isinstance(step, DerivativePass))
 
-    @property
+    @cached_property
     def sources(self) -> frozenset[Partial]:
         """Values and derivatives that the passes differentiate."""
         return frozenset(step.source for step in self.passes)
 
-    @property
+    @cached_property
     def variables(self) -> frozenset[str]:
         """All that is differentiated with respect to."""
         edges = {EDGES} if any(responds(row) for row in self.rows.values()) else set()
         return frozenset(name for step in self.passes for name in step.variables).union(edges)
 
-    @property
+    @cached_property
     def last(self) -> str | DerivativePass | None:
         """The last step that goes back through the network, after which nothing leads there any more."""
         steps = (*self.early, *self.steps)
         backward = [step for step in steps if isinstance(step, DerivativePass) or responds(self.rows[step])]
         return backward[-1] if backward else None
 
-    @property
+    @cached_property
     def again(self) -> bool:
         """Whether derivatives are differentiated; those of values of atoms are, in what the values are weighted by."""
         return any(already or self.rows[base].scope == "atom" for base, already in self.sources)
 
-    @property
+    @cached_property
     def curved(self) -> bool:
         """Whether derivatives in space are differentiated, so that radial functions may be twice."""
         return any(SPATIAL.intersection(already) for _, already in self.sources)
