@@ -214,3 +214,12 @@ def test_other_defects_keep_their_traceback(run, tmp_path, monkeypatch):
     monkeypatch.setattr("carten.data.check.check", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         run("check", tmp_path)
+
+
+def test_libraries_are_not_called_damaged_where_a_model_file_is_needed(run, trained, tmp_path):
+    library = tmp_path / "model.so"
+    library.write_bytes(b"\x7fELF" + bytes(60))
+    said = run("predict", library, trained.train, "-o", tmp_path / "out.extxyz")
+    assert said.code == 1
+    assert "give the .carten file" in said.err
+    assert "damaged" not in said.err

@@ -127,6 +127,8 @@ def parts(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not Path(path).is_file():
         raise ModelFileError(f"no file {path}")
+    if Path(path).suffix in (".so", ".dylib"):
+        raise ModelFileError(f"{path} is named like a library of carten export: give the .carten file it was made from")
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
