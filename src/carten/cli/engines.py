@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EngineFile(StrEnum):
-    """Files that other programs are told of."""
+    """Files that other programs need to find carten."""
 
     ipi = "ipi"
     include = "include"

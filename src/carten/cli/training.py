@@ -76,7 +76,7 @@ def _train(path: Path, resume: bool, backend: str, seed: int | None) -> None:
 
 
 def _breakdowns(sets: Mapping[str, Mapping[str, Breakdown]]) -> Iterator[tuple[str, dict[str, Breakdown]]]:
-    """By what errors are told apart, and the errors of each set."""
+    """The grouping of errors, and the errors of each set."""
     for title in ("by group", "by element"):
         columns = {name: breakdowns[title] for name, breakdowns in sets.items() if breakdowns.get(title)}
         if columns:
@@ -91,7 +91,7 @@ def breakdown_table(title: str, sets: Mapping[str, Breakdown], rows: Mapping[str
     """Errors of each property for each group or element; of extensive properties per atom.
 
     Args:
-        title: by what they are told apart.
+        title: of the grouping.
         sets: errors of each set of structures.
         rows: the properties.
     """

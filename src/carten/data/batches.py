@@ -30,7 +30,7 @@ class Bounds:
 
 
 class BatchSampler(Sampler[list[int]]):
-    """Batches of indices, shuffled anew in every epoch.
+    """Batches of indices, shuffled again in every epoch.
 
     The batches are a pure function of (sizes, bounds, seed, epoch): a run that stopped in epoch e after k batches sees
     the same batches after ``set_epoch(e, position=k)``. Iterating does not advance the state, the training loop does,

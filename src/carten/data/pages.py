@@ -98,7 +98,7 @@ def _tree(data: bytes, meta: _Meta, number: int, level: int, seen: set[int]) -> 
 
 
 def _value(data: bytes, meta: _Meta, flags: int, start: int, size: int, room: int) -> bytes:
-    """The value of an entry, in its page or in pages of its own."""
+    """The value of an entry, in its page or in separate pages."""
     if flags & (_SUB | _DUPLICATE):
         raise ValueError("it holds several databases, or several values of one key")
     if flags & _BIG:

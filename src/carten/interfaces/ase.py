@@ -220,7 +220,7 @@ class Calculator(BaseCalculator):
         return float(values[0]) if row.rank == 0 else values[0]
 
     def _read(self, atoms: ase.Atoms) -> Mapping[str, Array]:
-        """Values of the inputs; read anew only when what they are read from has changed."""
+        """Values of the inputs; read again only when their sources have changed."""
         rows = self._paths.inputs
         if not rows:
             return read_inputs(atoms, rows, self.inputs)

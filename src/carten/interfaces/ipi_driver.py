@@ -105,7 +105,7 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
         )
 
     def _bead(self, bead: int) -> ase.Atoms:
-        """A copy of the template with a calculator of its own."""
+        """A copy of the template with its own calculator."""
         while len(self._beads) <= bead:
             atoms = self.atoms.copy()
             atoms.calc = self._calculator()

@@ -204,7 +204,7 @@ class _FlagsRefused(ModelError):
 
 
 def _run_compiler(arguments: Sequence[str], files: Mapping[str, bytes], timeout: float) -> bytes:
-    """What the compiler makes of files, in a folder of its own that goes whatever happens."""
+    """Output of the compiler for some files, in a temporary folder that is always removed."""
     if not compiler().path:
         raise ModelError(compiler().failure)
     try:

@@ -84,7 +84,7 @@ class _Reverse:
             self.shares.setdefault(name, []).append(target)
 
     def _total(self, name: str) -> str | None:
-        """The gradient of a value; ``None`` where there is none."""
+        """The gradient of a value; ``None`` if it has none."""
         shares = self.shares.get(name, [])
         if len(shares) > 1:
             target = self._fresh(f"d {name}", name)

@@ -45,7 +45,7 @@ class ElectrostaticsConfig(TermConfig):
 
 
 class LesConfig(ElectrostaticsConfig):
-    """Latent Ewald summation: charges, perhaps dipoles and quadrupoles, that no label but the energy determines.
+    """Latent Ewald summation: charges, optionally dipoles and quadrupoles, that no label but the energy determines.
 
     Source: B. Cheng, npj Comput. Mater. 11, 80 (2025).
     """
@@ -111,7 +111,7 @@ class ChargesConfig(ElectrostaticsConfig):
 
 
 class Electrostatics(EnergyTerm):
-    """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`, perhaps in an electric field.
+    """Energy of multipoles of atoms, see :mod:`carten.physics.ewald`, optionally in an electric field.
 
     Args:
         summation: smearing and accuracy.

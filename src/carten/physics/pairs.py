@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Multipoles:
-    """What interacts: C kinds of charges at N atoms, perhaps with dipoles and quadrupoles. Kinds do not see each other.
+    """Interacting multipoles: C kinds of charges at N atoms, optionally dipoles and quadrupoles. Kinds are independent.
 
     Args:
         charges: (N, C), e.
