@@ -18,7 +18,7 @@ typedef struct {
   int32_t components; /* 3^rank numbers for each atom, row-major */
 } carten_readout;
 
-/* An input of the model besides the atoms, such as a total charge or a level of theory. */
+/* Something that the model is told besides the atoms, such as a total charge or a level of theory. */
 typedef struct {
   const char *name, *unit;
   int32_t per_atom;       /* whether it has values for every atom, else for the structure */
