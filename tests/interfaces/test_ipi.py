@@ -91,6 +91,22 @@ def test_a_molecule_has_no_virial(folder, tmp_path):
     assert not virial.any()
 
 
+def test_the_virial_of_a_slab_is_the_slope_of_the_energy_in_the_strain(folder, tmp_path):
+    atoms = structure(folder)
+    atoms.pbc = [True, True, False]
+    ase.io.write(tmp_path / "start.xyz", atoms, format="extxyz")
+    save(tmp_path / "model.carten", small_model(), provenance={})
+    virial = driver_of(tmp_path)(*in_atomic_units(atoms))[2] * Hartree
+    step, energies = 1e-4, []
+    for sign in (-1, 1):
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell.array * [1 + sign * step, 1, 1], scale_atoms=True)
+        strained.calc = Calculator(tmp_path / "model.carten")
+        energies.append(strained.get_potential_energy())
+    assert virial[0, 0] == pytest.approx(-(energies[1] - energies[0]) / (2 * step), rel=1e-4)
+    assert abs(virial[0, 0]) > 0.1
+
+
 def test_a_batch_is_its_structures(folder):
     beads = [in_atomic_units(structure(folder, 0.02 * bead)) for bead in range(3)]
     driver = driver_of(folder)

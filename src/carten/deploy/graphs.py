@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from carten.deploy.bind import beyond
 from carten.deploy.deployed import Deployed, PairList
@@ -51,11 +52,10 @@ class GraphEvaluator:
     def _structure(self, graph: Graph, k: int, names: Sequence[str]) -> dict[str, Floats]:
         if self._evaluator is None or self.library is None:
             raise ModelError("there is no library")
-        atoms = torch.nonzero(graph.structure == k).squeeze(1)
-        first, end = int(atoms[0]), int(atoms[-1]) + 1
-        of_structure = (graph.edge_index[0] >= first) & (graph.edge_index[0] < end)
-        centre, neighbour = ((row[of_structure] - first).numpy() for row in graph.edge_index)
-        pairs = PairList(centre, neighbour, graph.edge_shift[of_structure].numpy().astype(np.int32))
+        first, end = _range(graph.structure, k, k + 1)
+        edges = slice(*_range(graph.edge_index[0], first, end))  # edges lie by ascending centre
+        centre, neighbour = ((row[edges] - first).numpy() for row in graph.edge_index)
+        pairs = PairList(centre, neighbour, graph.edge_shift[edges].numpy().astype(np.int32))
         if self.library.inputs:
             self._evaluator.tell(
                 {
@@ -74,6 +74,12 @@ class GraphEvaluator:
         )
         volume = abs(float(np.linalg.det(cell))) or np.nan
         return {name: value_of(self.rows[name], results, volume) for name in names}
+
+
+def _range(ascending: Tensor, least: int, limit: int) -> tuple[int, int]:
+    """Where values from ``least`` to below ``limit`` lie among ascending ones."""
+    first, end = torch.searchsorted(ascending, torch.tensor([least, limit])).tolist()
+    return first, end
 
 
 def _deployed(model: Potential) -> Deployed | None:

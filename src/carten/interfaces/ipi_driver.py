@@ -94,8 +94,8 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
             atoms.set_cell(unit_to_user("length", "angstrom", np.asarray(cell).T))
         forces = atoms.get_forces()
         virial = np.zeros((3, 3))
-        if atoms.pbc.all():
-            virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
+        if atoms.pbc.any():
+            virial = atoms.calc.get_property("virial", atoms)
         extras = {name: np.asarray(atoms.calc.get_property(name, atoms)).tolist() for name in self.properties}
         return (
             unit_to_internal("energy", "electronvolt", atoms.get_potential_energy()),
