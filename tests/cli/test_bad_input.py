@@ -31,7 +31,7 @@ def written(path, *frames):
     ("good", "bad", "words"),
     [
         ("n_channels: 4", "n_chanels: 4", ("model.n_chanels: unknown key", 'did you mean "n_channels"?')),
-        ("cutoff: 5.0", "cutoff: -5.0", ("model.cutoff", "greater than 0", "-5.0")),
+        ("cutoff: 5.0", "cutoff: -5.0", ("model.cutoff", "greater than or equal to 0.1", "-5.0")),
         ("preset: tace", "preset: tacs", ("model.preset", "'tace' or 'ictp'", 'did you mean "tace"?')),
         ("energy: {key: energy", "enrgy: {key: energy", ("properties.enrgy", 'did you mean "energy"?')),
         ("key: forces", "key: force", ('label "force" of forces is carried by none', 'did you mean "forces"?')),

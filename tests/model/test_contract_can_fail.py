@@ -1,5 +1,6 @@
 """Every check of the contract rejects a model that violates what it checks."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -108,12 +109,13 @@ def test_a_structure_that_proves_nothing():
 
 def test_features_with_a_wrong_coupling():
     model = models.build(OPTIONS, ROWS)
-    layer = model.network.layers[1].interaction
-    plan = layer.plan
+    wrong = copy.deepcopy(model.network.layers[1].interaction)
+    plan = wrong.plan
     steps = list(plan.steps)
     (o, a, b, coefficient), *others = steps[0].terms
     steps[0] = replace(steps[0], terms=(*others[:-1], (*others[-1][:3], 1.01 * others[-1][3]), (o, a, b, coefficient)))
-    layer.plan = Plan(plan.inputs, plan.locals, plan.outputs, tuple(steps))
+    wrong.plan = Plan(plan.inputs, plan.locals, plan.outputs, tuple(steps))
+    model.network.layers[1].interaction = wrong
     assert "features" in rejected(contract.check_features, model, molecule())
 
 

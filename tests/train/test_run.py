@@ -229,7 +229,7 @@ def test_a_time_limit_ends_the_decay_and_validates(configure: Configure) -> None
         ({"n_layers": 2**20}, r"model: some .* parameters need .* GB in training, this machine has .* GB: lower"),
         ({"radial": {"hidden": [2**20, 2**20]}}, r"parameters need .* GB in training"),
         ({"n_channels": 2**20}, r"parameters need .* GB in training"),
-        ({"l_max_edges": 8, "correlation_order": 6}, r"have about .* paths.* decrease model\.correlation_order"),
+        ({"l_max_edges": 8, "correlation_order": 6}, r"(have about .* paths|parameters need) .* correlation_order"),
         ({"cutoff": 0.1}, r"model.cutoff: no atom in the 16 structures to train on has a neighbour within 0.1 Å"),
     ],
 )
