@@ -81,6 +81,15 @@ def test_layouts_decide_too():
     assert [label.name for label in guess_labels([("", atoms)]).labels] == ["forces"]
 
 
+def test_what_others_are_derivatives_in_is_no_label():
+    """Beside magnetic forces the moments are what the model is told; alone they may be learned."""
+    assert guessed(["energy"], ["magmoms"])["moments"] == "magmoms"
+    together = guess_labels(structures(["energy"], ["magmoms", "magnetic_forces"]))
+    assert "moments" not in {label.name for label in together.labels}
+    assert {"energy", "magnetic_forces"} <= {label.name for label in together.labels}
+    assert "magmoms" in {label.name for label in together.inputs}
+
+
 def test_zeros_and_tensors():
     ((_, atoms),) = structures(["energy"], ["forces"])
     atoms.arrays.update(shielding=np.ones((3, 9)), efg=np.ones((3, 9)), what=np.ones((3, 9)), magmoms=np.zeros(3))

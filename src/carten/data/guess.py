@@ -15,7 +15,7 @@ from carten.data.layouts import shaped
 from carten.data.lookup import find_entry, label_names
 from carten.errors import DataError
 from carten.model.conditions import Category, Input
-from carten.properties.routes import Property
+from carten.properties.routes import Derivative, Property
 from carten.properties.spec import input_table, property_table
 
 if TYPE_CHECKING:
@@ -126,10 +126,19 @@ def guess_labels(structures: Structures) -> Guess:
         labels.append(Label(row, key if key != row.name else "", required=False))
         others[row.name] = tuple(item[2] for item in group[1:])
     inputs = known_inputs(structures)
+    labels = _without_inputs(labels, inputs)
     used = {key for label in (*labels, *inputs) for key in label.keys}.union(*others.values())
     tensors = [_tensor(key, atoms) for key, atoms in carriers.items() if key not in used]
     offered = tuple(tensor for tensor in tensors if tensor is not None)
     return Guess(tuple(labels), tuple(inputs), others, tuple(dict.fromkeys(zero)), offered)
+
+
+def _without_inputs(labels: Sequence[Label], inputs: Sequence[Label]) -> list[Label]:
+    """Labels without those that are inputs of others: magnetic forces are derivatives in the moments beside them."""
+    derivatives = [label.row.routes[0] for label in labels if isinstance(label.row, Property)]
+    variables = {name for route in derivatives if isinstance(route, Derivative) for name in route.wrt}
+    taken = {key for label in inputs if label.name in variables for key in label.keys}
+    return [label for label in labels if not taken & set(label.keys)]
 
 
 def _words(name: str) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _atoms(comparison: Comparison) -> npt.NDArray[np.int64]:
 def _placed(places: Sequence[int], values: Iterable[float], n_lines: int) -> list[object]:
     cells: list[object] = [""] * n_lines
     for place, value in zip(places, values, strict=True):
-        cells[place] = f"{value:.8g}"
+        cells[place] = f"{value:.12g}"
     return cells
 
 
