@@ -20,7 +20,7 @@ from model.models import ELEMENTS, MAIN, SMALL, VARIANTS, crystal, model, molecu
 from small import oxide, small_model
 
 pytestmark = pytest.mark.needs("cpp")
-EXACT, TABLES = 1e-10, 1e-5
+EXACT, TABLES = 1e-10, 1e-6
 """Of libraries that evaluate radial networks, and of those that look them up in tables that are right to 1e-6."""
 TABLE = input_table()
 MODES = ("embedding", "heads", "both")

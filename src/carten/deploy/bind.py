@@ -29,7 +29,8 @@ from carten.properties.potential import Potential
 from carten.properties.routes import AtomicVirial, Derivative, Positive, Property, Readout, Sum
 from carten.properties.rows import dump
 
-TOLERANCE = 1e-6
+TOLERANCES = {"float32": (1e-6,), "float64": (1e-7, 1e-6)}
+"""Of tables, the first that is met: errors of forces are some four times larger, relative to the largest force."""
 EXPORTED = ("zbl",)
 """Kinds of terms that libraries have."""
 ELSEWHERE = {
@@ -39,14 +40,15 @@ ELSEWHERE = {
 Arrays = dict[str, list[npt.NDArray[Any]]]
 
 
-def bind(model: Potential, dtype: str, exact: bool = False, tolerance: float = TOLERANCE) -> Bound:
+def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
     """A model as data. The model stays as it is.
+
+    Where tables can't reach their tolerance, radial networks are evaluated.
 
     Args:
         model: a model on any device.
         dtype: precision of the library, ``"float32"`` or ``"float64"``.
         exact: whether radial networks are evaluated for every pair, not looked up in tables.
-        tolerance: of tables; where they can't reach it, radial networks are evaluated.
 
     Raises:
         ModelError: the model has something that a library can't do; the message says what, and what to do instead.
@@ -61,7 +63,8 @@ def bind(model: Potential, dtype: str, exact: bool = False, tolerance: float = T
             (_circuits(layer)["tables"], _doubles(weights(layer, _circuits(layer)["tables"])))
             for layer in network.layers
         ]
-        n_intervals, results, _ = tables(making, config, tolerance)
+        attempts = (tables(making, config, tolerance)[:2] for tolerance in TOLERANCES[dtype])
+        n_intervals, results = next((attempt for attempt in attempts if attempt[0]), (0, []))
         for k, by_name in enumerate(results):
             constants.update({f"{k}:{name}": [table] for name, table in by_name.items()})
     kind = "tabulated" if n_intervals else "exact"
