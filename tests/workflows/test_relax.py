@@ -1,5 +1,7 @@
 """Relaxation in batches: the same minima as ASE finds, pressure, fixed atoms, what does not converge."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -15,7 +17,8 @@ from carten.deploy import deploy
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.physics.zbl import ZblConfig
-from carten.properties.spec import input_table
+from carten.properties.routes import Readout
+from carten.properties.spec import input_table, property_table
 from carten.workflows.crowd import Crowd
 from carten.workflows.lbfgs import ManyLBFGS
 from carten.workflows.relax import Goal, relax
@@ -189,3 +192,10 @@ def test_bad_input(library):
     with pytest.raises(DataError, match="total_charge"):
         relax(molecule("H2O"), charged)
     assert relax([], library) == []
+
+
+def test_forces_that_are_read_directly_are_not_replaced_by_derivatives():
+    table = property_table()
+    direct = replace(table["forces"], routes=(Readout(),))
+    with pytest.raises(DataError, match="reads its forces directly"):
+        relax(molecule("H2O"), deploy(small_model(properties=("energy", direct))))

@@ -16,8 +16,9 @@ from ase.optimize import LBFGS
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
+from carten.data.structures import require_known
 from carten.deploy import Deployed, open_file
-from carten.errors import DataError, ModelError
+from carten.errors import DataError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.crowd import Crowd, CrowdValues
@@ -128,7 +129,7 @@ def choose_evaluator(
     if calculator.path != "library" or not plain:
         return calculator
     library = open_file(model, dtype)
-    return calculator if library.inputs else library
+    return calculator if library.inputs or "forces" in library.readouts else library
 
 
 def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
@@ -140,16 +141,15 @@ def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
 
 def _require_batch(structures: Sequence[ase.Atoms], model: Deployed) -> None:
     if model.inputs:
-        raise DataError(f"the model is told {model.inputs[0]}: relax with carten.Calculator, one structure at a time")
+        raise DataError(f"the model has the input {model.inputs[0]}: relax with carten.Calculator, one at a time")
+    if "forces" in model.readouts:
+        raise DataError("the model reads its forces directly: relax with carten.Calculator, one structure at a time")
     for number, atoms in enumerate(structures):
         if any(not isinstance(constraint, FixAtoms) for constraint in atoms.constraints):
             raise DataError(
                 f"structure {number} has constraints other than FixAtoms: relax with carten.Calculator, one at a time"
             )
-        if (model.rows_of(atoms.numbers) < 0).any():
-            unknown = sorted({*atoms.numbers.tolist()} - {*model.elements})
-            symbols = ", ".join(ase.data.chemical_symbols[number] for number in unknown)
-            raise ModelError(f"structure {number}: the model does not know {symbols}")
+        require_known(atoms.numbers, model.elements, f"structure {number}")
 
 
 @dataclass
