@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import openmm
-from ase.data import chemical_symbols
 from openmmml.mlpotential import MLPotentialImpl
 
+from carten.data.structures import require_known
 from carten.errors import ModelError
 from carten.interfaces.openmm import ModelForce
 from carten.properties.io import load
@@ -102,9 +103,7 @@ def reference_energy(model: Potential, numbers: Sequence[int], inputs: Mapping[s
         value = inputs.get(model.levels.name, model.inputs[model.levels.name].default)
         level = [str(name) for name in model.levels.values].index(str(value))
     rows = {number: row for row, number in enumerate(model.elements)}
-    if unknown := sorted({number for number in numbers if number not in rows}):
-        symbols = ", ".join(chemical_symbols[number] for number in unknown)
-        raise ModelError(f"the model does not know {symbols}: use a model trained on these elements")
+    require_known(np.array(numbers), model.elements, "the atoms of the model")
     return float(sum(references[level * len(rows) + rows[number]] for number in numbers))
 
 

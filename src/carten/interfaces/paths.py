@@ -131,23 +131,24 @@ class ModelPaths:
         values: dict[str, Floats] = {}
         compiled = [name for name in names if self._library is not None and self.rows[name].source]
         rest = [name for name in names if name not in compiled]
-        if compiled:
-            values = self._step(atoms, compiled, input_values)
+        if compiled and self._library is not None:
+            values = self._step(self._library, atoms, compiled, input_values)
             self.path = "library"
         if rest:
             values |= self._torch(atoms, rest, input_values)
             self.path = "torch"
         return values
 
-    def _step(self, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]) -> dict[str, Floats]:
-        assert self._library is not None  # noqa: S101  for mypy
+    def _step(
+        self, library: Deployed, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]
+    ) -> dict[str, Floats]:
         if self._evaluator is None:
-            self._evaluator = self._library.evaluator(self._threads)
-        if self._library.inputs:
-            self._evaluator.tell({name: value for name, value in input_values.items() if name in self._library.inputs})
+            self._evaluator = library.evaluator(self._threads)
+        if library.inputs:
+            self._evaluator.tell({name: value for name, value in input_values.items() if name in library.inputs})
         sources = {name: self.rows[name].source for name in names}
         results_wanted = {result_of(source) for source in sources.values()}
-        elements, pairs = self._library.rows_of(atoms.numbers), self._neighbours.pairs(atoms)
+        elements, pairs = library.rows_of(atoms.numbers), self._neighbours.pairs(atoms)
         results = self._evaluator.step(elements, atoms.positions, atoms.cell.array, pairs, tuple(results_wanted))
         volume = atoms.get_volume() if atoms.cell.rank == 3 else np.nan
         return {name: value_of(self.rows[name], results, volume) for name, source in sources.items()}
