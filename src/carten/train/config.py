@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from carten.errors import ConfigError
 from carten.model.config import NetworkConfig
@@ -26,11 +17,7 @@ from carten.physics.config import AnyTerm
 from carten.physics.term import require_distinct
 from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
-
-PositiveInt = Annotated[int, Field(ge=1, le=2**31)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from carten.train.fields import File, Files, Fraction, NotNegative, PositiveFloat, PositiveInt, as_list
 
 MAX_SEED = 2**63 - 1
 
@@ -38,28 +25,12 @@ DECLARATION = ("scope", "indices", "parity", "unit")
 """Keys that declare a new property or input."""
 
 
-def _resolve(path: Any, info: ValidationInfo) -> Any:
-    folder = (info.context or {}).get("folder")
-    if "\0" in str(path) or not str(path):
-        raise ValueError("expected the name of a file or folder")
-    return path if folder is None or not isinstance(path, (str, Path)) else Path(folder) / Path(path).expanduser()
-
-
-def _paths(value: Any) -> Any:
-    """One path or a list of paths as a list; anything else as it is."""
-    return [value] if isinstance(value, (str, Path)) else value
-
-
-File = Annotated[Path, BeforeValidator(_resolve)]
-Files = Annotated[tuple[File, ...], Field(min_length=1), BeforeValidator(_paths)]
-
-
 def _validation(value: Any) -> Any:
     if isinstance(value, bool) or (isinstance(value, (int, float)) and value <= 0):
         raise ValueError("expected a fraction between 0 and 1, a number of structures (1 or more), or a path")
     if isinstance(value, float) and value >= 1:
         raise ValueError("a fraction must be below 1; write a whole number for a number of structures")
-    return _paths(value)
+    return as_list(value)
 
 
 def _distinct(terms: tuple[AnyTerm, ...]) -> tuple[AnyTerm, ...]:
