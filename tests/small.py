@@ -9,6 +9,7 @@ from carten.interfaces.ase import Calculator
 from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.physics.term import TermConfig
+from carten.physics.zbl import ZblConfig
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
 from carten.properties.spec import property_table
@@ -28,6 +29,13 @@ def small_model(
     rows = [row if isinstance(row, Property) else property_table()[row] for row in properties]
     config = NetworkConfig.model_validate(NETWORK | {"n_layers": n_layers, "radial": {"hidden": (8,)}})
     return Potential(config, elements, rows, seed=seed, inputs=inputs, terms=terms).to(dtype).freeze()
+
+
+def stiff_model() -> Potential:
+    """A random model with minima: what pulls is random, a nuclear repulsion keeps atoms apart."""
+    model = small_model(properties=("energy", "forces", "stress"), terms=(ZblConfig(),), seed=5)
+    model.heads["energies"].scale.fill_(3.0)
+    return model
 
 
 def ethanol() -> Atoms:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from carten.data.labels import Frame, frames_from
+from carten.drawing import power_of_ten
 from carten.errors import DataError
 from carten.properties.spec import property_table
 from carten.report import tabular
@@ -23,7 +24,7 @@ from carten.report.curves import learning_curves
 from carten.report.figures import FEW, Values, by_element, cumulative, parity, pictures
 from carten.report.page import EvaluatedData, ReportInfo, page
 from carten.report.tabular import csv_text
-from carten.report.text import clean, number, power_of_ten, unit
+from carten.report.text import clean, number, unit
 from carten.workflows.comparison import Comparison
 from carten.workflows.evaluate import Evaluation
 from small import diamond, ethanol, oxide

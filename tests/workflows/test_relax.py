@@ -16,22 +16,14 @@ from ase.units import GPa
 from carten.deploy import deploy
 from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
-from carten.physics.zbl import ZblConfig
 from carten.properties.routes import Readout
 from carten.properties.spec import input_table, property_table
 from carten.workflows.crowd import Crowd
 from carten.workflows.lbfgs import ManyLBFGS
 from carten.workflows.relax import Goal, relax
-from small import small_model
+from small import small_model, stiff_model
 
 pytestmark = pytest.mark.needs("cpp")
-
-
-def stiff_model():
-    """A random model with minima: what pulls is random, a nuclear repulsion keeps atoms apart."""
-    model = small_model(properties=("energy", "forces", "stress"), terms=(ZblConfig(),), seed=5)
-    model.heads["energies"].scale.fill_(3.0)
-    return model
 
 
 @pytest.fixture(scope="module")

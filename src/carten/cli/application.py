@@ -12,7 +12,20 @@ from typer.core import TyperCommand, TyperGroup
 
 import carten
 from carten import errors
-from carten.cli import bench, data, demo, dynamics, engines, export, model, reference, relax, spectrum, training
+from carten.cli import (
+    bench,
+    crystals,
+    data,
+    demo,
+    dynamics,
+    engines,
+    export,
+    model,
+    reference,
+    relax,
+    spectrum,
+    training,
+)
 from carten.report.text import printable
 
 USER_ERRORS = (
@@ -99,6 +112,7 @@ app.command("evaluate", cls=Command, rich_help_panel=USE)(model.evaluate_command
 app.command("predict", cls=Command, rich_help_panel=USE)(model.predict_command)
 app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
 app.command("relax", cls=Command, rich_help_panel=USE)(relax.relax_command)
+app.command("eos", cls=Command, rich_help_panel=USE)(crystals.eos_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)

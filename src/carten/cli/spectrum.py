@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from carten.workflows.spectrum import Spectrum
     from carten.workflows.vibrations import HarmonicLines
 
-FIGURES = (".svg", ".png", ".pdf")
-
-
 def spectrum_command(
     model: ModelFile,
     trajectory: Annotated[
@@ -41,7 +38,8 @@ def spectrum_command(
     The classical autocorrelation of the dipole, with the harmonic quantum correction: areas of bands are intensities.
     """
     from carten.data.read import read_structures
-    from carten.errors import ConfigError, ModelError
+    from carten.drawing import require_picture
+    from carten.errors import ModelError
     from carten.properties.io import header
     from carten.report.spectrum import draw
     from carten.workflows.inputs import with_inputs
@@ -50,8 +48,8 @@ def spectrum_command(
 
     for path in (output, plot):
         require_new(path, overwrite)
-    if plot is not None and plot.suffix not in FIGURES:
-        raise ConfigError(f"--plot: expected a name ending in {', '.join(FIGURES)}, found {plot}")
+    if plot is not None:
+        require_picture(plot)
     potential = load_model(model, device, "float64", backend)
     inputs = trained_labels(header(model), potential.inputs, section="inputs")
     frames = [atoms for _, atoms in read_structures(trajectory)]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from carten.drawing import SERIES, Drawing
 from carten.errors import DataError
 from carten.math.arrays import Floats
 from carten.properties.routes import Property
-from carten.report.drawing import SERIES, Drawing
 from carten.report.figures import Picture
 from carten.report.text import clean, unit
 

@@ -10,8 +10,8 @@ from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 
+from carten.drawing import INK, MUTED, SERIES, Drawing
 from carten.math.arrays import Floats
-from carten.report.drawing import INK, MUTED, SERIES, Drawing
 from carten.report.text import clean, number, unit
 from carten.workflows.comparison import Comparison
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _SYMBOLS = (("Angstrom", "Å"), ("^3", "³"), ("^2", "²"), ("*", "·"), ("mu_B", "μB"))
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float) -> str:
@@ -14,15 +13,6 @@ def number(value: float) -> str:
         return f"{value:.2e}"
     magnitude = int(f"{abs(value):.2e}".split("e")[1])
     return f"{value:,.{max(0, 2 - magnitude)}f}"
-
-
-def power_of_ten(value: float) -> str:
-    """A tick of a logarithmic axis: 0.01, 1, 100, but 10⁻⁴ and 10⁵."""
-    if 1e-3 <= value < 1e4:
-        return f"{value:g}"
-    mantissa, exponent = f"{value:.0e}".split("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
-    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def unit(name: str) -> str:

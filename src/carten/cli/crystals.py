@@ -1,0 +1,31 @@
+"""carten eos."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from carten.cli.jobs import Folder, JobFiles, run_job
+from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite
+
+
+def eos_command(
+    model: ModelFile,
+    data: DataFiles,
+    output: Folder = None,
+    width: Annotated[float, typer.Option(min=0.001, max=0.4, help="Largest change of volume, as a share.")] = 0.06,
+    points: Annotated[int, typer.Option(min=5, help="Volumes.")] = 9,
+    relaxed: Annotated[bool, typer.Option("--relaxed", help="Relax the atoms at each volume.")] = False,
+    dtype: Dtype = "float64",
+    overwrite: Overwrite = False,
+    format: FileFormat = None,
+) -> None:
+    """Equation of state of crystals: energies at several volumes, bulk modulus and its derivative by four equations.
+
+    The cell is scaled, its shape is kept: relax it first (carten relax --cell).
+    """
+    from carten.workflows.eos import eos
+
+    files = JobFiles(model, data, output, dtype, overwrite, format)
+    run_job("eos", files, lambda atoms, calculator, show: eos(atoms, calculator, width, points, relaxed, show))

@@ -1,0 +1,100 @@
+"""What the commands of jobs share: a model and structures in, one folder with the results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carten.cli.options import require_new
+from carten.errors import ModelError
+
+if TYPE_CHECKING:
+    import ase
+    from rich.table import Table
+
+    from carten.interfaces.ase import Calculator
+    from carten.workflows.results import JobResult, Progress
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="Where results go (default: name of the job).", show_default=False
+    ),
+]
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """Where a job reads and writes.
+
+    Args:
+        model: file.
+        data: files of structures.
+        output: folder; the name of the job by default.
+        dtype: precision of the model.
+        overwrite: whether results that exist are replaced.
+        format: ASE's name of the format of the structures.
+    """
+
+    model: Path
+    data: list[Path]
+    output: Path | None
+    dtype: str | None = "float64"
+    overwrite: bool = False
+    format: str | None = None
+
+
+def run_job(name: str, files: JobFiles, job: Callable[[ase.Atoms, Calculator, Progress], JobResult]) -> None:
+    """Run a job on each structure, show and write its result.
+
+    Raises:
+        ModelError: something did not converge; all results are written before.
+        FileExistsError: there are results already.
+    """
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    from carten.data.read import read_structures
+    from carten.interfaces.ase import Calculator
+
+    folder = files.output or Path(name)
+    if folder.is_dir():
+        require_new(folder / f"{name}.json", files.overwrite)
+        require_new(folder / f"{name}-0.json", files.overwrite)
+    else:
+        require_new(folder, files.overwrite)
+    calculator = Calculator(files.model, dtype=files.dtype)
+    structures = [atoms for _, atoms in read_structures(files.data, files.format)]
+    console, failures = Console(), []
+    for number, atoms in enumerate(structures):
+        stem = name if len(structures) == 1 else f"{name}-{number}"
+        with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(f"{stem}  {atoms.symbols}", total=None)
+
+            def show(done: int, total: int, bar: Bar = bar, task: Any = task) -> None:
+                bar.update(task, completed=done, total=total)
+
+            result = job(atoms, calculator, show)
+        paths = result.save(folder, stem)
+        console.print(_table(result, f"{stem}  {atoms.symbols}"))
+        for warning in result.warnings():
+            typer.echo(f"Warning: {stem}: {warning}", err=True)
+        typer.echo(f"written: {', '.join(map(str, paths))}")
+        failures += [f"{stem}: {failure}" for failure in result.failures()]
+    if failures:
+        raise ModelError(f"not converged, results are written all the same: {'; '.join(failures)}")
+
+
+def _table(result: JobResult, title: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for line in result.lines():
+        table.add_row(*line)
+    return table

@@ -1,0 +1,175 @@
+"""Figures in one style: inline SVG that takes its colours and fonts from the page, or files of their own.
+
+Inside a :class:`Drawing` the colours ``"C0"``, ``"C1"``, .. and the default colour of text are those of its palette.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from carten.errors import ConfigError
+
+FONT = "DejaVu Sans"
+FORMATS = (".svg", ".png", ".pdf")
+"""Of pictures in files."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of a figure: of text, of what stands back, of the grid, and of what is compared."""
+
+    ink: str
+    muted: str
+    grid: str
+    series: tuple[str, ...]
+
+
+PAGE = Palette("#010203", "#010204", "#010205", ("#010206", "#010207", "#010208", "#010209", "#01020a", "#01020b"))
+"""Placeholders: the page's style sheet says which colour each one is."""
+LIGHT = Palette("#1b2230", "#5d6778", "#e4e7ec", ("#1668c7", "#c2500a", "#15803d", "#8b3fc0", "#a3134f", "#5d6778"))
+"""For files, which have no style sheet: the colours of the light page."""
+INK, MUTED, SERIES = PAGE.ink, PAGE.muted, PAGE.series
+
+WIDTH, HEIGHT = 4.7, 3.2
+"""Of a figure, in inches: two stand side by side on a page, and one fills a telephone."""
+
+_VARIABLES = {
+    PAGE.ink: "--ink",
+    PAGE.muted: "--muted",
+    PAGE.grid: "--grid",
+    **{colour: f"--series-{number}" for number, colour in enumerate(PAGE.series, start=1)},
+}
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _style(palette: Palette) -> dict[Any, Any]:
+    return {
+        "svg.fonttype": "none" if palette is PAGE else "path",
+        "svg.hashsalt": "carten",
+        "text.parse_math": False,  # names from files are text, not formulas
+        "font.size": 9.0,
+        "font.family": FONT,
+        "text.color": palette.ink,
+        "axes.labelcolor": palette.ink,
+        "axes.edgecolor": palette.muted,
+        "axes.prop_cycle": cycler(color=palette.series),
+        "axes.linewidth": 0.8,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 9.5,
+        "axes.titlelocation": "left",
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.7,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "xtick.labelcolor": palette.ink,
+        "ytick.labelcolor": palette.ink,
+        "axes.formatter.useoffset": False,
+        "axes.formatter.limits": (-4, 5),
+        "legend.frameon": False,
+        "lines.linewidth": 1.5,
+    }
+
+
+def power_of_ten(value: float) -> str:
+    """A tick of a logarithmic axis: 0.01, 1, 100, but 10⁻⁴ and 10⁵."""
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def require_picture(path: Path) -> None:
+    """Check that a picture can be written to a file of this name.
+
+    Raises:
+        ConfigError: its suffix names none of :data:`FORMATS`.
+    """
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"{path}: expected a picture ending in {', '.join(FORMATS)}")
+
+
+class Drawing:
+    """A matplotlib figure, usually with one pair of axes. It needs no display.
+
+    Use as a context manager: what is drawn inside has the style of the report, and nothing outside changes.
+
+    Args:
+        height: in inches.
+        width: in inches.
+        palette: :data:`PAGE` for :meth:`svg`, :data:`LIGHT` for files.
+    """
+
+    def __init__(self, height: float = HEIGHT, width: float = WIDTH, palette: Palette = PAGE) -> None:
+        self._context = mpl.rc_context(_style(palette))
+        self.size = (width, height)
+
+    def __enter__(self) -> Drawing:
+        self._context.__enter__()
+        self.figure = Figure(figsize=self.size, layout="constrained")
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._context.__exit__(None, None, None)
+
+    @cached_property
+    def axes(self) -> Axes:
+        """The one pair of axes, made when it is first asked for."""
+        axes: Axes = self.figure.subplots()
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_minor_locator(AutoMinorLocator(2))
+        return axes
+
+    def save(self, path: Path) -> None:
+        """Write the figure to a file, in the format of its suffix; the same figure gives the same file."""
+        require_picture(path)
+        moment = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}}
+        self.figure.savefig(path, dpi=200, metadata=moment.get(path.suffix))
+
+    def logarithmic(self, axis: str) -> None:
+        """Give the axis ``"x"`` or ``"y"`` a logarithmic scale with plain tick labels, once everything is drawn."""
+        (self.axes.set_xscale if axis == "x" else self.axes.set_yscale)("log")
+        ticks = self.axes.xaxis if axis == "x" else self.axes.yaxis
+        low, high = self.axes.get_xlim() if axis == "x" else self.axes.get_ylim()
+        ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50.0 * low else (1.0,), numticks=6))
+        ticks.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        ticks.set_minor_formatter(NullFormatter())
+
+    def svg(self, description: str) -> str:
+        """The figure as an SVG element; ``description`` is what a screen reader says."""
+        buffer = io.StringIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the browser has others
+            self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return _adapt(buffer.getvalue(), description)
+
+
+def _adapt(svg: str, description: str) -> str:
+    """Placeholders become the page's colours; headers, sizes and ids that would repeat on the page go."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    label = f' role="img" aria-label="{escape(description)}"'
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', lambda match: match[1] + label, svg, count=1)
+    svg = svg.replace(f"'{FONT}'", "var(--font)")
+    for placeholder, variable in _VARIABLES.items():
+        svg = svg.replace(placeholder, f"var({variable})")
+    return svg

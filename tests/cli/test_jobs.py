@@ -1,0 +1,63 @@
+"""Commands of jobs on crystals: a folder with the results, several structures, what exists, bad input."""
+
+import json
+
+import ase.io
+import pytest
+from ase.build import bulk, molecule
+
+from carten.deploy import deploy
+from carten.properties.io import save
+from carten.workflows.relax import Goal, relax
+from small import stiff_model
+
+pytestmark = pytest.mark.needs("cpp")
+
+
+@pytest.fixture(scope="module")
+def crystal(tmp_path_factory):
+    """A model file and a file with a crystal at its minimum."""
+    folder, model = tmp_path_factory.mktemp("crystal"), stiff_model()
+    save(folder / "model.carten", model, provenance={})
+    (relaxed,) = relax(bulk("C", "fcc", a=3.6), deploy(model), Goal(1e-4, 1e-3, cell=True))
+    assert relaxed.converged
+    ase.io.write(folder / "fcc.extxyz", relaxed.atoms)
+    return folder / "model.carten", folder / "fcc.extxyz"
+
+
+def test_results_of_one_structure(run, crystal, tmp_path):
+    model, structure = crystal
+    said = run("eos", model, structure, "-o", tmp_path / "results", "--width", 0.03)
+    assert said.code == 0, said.err
+    assert "bulk modulus" in said.out and "GPa" in said.out
+    names = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert names == ["eos.csv", "eos.extxyz", "eos.json", "eos.png", "eos.svg"]
+    volume = json.loads((tmp_path / "results" / "eos.json").read_text())["results"]["volume"]
+    assert volume["value"] == pytest.approx(ase.io.read(structure).get_volume(), rel=1e-3)
+    again = run("eos", model, structure, "-o", tmp_path / "results")
+    assert again.code == 1 and "eos.json exists already" in again.err
+    assert run("eos", model, structure, "-o", tmp_path / "results", "--overwrite", "--width", 0.03).code == 0
+
+
+def test_several_structures_are_numbered(run, crystal, tmp_path):
+    model, structure = crystal
+    said = run("eos", model, structure, structure, "-o", tmp_path / "results", "--width", 0.03)
+    assert said.code == 0, said.err
+    one, two = (json.loads((tmp_path / "results" / f"eos-{k}.json").read_text()) for k in (0, 1))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (molecule("CH4"), "eos needs a crystal"),
+        (bulk("Cu"), "Cu"),
+        (bulk("C", "fcc", a=4.2), "relax the cell first"),
+    ],
+    ids=["no cell", "unknown element", "no minimum"],
+)
+def test_bad_input(run, crystal, tmp_path, atoms, message):
+    ase.io.write(tmp_path / "atoms.extxyz", atoms)
+    said = run("eos", crystal[0], tmp_path / "atoms.extxyz", "-o", tmp_path / "results")
+    assert said.code == 1 and message in said.err, said.err
+    assert not (tmp_path / "results").exists()
