@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from carten.cli import app
 from carten.data import formats
-from carten.data.pages import entries
+from carten.data.pages import Pages
 from carten.data.read import read_structures
 from carten.errors import DataError
 
@@ -344,6 +344,11 @@ def test_what_other_systems_write(tmp_path):
 
 
 # --- databases ---
+
+
+def entries(path):
+    pages = Pages(path)
+    return [(place.key, pages.read(place.start, place.size)) for place in pages.places()]
 
 
 def write_database(path, frames):

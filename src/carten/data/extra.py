@@ -35,7 +35,7 @@ def restore(atoms: Atoms, where: str = "structure") -> Atoms:
             atoms.set_array(name, _unpacked(value))
         atoms.info.update({key: _unpacked(value) for key, value in extra.get("info", {}).items()})
         if "constraints" in extra:
-            atoms.set_constraint([_to_constraint(constraint) for constraint in extra["constraints"]])
+            atoms.set_constraint([constraint(description) for description in extra["constraints"]])
             require_fitting_constraints(atoms, where)
         if "celldisp" in extra:
             atoms.set_celldisp(np.array(extra["celldisp"], dtype=np.float64).reshape(3, 1))
@@ -72,7 +72,8 @@ def _unpacked(packed: Mapping[str, Any]) -> Any:
     return np.array(packed["value"], dtype=str if dtype.kind == "U" else dtype).reshape(packed["shape"])
 
 
-def _to_constraint(described: Mapping[str, Any]) -> Any:
+def constraint(described: Mapping[str, Any]) -> Any:
+    """A constraint from its description; ``ValueError`` where no file may bring it."""
     from ase.constraints import dict2constraint
 
     if described["name"] not in CONSTRAINTS:

@@ -103,7 +103,7 @@ def recognised(path: Path) -> str:
         DataError: it is in none of the formats that are read unasked.
     """
     name = path.name.lower()
-    for suffix in (".gz", ".bz2", ".xz"):
+    for suffix in (".gz", ".bz2", ".xz", ".zst"):
         name = name.removesuffix(suffix)
     for pattern, format in PATTERNS:
         if fnmatchcase(name, pattern):
@@ -163,10 +163,9 @@ def require_format(format: str, path: Path) -> None:
         raise DataError(f"{path}: format {format!r} is not known{hint}")
 
 
-def read_with_ase(path: Path, format: str) -> list[Any]:
+def iterate_with_ase(path: Path, format: str) -> Iterator[Any]:
     """All frames of a file by ASE's reader of a format."""
     import ase.io
 
     with third_party(path):  # an absolute path: ASE takes "-", "postgres.." and names with wildcards for other things
-        frames = ase.io.read(path.absolute(), index=":", format=format, do_not_split_by_at_sign=True)
-        return frames if isinstance(frames, list) else [frames]
+        yield from ase.io.iread(path.absolute(), index=":", format=format, do_not_split_by_at_sign=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carten.data.databases import read_database, read_lmdb, require_plausible
+from carten.data.archives import is_packed, unpacked
+from carten.data.databases import iterate_database
 from carten.data.extra import restore
 from carten.data.formats import (
     EXTXYZ,
@@ -17,12 +19,13 @@ from carten.data.formats import (
     LMDB,
     SQLITE,
     TRAJECTORY,
+    iterate_with_ase,
     opened,
-    read_with_ase,
     recognised,
     require_format,
 )
-from carten.data.xyz import read_xyz
+from carten.data.store import Store, require_plausible
+from carten.data.xyz import iterate_xyz
 from carten.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,29 +37,59 @@ Paths = str | Path | Sequence[str | Path]
 def read_structures(paths: Paths, format: str | None = None) -> list[tuple[str, Atoms]]:
     """All structures of one or more files, each with where it came from (``"train.extxyz, frame 12"``, counted from 0).
 
-    Files are recognised by their names or contents and may be compressed (gzip, bzip2, xz). Only formats whose readers
-    run no code are read unasked (:data:`carten.data.formats.SAFE`); naming another one says that the file is trusted.
+    Files are recognised by their names or contents and may be compressed (gzip, bzip2, xz, Zstandard) or packed (tar).
+    Only formats whose readers run no code are read unasked (:data:`carten.data.formats.SAFE`); naming another one says
+    that the file is trusted.
 
     Args:
-        paths: a file, a directory of ``.aselmdb`` files, or a sequence of them. Labels end up in ``atoms.info``,
-            ``atoms.arrays`` or the results of a single-point calculator, those of a database also in ``info``.
+        paths: a file, a directory of ``.aselmdb`` files, a pattern (``runs/*/vasprun.xml``), or a sequence of them.
+            Labels end up in ``atoms.info``, ``atoms.arrays`` or the results of a single-point calculator, those of a
+            database also in ``info``.
         format: ASE's name of the format of all files, for files that you trust.
 
     Raises:
         DataError: a file is missing, empty, cut off or damaged, or in no format that is read unasked.
     """
-    structures: list[tuple[str, Atoms]] = []
-    for path in [paths] if isinstance(paths, str | Path) else paths:
-        for file in _files(Path(path)):
-            frames = _read(file, format)
-            if not frames:
-                raise DataError(f"{file}: no structure in it; check that the file is what you meant")
-            for number, atoms in enumerate(frames):
-                where = f"{file}, frame {number}"
-                structures.append((where, _with_moments(restore(atoms, where))))
-    if not structures:
+    return list(iterate_structures(paths, format))
+
+
+def iterate_structures(paths: Paths, format: str | None = None) -> Iterator[tuple[str, Atoms]]:
+    """As :func:`read_structures`, one after another."""
+    for path in data_files(paths):
+        yield from iterate_file(path, format)
+
+
+def data_files(paths: Paths) -> list[Path]:
+    """The files that paths stand for: patterns and directories are looked up.
+
+    Raises:
+        DataError: one is missing, empty, or no file.
+    """
+    files = [file for path in ([paths] if isinstance(paths, str | Path) else paths) for file in _files(Path(path))]
+    if not files:
         raise DataError("no data file given; expected at least one path")
-    return structures
+    return files
+
+
+def iterate_file(path: Path, format: str | None = None) -> Iterator[tuple[str, Atoms]]:
+    """All structures of one file, one after another; arguments and errors as :func:`read_structures`."""
+    if not is_packed(path):
+        yield from _numbered(path, str(path), format)
+        return
+    for label, copy in unpacked(path):
+        try:
+            yield from _numbered(copy, label, format)
+        except DataError as error:
+            raise DataError(str(error).replace(str(copy), label)) from error
+
+
+def _numbered(path: Path, label: str, format: str | None) -> Iterator[tuple[str, Atoms]]:
+    number = -1
+    for number, atoms in enumerate(_iterate(path, format)):
+        where = f"{label}, frame {number}"
+        yield where, _with_moments(restore(atoms, where))
+    if number < 0:
+        raise DataError(f"{label}: no structure in it; check that the file is what you meant")
 
 
 def _files(path: Path) -> list[Path]:
@@ -67,6 +100,8 @@ def _files(path: Path) -> list[Path]:
                 raise DataError(f"{path}: is a directory without .aselmdb files; name the data file in it")
             return files
         if not path.exists():
+            if files := _matching(path):
+                return files
             siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
             near = difflib.get_close_matches(path.name, siblings, n=1)
             hint = f"; did you mean {path.parent / near[0]}?" if near else ""
@@ -82,21 +117,28 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read(path: Path, format: str | None) -> list[Atoms]:
+def _matching(pattern: Path) -> list[Path]:
+    """Files whose names match a pattern."""
+    if not set(str(pattern)) & set("*?["):
+        return []
+    return sorted(Path(name) for name in glob(str(pattern), recursive=True) if Path(name).is_file())
+
+
+def _iterate(path: Path, format: str | None) -> Iterator[Atoms]:
     if format is None:
         format = recognised(path)
     else:
         require_format(format, path)
     if format in (EXTXYZ, "xyz"):
-        return read_xyz(path)
+        return iterate_xyz(path)
     if format in (SQLITE, JSON):
-        return read_database(path, format)
+        return iterate_database(path, format)
     if format == LMDB:
-        return read_lmdb(path)
+        return (atoms for _, atoms in Store(path))
     if format == TRAJECTORY:
         with opened(path) as file:
             require_plausible(file.read(), path)
-    return read_with_ase(path, format)
+    return iterate_with_ase(path, format)
 
 
 def _with_moments(atoms: Atoms) -> Atoms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
@@ -31,18 +31,19 @@ _PERIODIC = ("pbc", "pcb", "periodic", "periodicity", "periodicboundarycondition
 _TRUTH = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 
 
-def read_xyz(path: Path) -> list[Atoms]:
+def iterate_xyz(path: Path) -> Iterator[Atoms]:
     """All frames of an (extended) XYZ file, which may be compressed.
 
     Raises:
         DataError: a frame ends early or is damaged, lines stand between frames, or a key of the comment line that is
             misspelt would change the structure.
     """
-    frames: list[Atoms] = []
+    count = 0
     with opened(path, "rt") as file:
         lines = _Lines(file, path)
         while (line := lines.peek()).strip():
-            frames.append(_frame(lines, f"{path}, frame {len(frames)} (line {lines.number + 1})"))
+            yield _frame(lines, f"{path}, frame {count} (line {lines.number + 1})")
+            count += 1
         blank = lines.number + 1
         while line and not line.strip():
             lines.take()
@@ -51,7 +52,6 @@ def read_xyz(path: Path) -> list[Atoms]:
             raise DataError(
                 f"{path}: line {blank} is blank but more follows ({line.strip()[:20]!r}...); remove the blank line"
             )
-    return frames
 
 
 class _Lines:
