@@ -25,6 +25,7 @@ PACKAGES = {
     "train": "Losses, optimisers, training",
     "interfaces": "Other programs",
     "workflows": "Jobs",
+    "learning": "Labels and active learning",
     "report": "Evaluation and its report",
 }
 

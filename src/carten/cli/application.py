@@ -20,6 +20,7 @@ from carten.cli import (
     dynamics,
     engines,
     export,
+    labelling,
     model,
     reference,
     relax,
@@ -107,6 +108,7 @@ DATA, USE, ENGINES = "From data to a model", "Use a model", "Use a model in othe
 LEARN = "Learn about carten"
 app.command("init", cls=Command, rich_help_panel=DATA)(data.init_command)
 app.command("check", cls=Command, rich_help_panel=DATA)(data.check_command)
+app.command("label", cls=Command, rich_help_panel=DATA)(labelling.label_command)
 app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
 app.command("evaluate", cls=Command, rich_help_panel=USE)(model.evaluate_command)
 app.command("predict", cls=Command, rich_help_panel=USE)(model.predict_command)
