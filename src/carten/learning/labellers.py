@@ -22,7 +22,7 @@ CHARGES, MULTIPLICITIES = ("total_charge", "charge"), ("spin_multiplicity", "mul
 
 
 @dataclass(frozen=True)
-class Program:
+class QuantumCode:
     """An electronic-structure program that is told charge and multiplicity of each structure.
 
     Args:
@@ -38,8 +38,8 @@ class Program:
     level: Callable[[Mapping[str, Any]], str]
 
 
-PROGRAMS: Mapping[str, Program] = {
-    "tblite": Program(
+PROGRAMS: Mapping[str, QuantumCode] = {
+    "tblite": QuantumCode(
         "tblite.ase:TBLite",
         "pip install 'carten[xtb]'",
         {"method": "GFN2-xTB", "accuracy": 0.01, "verbosity": 0},
