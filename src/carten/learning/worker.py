@@ -57,7 +57,7 @@ def chosen(labeller: Labeller, properties: Sequence[str] | None) -> list[str]:
     return list(properties)
 
 
-def main() -> None:
+def serve() -> None:
     """Read the labeller, then structures, from stdin."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -84,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()
