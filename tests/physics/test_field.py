@@ -100,7 +100,7 @@ def boxed(length: float) -> Atoms:
 
 
 def test_in_large_cells_forces_are_those_of_the_molecule():
-    """What is left falls with the square of the length, as the sine that stands for a distance says."""
+    """The error falls with the fourth power of the length, as that of the two sines that stand for a distance."""
     one = model(TERMS["les"])
 
     def pull(atoms: Atoms) -> np.ndarray:
@@ -108,8 +108,8 @@ def test_in_large_cells_forces_are_those_of_the_molecule():
         return np.subtract(*(contract.results(one, x, names=["forces"])["forces"] for x in (field, none)))
 
     free = pull(molecule())
-    left = [abs(pull(boxed(length)) - free).max() for length in (20.0, 40.0)]
-    assert left[1] < 5e-3 * abs(free).max() and left[1] == pytest.approx(left[0] / 4, rel=0.1)
+    errors = [abs(pull(boxed(length)) - free).max() for length in (20.0, 40.0)]
+    assert errors[1] < 1e-4 * abs(free).max() and errors[1] == pytest.approx(errors[0] / 16, rel=0.1)
 
 
 def test_stress_is_that_at_a_fixed_drop_of_the_potential():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from carten.data.layouts import obeying
 from carten.data.statistics import ReferenceEnergies, energies_per_atom
 from carten.math.arrays import Array
 from carten.model.conditions import Category, Input
-from carten.properties.routes import Property
+from carten.physics.names import CHARGE, FIELD
+from carten.properties.routes import NET_CHARGE, Property
 
 OUTLIER = 8.0  # robust standard deviations
 BROAD = 0.05  # with more outliers than this fraction, the distribution is broad and no structure stands out
@@ -29,6 +30,7 @@ def label_report(label: Label, frames: Sequence[Frame], references: ReferenceEne
     n_outliers, worst = _outliers(used, values)
     asymmetry, asymmetric = _asymmetry(label, used)
     total = getattr(label.row, "total", "")
+    total = CHARGE if total == NET_CHARGE else total
     total = total if any(total in frame.inputs for frame in used) else ""
     return LabelReport(
         name=label.name,
@@ -108,6 +110,15 @@ def _sums(row: Any, frames: Sequence[Frame], total: str) -> tuple[float, float, 
     if not row.total:
         return None
     frames = [frame for frame in frames if not total or total in frame.inputs]
-    sums = [frame.labels[row.name].sum(axis=0) - (frame.inputs[total][0] if total else 0.0) for frame in frames]
+    sums = [frame.labels[row.name].sum(axis=0) - _expected_sum(row, frame.inputs, total) for frame in frames]
     lengths = np.array([np.linalg.norm(total_of_atoms) for total_of_atoms in sums])
     return float(np.sqrt(np.mean(lengths**2))), float(lengths.max()), frames[int(lengths.argmax())].where
+
+
+def _expected_sum(row: Any, inputs: Mapping[str, Array], total: str) -> Array | float:
+    """What labels of atoms add up to: a field pulls on a structure by its total charge."""
+    if row.name == "forces" and CHARGE in inputs and FIELD in inputs:
+        return np.asarray(inputs[CHARGE][0] * inputs[FIELD][0])
+    if not total:
+        return 0.0
+    return np.asarray(inputs[total][0] * (np.eye(3) if row.rank == 2 else 1.0))

@@ -31,6 +31,7 @@ from carten.properties.rows import dump
 
 TOLERANCES = {"float32": (1e-6,), "float64": (1e-7, 1e-6)}
 """Of tables, the first that is met: errors of forces are some four times larger, relative to the largest force."""
+PULL = "electric_field on total_charge"
 EXPORTED = ("zbl",)
 """Kinds of terms that libraries have."""
 ELSEWHERE = {
@@ -179,7 +180,8 @@ def _source(row: Property, readable: Sequence[str]) -> str:
 
 def beyond(model: Potential) -> list[str]:
     """Kinds of terms that a library can't have."""
-    return [term.kind for term in model.term_configs if term.kind not in EXPORTED]
+    kinds = [term.kind for term in model.term_configs if term.kind not in EXPORTED]
+    return [*kinds, PULL] if model.design.has_pull else kinds
 
 
 def _doubles(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

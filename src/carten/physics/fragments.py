@@ -76,6 +76,11 @@ def totals(name: str, graph: Graph, like: Tensor) -> tuple[Tensor, Tensor]:
     return graph.inputs[name].to(like.dtype) if name else zeros, graph.structure
 
 
+def isotropic_totals(graph: Graph, like: Tensor) -> Tensor:
+    """(S, 3, 3) the total charge times the unit tensor, which Born charges add up to."""
+    return graph.inputs[CHARGE].to(like)[:, None, None] * torch.eye(3, dtype=like.dtype, device=like.device)
+
+
 def _labels(graph: Graph, fragment_charges: Tensor) -> Tensor:
     """(N,) int64."""
     values = graph.inputs[FRAGMENT]

@@ -6,11 +6,12 @@ do not depend on the origin.
 
 The polarization of a cell depends on the images that are given, how it changes does not. The change of a charge moves
 charge to where it is from the edge of the graph that it follows; from the middle of that edge it is counted, along a
-lattice vector of length L by ``L / 2 pi sin(2 pi x / L)``. This is the distance x to the nearest image, whichever is
-given, if the atoms that change a charge are much nearer than L / 4, as they are in supercells.
+lattice vector of length L with ``t = 2 pi x / L`` by ``L / 2 pi (4/3 sin t - 1/6 sin 2 t)``. Whichever image is given,
+this is the distance x to the nearest one up to ``L / 2 pi t^5 / 30``, if the atoms that change a charge are much nearer
+than L / 4, as they are in supercells.
 
-Source: P. Zhong et al., Machine learning interatomic potential can infer electrical response (2025); the sine is the
-real part of ``exp(-i k r) d P(k)`` at the smallest k.
+Source: P. Zhong et al., Machine learning interatomic potential can infer electrical response (2025), who take the real
+part of ``exp(-i k r) d P(k)`` at the smallest k, one sine; the second removes the error of third order.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from carten.model.slopes import slopes
 from carten.model.sums import balance, centres_of_mass, masses, per_structure
 from carten.physics.names import CHARGE, FIELD
 from carten.physics.term import View
+
+HARMONICS = ((1, 4 / 3), (2, -1 / 6))
+"""Waves per lattice vector and their amplitudes, whose sum is x up to fifth order."""
 
 Slope = Callable[[Tensor], Tensor]
 """Derivative of the sum of (N,) values in the edge vectors, (E, 3) float64."""
@@ -96,6 +100,23 @@ def field_energies(charges: Tensor, dipoles: Tensor | None, view: View) -> Tenso
     return energies.index_add(0, graph.edge_index[0], zeros)
 
 
+def pull_energies(view: View) -> Tensor:
+    """``-Q R . E`` of structures of total charge Q with the centre of mass R in a field E, (N,) eV by mass.
+
+    Forces add up to ``Q E`` and Born charges to Q, which no function of edge vectors alone has. Dipoles, the derivative
+    in E, stay those about the centre of mass in molecules. Cells are as in :func:`field_energies`.
+    """
+    graph = view.graph
+    places, field = Places.of(graph, view.vectors), graph.inputs[FIELD]
+    q = _corrected(torch.zeros_like(graph.positions[:, 0]), graph)
+    origin = torch.where(graph.pbc.any(1, keepdim=True), 0.0, centres_of_mass(graph).detach())
+    origin = torch.einsum("sx,sxa->sa", origin.to(places.inverse), places.inverse)[graph.structure]
+    drop, fixed_drop = (
+        torch.einsum("sx,sax->sa", x.to(places.cell), places.cell)[graph.structure] for x in (field, field.detach())
+    )
+    return -q * ((places.atoms - origin) * drop + origin * fixed_drop).sum(1)
+
+
 @dataclass(frozen=True)
 class Places:
     """Where atoms and the middles of edges are, in units of the lattice vectors.
@@ -129,15 +150,20 @@ class Places:
 
     def followed(self, charges: Tensor, axis: int, slope: Slope) -> Tensor:
         """``sum_j (x_j - x) d q_j / d r`` of every edge with its middle at x, along one lattice vector: (E, 3)."""
-        x, middle = self.atoms[:, axis], 2 * math.pi * self.middles[:, axis]
+        position, middle = self.atoms[:, axis], self.middles[:, axis]
         of_atoms, of_edges = (periodic[:, axis] for periodic in self.periodic)
         if not bool(of_atoms.any()):
-            return slope(charges * x)
-        turn = 2 * math.pi * x
-        first = slope(charges * torch.where(of_atoms, torch.sin(turn) / (2 * math.pi), x))
-        second = slope(charges * torch.where(of_atoms, torch.cos(turn) / (2 * math.pi), 0.0))
-        cosine, sine = torch.where(of_edges, torch.cos(middle), 1.0), torch.where(of_edges, torch.sin(middle), 0.0)
-        return cosine[:, None] * first - sine[:, None] * second
+            return slope(charges * position)
+        displaced, straight = position.new_zeros(()), position
+        for waves, amplitude in HARMONICS:
+            turn, scale = 2 * math.pi * waves, amplitude / (2 * math.pi)
+            first = slope(charges * torch.where(of_atoms, scale * torch.sin(turn * position), straight))
+            second = slope(charges * torch.where(of_atoms, scale * torch.cos(turn * position), 0.0))
+            cosine = torch.where(of_edges, torch.cos(turn * middle), 1.0)
+            sine = torch.where(of_edges, torch.sin(turn * middle), 0.0)
+            displaced = displaced + cosine[:, None] * first - sine[:, None] * second
+            straight = torch.zeros_like(position)
+        return displaced
 
 
 def _corrected(charges: Tensor, graph: Graph) -> Tensor:

@@ -14,6 +14,7 @@ from carten.math.symmetry import decompose
 from carten.model.conditions import Coupled, Fidelity, Input, Tensor
 from carten.model.config import NetworkConfig
 from carten.ops.space import SCALAR, Part, Space
+from carten.physics.names import CHARGE, FIELD
 from carten.physics.term import TermConfig, require_distinct
 from carten.properties.heads import parts_of
 from carten.properties.planning import (
@@ -63,6 +64,7 @@ class Design:
         usual: names of those requested and all that take at most one derivative.
         inputs: of the model besides the atoms, by name.
         terms: physics that is added to the energies of atoms.
+        pulls_ions: whether a field pulls on charged structures as a whole; models of older files did without.
     """
 
     config: NetworkConfig
@@ -73,6 +75,7 @@ class Design:
     usual: tuple[str, ...]
     inputs: Mapping[str, Input]
     terms: tuple[TermConfig, ...]
+    pulls_ions: bool = True
 
     @cached_property
     def variables(self) -> dict[str, Variable]:
@@ -104,6 +107,12 @@ class Design:
     def coupled(self) -> frozenset[str]:
         """Names of inputs that formulas depend on, not the network."""
         return frozenset(name for name, row in self.inputs.items() if isinstance(row.embed, Coupled))
+
+    @property
+    def has_pull(self) -> bool:
+        """Whether a field that the network is told pulls on charged structures as a whole."""
+        is_embedded = FIELD in self.inputs and FIELD not in self.coupled
+        return self.pulls_ions and is_embedded and CHARGE in self.inputs and ENERGIES in self.readouts
 
     @property
     def target(self) -> Space:

@@ -17,7 +17,7 @@ from carten.properties.routes import Property
 from carten.properties.rows import dump, load_input, load_property
 from carten.properties.upgrades import UPGRADES
 
-FORMAT = 6
+FORMAT = 7
 CHECKED_SINCE = 6
 """Format from which on files have a checksum."""
 
@@ -71,6 +71,8 @@ class Header(BaseModel):
     reference_energies: dict[str, float | dict[str, float]]
     dtype: Literal["float32", "float64"]
     provenance: Provenance
+    pulls_ions: bool = True
+    """Whether a field that the network is told pulls on charged structures as a whole."""
     by_roots: bool = Field(default=False, exclude=True)
     """Whether weights are those of products that divided by the root of the number of paths."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         "reference_energies": _reference_energies(model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "provenance": dict(provenance),
+        "pulls_ions": model.design.pulls_ions,
     }
     checked(header)
     container.write(path, KEY, weights, header, overwrite)
@@ -129,7 +131,7 @@ def _built(header: Header, weights: Mapping[str, Tensor], backend: str) -> Poten
     largest += [first * second for first, second in pairwise(layers)]
     if max(largest) > numbers:
         raise ModelFileError(f"the network has more weights than the {numbers} numbers in the file")
-    return Potential(
+    model = Potential(
         network,
         header.elements,
         header.properties,
@@ -138,6 +140,8 @@ def _built(header: Header, weights: Mapping[str, Tensor], backend: str) -> Poten
         inputs=header.inputs,
         terms=header.terms,
     )
+    model.design = replace(model.design, pulls_ions=header.pulls_ions)
+    return model
 
 
 def _require_fitting(weights: Mapping[str, Tensor], model: Potential, dtype: torch.dtype) -> None:

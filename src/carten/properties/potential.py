@@ -20,7 +20,9 @@ from carten.model.parameters import Features
 from carten.model.slopes import autograd_recording, differentiated, recordable
 from carten.model.sums import balance, per_structure
 from carten.ops.library import uncompiled
-from carten.physics.fragments import totals
+from carten.physics.fragments import isotropic_totals, totals
+from carten.physics.names import CHARGE, FIELD
+from carten.physics.polarization import pull_energies
 from carten.physics.term import EnergyTerm, Host, TermConfig, View
 from carten.properties.assembly import MAX_Z, Levels, assemble, require_reached
 from carten.properties.derivatives import prepare_leaves
@@ -28,7 +30,7 @@ from carten.properties.evaluation import PlannedValues
 from carten.properties.heads import Head, Kind
 from carten.properties.planning import ENERGIES, DerivativePlan, Drawn, with_sources
 from carten.properties.recipes import Variable
-from carten.properties.routes import Balanced, Positive, Property, Readout
+from carten.properties.routes import NET_CHARGE, AtomicVirial, Balanced, Positive, Property, Readout
 
 SMALL_CHARGE = 0.1
 """Scale of what terms take before training, e or e Å: charges that do not yet dominate the energy."""
@@ -253,6 +255,9 @@ class Potential(nn.Module):
             )
             added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
             planned.values[ENERGIES] = sum((term(view) for term in added), start=readouts[ENERGIES])
+            if self.design.has_pull:
+                _require_no_virials(plan, leaves.graph)
+                planned.values[ENERGIES] = planned.values[ENERGIES] + pull_energies(view)
         return planned
 
     def _features(
@@ -285,6 +290,8 @@ class Potential(nn.Module):
                 weights = value.new_ones(graph.n_atoms)
                 if by == "softness":
                     weights = functional.softplus(self.softness[row.name](features, kind))
+                if row.total == NET_CHARGE and CHARGE in graph.inputs:
+                    return balance(value, weights, isotropic_totals(graph, value), graph.structure)
                 return balance(value, weights, *totals(total, graph, value))
         return value
 
@@ -332,3 +339,15 @@ class Potential(nn.Module):
 def _by_softness(row: Property) -> bool:
     route = row.routes[0]
     return isinstance(route, Balanced) and route.by == "softness"
+
+
+def _require_no_virials(plan: DerivativePlan, graph: Graph) -> None:
+    """Check that no virials of atoms are asked for of ions in a field, whose pull does not divide among edges."""
+    virials = [name for name, row in plan.rows.items() if isinstance(row.routes[0], AtomicVirial)]
+    pulled = (graph.inputs[CHARGE] != 0) & (graph.inputs[FIELD] != 0).any(1) & ~graph.pbc.all(1)
+    if virials and bool(pulled.any()):
+        raise ModelError(
+            f"{virials[0]} of structure {int(pulled.nonzero()[0])} of the batch: what an electric field does to a "
+            "structure with a total charge does not divide into virials of atoms; leave the property out, or set "
+            "electric_field to zero (virial and stress of structures are there)"
+        )

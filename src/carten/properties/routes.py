@@ -8,6 +8,9 @@ from typing import Literal
 from carten.errors import ModelError
 from carten.model.conditions import Scope, rank_of
 
+NET_CHARGE = "net charge"
+"""As a total: the total charge times the unit tensor; zero for structures of which it is not known."""
+
 
 @dataclass(frozen=True)
 class Readout:
@@ -184,7 +187,8 @@ class Property:
         report: unit in which errors are reported.
         modulo: ``"lattice"`` for dipoles of periodic cells, which are defined up to e times lattice vectors: errors are
             folded.
-        total: what the atoms of a structure add up to, where a sum rule says so: ``"zero"`` or an input.
+        total: what the atoms of a structure add up to, where a sum rule says so: ``"zero"``, an input, or
+            :data:`NET_CHARGE`.
         ase: name under which ASE knows it, where that differs.
         note: conventions (sign, origin, meaning of the indices), for people.
     """

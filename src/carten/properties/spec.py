@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from carten.model.conditions import Category, Coupled, Exchange, Fidelity, Input, Scalar, Tensor
 from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, FIELD, FRAGMENT, FRAGMENT_CHARGE, HARDNESSES
 from carten.properties.routes import (
+    NET_CHARGE,
     AtomicVirial,
     Balanced,
     Derivative,
@@ -89,7 +90,7 @@ PROPERTIES: tuple[Property, ...] = (
     Property("born_charges", "atom", "ij", +1, "e",
              (Derivative("energy", (FIELD, "positions"), sign=-1), Readout(), Balanced(),
               Latent(dipoles="latent_dipoles"), Latent()),
-             total="zero", ase="born_effective_charges",
+             total=NET_CHARGE, ase="born_effective_charges",
              note="d polarization_i / d r_j: field first, displacement after"),
     Property("piezoelectric", "structure", "ijk=ikj", -1, "e/Angstrom^2",
              (Derivative("energy", (FIELD, "strain"), sign=-1, per_volume=True), Readout("mean")),

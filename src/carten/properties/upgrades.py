@@ -41,11 +41,17 @@ def _add_checksum(header: dict[str, Any]) -> dict[str, Any]:
     return {**header, "format": 6}
 
 
+def _leave_ions_alone(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 6, in whose models a field that the network is told did not pull on charged structures."""
+    return {**header, "format": 7, "pulls_ions": False}
+
+
 UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _name_variables,
     2: _list_terms,
     3: _reweigh,
     4: _exchange_by_densities,
     5: _add_checksum,
+    6: _leave_ions_alone,
 }
 """From a format version to the next: header to header."""

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from carten.math.arrays import Floats
 from carten.math.symmetry import decompose
-from carten.properties.routes import Property
+from carten.properties.routes import NET_CHARGE, Property
 
 Integers = npt.NDArray[np.int64]
 
@@ -121,13 +121,20 @@ class Comparison:
     def sums(self) -> ErrorStatistics | None:
         """Of sums over the atoms of each structure, where a rule says what they are: zero, or the sums of the labels.
 
-        Born charges that add up to zero obey the acoustic sum rule.
+        Born charges that add up to the net charge, a whole number, obey the acoustic sum rule.
         """
         if not self.row.total:
             return None
         _, position = np.unique(self.structure, return_inverse=True)
         reference, predicted = (_added(values, position) for values in (self.reference, self.predicted))
-        expected = np.zeros_like(reference) if self.row.total == "zero" else reference
+        match self.row.total:
+            case "zero":
+                expected = np.zeros_like(reference)
+            case total if total == NET_CHARGE:
+                charges = np.round(reference.reshape(-1, 3, 3).trace(axis1=1, axis2=2) / 3)
+                expected = (charges[:, None, None] * np.eye(3)).reshape(reference.shape)
+            case _:
+                expected = reference
         return ErrorStatistics.of(expected, predicted, self.row.report_unit)
 
     def by_structure(self) -> dict[int, float]:
