@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from carten.interfaces.ase import Calculator
     from carten.properties.io import load
+    from carten.uncertainty.descriptors import descriptors
 
-__all__ = ["Calculator", "__version__", "load"]
+__all__ = ["Calculator", "__version__", "descriptors", "load"]
 
 __version__ = version("carten")
 
-_HOMES = {"Calculator": "carten.interfaces.ase", "load": "carten.properties.io"}
+_HOMES = {
+    "Calculator": "carten.interfaces.ase",
+    "descriptors": "carten.uncertainty.descriptors",
+    "load": "carten.properties.io",
+}
 """Imported when they are first used: `import carten` stays light."""
 
 

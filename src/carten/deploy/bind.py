@@ -23,6 +23,7 @@ from carten.ops.interpreter import run, weights
 from carten.ops.operators import renamed
 from carten.physics import zbl
 from carten.physics.constants import COULOMB
+from carten.properties.averaged import averaged
 from carten.properties.heads import Head
 from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
@@ -42,7 +43,7 @@ Arrays = dict[str, list[npt.NDArray[Any]]]
 
 
 def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
-    """A model as data. The model stays as it is.
+    """A model as data. The model stays as it is. Of an ensemble it is the mean.
 
     Where tables can't reach their tolerance, radial networks are evaluated.
 
@@ -55,6 +56,7 @@ def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
         ModelError: the model has something that a library can't do; the message says what, and what to do instead.
     """
     require_local(model)
+    model = averaged(model)
     constants: Arrays = {}
     network, config = model.network, model.config
     edges, start = (_take(network, name, "network.", constants) for name in ("edges", "start"))
@@ -228,7 +230,7 @@ def _renamed(circuit: Circuit, names: Mapping[str, str]) -> Circuit:
 def _head(head: Head, prefix: str, constants: Arrays) -> Circuit:
     """The circuit of a head; weights of the levels of theory side by side."""
     circuits = _circuits(head)
-    levels = sorted(circuits, key=lambda name: int(name.removeprefix("level ")))
+    levels = sorted((name for name in circuits if name.startswith("level ")), key=lambda name: int(name.split()[1]))
     results = [_with_weights(head, circuits[level], prefix) for level in levels]
     for names in zip(*(arrays for _, arrays in results), strict=True):
         constants[names[0]] = [arrays[name] for name, (_, arrays) in zip(names, results, strict=True)]

@@ -57,6 +57,8 @@ class NetworkConfig(_Section):
     odd_products: bool = False
     """Whether odd products and pseudotensors take part: features of full O(3)."""
     n_readout_channels: Count = 16
+    n_members: Count = 1
+    """Readouts of each property on the one network; several are an ensemble, whose spread is the uncertainty."""
     radial: RadialConfig = RadialConfig()
     product: ProductConfig = ProductConfig()
 

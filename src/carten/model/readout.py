@@ -16,7 +16,10 @@ from carten.ops.space import SCALAR, Part
 
 
 class ReadoutLayer(Described):
-    """Linear in the features of a layer; the last layer has one hidden layer, gated by its scalars."""
+    """Linear in the features of a layer; the last layer has one hidden layer, gated by its scalars.
+
+    ``copies`` are those of all members, which share the hidden layer.
+    """
 
     def __init__(self, copies: dict[Part, int], n_channels: int, n_hidden: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -30,11 +33,15 @@ class ReadoutLayer(Described):
 
     def describe(self, draft: Draft, features: Mapping[Part, Value]) -> FeatureValues:
         """(own, 2l + 1, copies) for every part."""
-        inner = dict(features)
-        if self.hidden is not None:
-            hidden = describe(self, "hidden", draft, features)
-            inner = {part: self._activated(draft, part, hidden[part], features[SCALAR]) for part in self.copies}
+        inner = self.describe_inner(draft, features)
         return {part: describe(self, f"out.{part.name}", draft, inner)[part] for part in self.copies}
+
+    def describe_inner(self, draft: Draft, features: Mapping[Part, Value]) -> FeatureValues:
+        """What the values are linear in."""
+        if self.hidden is None:
+            return dict(features)
+        hidden = describe(self, "hidden", draft, features)
+        return {part: self._activated(draft, part, hidden[part], features[SCALAR]) for part in self.copies}
 
     def _activated(self, draft: Draft, part: Part, hidden: Value, scalars: Value) -> Value:
         if part == SCALAR:

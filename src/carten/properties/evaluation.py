@@ -29,6 +29,7 @@ class PlannedValues:
         variables: all that may be differentiated with respect to.
         keep: whether values will be differentiated with respect to parameters or structures.
         drawn: rows wanted of what is differentiated; all by default.
+        others_follow: whether other values follow from the same features.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class PlannedValues:
         variables: Mapping[str, Variable],
         keep: bool,
         drawn: Drawn | None = None,
+        others_follow: bool = False,
     ) -> None:
         self.plan = plan
         self.leaves = leaves
@@ -46,12 +48,13 @@ class PlannedValues:
         self.variables = variables
         self.keep = keep
         self.drawn = drawn or {}
+        self.others_follow = others_follow
         self._derivatives: dict[Partial, Tensor] = {}
 
     def follow(self, steps: Iterable[str | DerivativePass]) -> None:
         """Take steps of the plan."""
         for step in steps:
-            retain = self.keep or step != self.plan.last
+            retain = self.keep or self.others_follow or step != self.plan.last
             if isinstance(step, DerivativePass):
                 self._differentiate(step, retain)
             else:

@@ -17,9 +17,11 @@ from carten.properties.routes import Property
 from carten.properties.rows import dump, load_input, load_property
 from carten.properties.upgrades import UPGRADES
 
-FORMAT = 7
+FORMAT = 8
 CHECKED_SINCE = 6
 """Format from which on files have a checksum."""
+COMMITTEE = "committee"
+"""Key of the headers of all members, in files that hold several models."""
 
 PropertyRow = Annotated[Property, BeforeValidator(load_property), PlainSerializer(dump)]
 InputRow = Annotated[Input, BeforeValidator(load_input), PlainSerializer(dump)]
@@ -54,6 +56,16 @@ class Provenance(TypedDict):
     config: NotRequired[TrainedConfig]
 
 
+class UncertaintyFacts(BaseModel):
+    """What a model knows of its errors, see :class:`carten.properties.members.Uncertainty`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scales: dict[str, Annotated[Finite, Field(gt=0)]] = {}
+    draws: Annotated[int, Field(ge=2, le=4096)] = 16
+    facts: dict[str, float | int | str] = {}
+
+
 class Header(BaseModel):
     """The header of a model file in the current format."""
 
@@ -73,6 +85,7 @@ class Header(BaseModel):
     provenance: Provenance
     pulls_ions: bool = True
     """Whether a field that the network is told pulls on charged structures as a whole."""
+    uncertainty: UncertaintyFacts | None = None
     by_roots: bool = Field(default=False, exclude=True)
     """Whether weights are those of products that divided by the root of the number of paths."""
 
@@ -126,6 +139,11 @@ def current(data: Mapping[str, Any], is_verified: bool | None) -> Header:
         ModelFileError: the header is damaged, or of a newer format.
     """
     version = data.get("format")
+    if COMMITTEE in data:
+        raise ModelFileError(
+            "this is a committee of several models: carten evaluate, predict, calibrate, md and carten.Calculator take "
+            "it; for anything else, and in other programs, take one of the models it was made of"
+        )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ModelFileError(f"a damaged header: there is no format {version!r}; restore the file from a copy")
     if version > FORMAT:

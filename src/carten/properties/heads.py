@@ -30,11 +30,13 @@ class Kind:
         elements: number of elements.
         levels: number of levels of theory.
         apart: whether each level has readouts of its own.
+        members: number of readouts side by side, whose mean is the value.
     """
 
     elements: int
     levels: int = 1
     apart: bool = False
+    members: int = 1
 
 
 class Head(Precise, Layered):
@@ -62,7 +64,7 @@ class Head(Precise, Layered):
         self.readouts = nn.ModuleList()
         for _ in range(kind.levels if kind.apart else 1):
             for k, space in enumerate(spaces):
-                copies = {part: n for part, n in self.copies.items() if part in space}
+                copies = {part: n * kind.members for part, n in self.copies.items() if part in space}
                 self.readouts.append(
                     ReadoutLayer(copies, n_channels, n_hidden if k == len(spaces) - 1 else 0, generator)
                 )
@@ -75,45 +77,83 @@ class Head(Precise, Layered):
         self.register_buffer("assembly", torch.cat(rows), persistent=False)
         self.prepare()
 
-    def forward(self, layers: list[Features], kind: Tensor) -> Tensor:
-        """(atoms, 3, ..) float64 from the features after each layer and the row of each atom in the baselines."""
-        if self.kind.apart:
-            level = (kind // self.kind.elements).view(-1, 1, 1)
-            total = self._read(layers, 0)
-            for k in range(1, self.kind.levels):
-                readouts_of_level = self._read(layers, k)
-                total = {part: torch.where(level == k, readouts_of_level[part], value) for part, value in total.items()}
-        else:
-            total = self._read(layers, 0)
+    def forward(self, layers: list[Features], kind: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """(atoms, 3, ..) float64 from the features after each layer and the row of each atom in the baselines.
+
+        ``mixture`` are weights of the members (atoms, members), or the same for all atoms (1, members); equal weights,
+        which give the mean, by default.
+        """
+        total = {Part.named(name): value for name, value in self._of_level(layers, kind, "level").items()}
+        if self.kind.members > 1:
+            total = {part: _mixed(value, self.kind.members, mixture) for part, value in total.items()}
         total = {part: value.to(torch.float64) * self.scale for part, value in total.items()}
         if SCALAR in total:
             total[SCALAR] = total[SCALAR] + (self.reference + self.shift).index_select(0, kind).unsqueeze(1)
         flat = torch.cat([total[part].flatten(1) for part in self.copies], dim=1)
         return (flat @ self.assembly).view(-1, *self.shape)
 
+    def inner(self, layers: list[Features], kind: Tensor) -> Tensor:
+        """(atoms, features) float64: what the scalar of the property is linear in, scaled as the readouts scale it."""
+        blocks = [block.squeeze(1).to(torch.float64) for block in self._of_level(layers, kind, "inner").values()]
+        return torch.cat([block * block.shape[1] ** -0.5 for block in blocks], dim=1) * self.scale
+
     def draw(self) -> dict[str, Circuit]:
-        """``level 0``, ..: packed values (own, 2l + 1, copies), from the features ``LAYER/PART`` after each layer."""
-        n_levels = self.kind.levels if self.kind.apart else 1
-        return {f"level {k}": self._circuit(k) for k in range(n_levels)}
+        """Circuits from the features ``LAYER/PART`` after each layer.
+
+        ``level 0``, .. have packed values (own, 2l + 1, copies); ``inner 0``, .. of a scalar what it is linear in, by
+        layer.
+        """
+        levels = range(self.kind.levels if self.kind.apart else 1)
+        circuits = {f"level {k}": self._circuit(k) for k in levels}
+        return circuits | ({f"inner {k}": self._inner_circuit(k) for k in levels} if SCALAR in self.copies else {})
 
     def _circuit(self, level: int) -> Circuit:
         draft = Draft()
         total: FeatureValues = {}
-        for k, space in enumerate(self.spaces):
-            parts = {*(part for part in self.copies if part in space), SCALAR}
-            features = {
-                p: draft.input(f"{k}/{p.name}", "own", p.size, self.n_channels) for p in space.parts if p in parts
-            }
-            values = describe(self, f"readouts.{level * len(self.spaces) + k}", draft, features)
+        for k in range(len(self.spaces)):
+            values = describe(self, f"readouts.{level * len(self.spaces) + k}", draft, self._inputs(draft, k))
             total = add_features(draft, total, values)
         return draft.finish({part.name: value for part, value in total.items()})
 
-    def _read(self, layers: list[Features], level: int) -> Features:
-        circuit = self.circuits[f"level {level}"]
+    def _inner_circuit(self, level: int) -> Circuit:
+        draft, values = Draft(), {}
+        for k in range(len(self.spaces)):
+            name = f"readouts.{level * len(self.spaces) + k}"
+            if isinstance(readout := self.get_submodule(name), ReadoutLayer):
+                values[str(k)] = readout.describe_inner(draft.within(name), self._inputs(draft, k))[SCALAR]
+        return draft.finish(values)
+
+    def _inputs(self, draft: Draft, layer: int) -> FeatureValues:
+        """Features after a layer that readouts take."""
+        space = self.spaces[layer]
+        parts = {*(part for part in self.copies if part in space), SCALAR}
+        return {p: draft.input(f"{layer}/{p.name}", "own", p.size, self.n_channels) for p in space.parts if p in parts}
+
+    def _of_level(self, layers: list[Features], kind: Tensor, name: str) -> dict[str, Tensor]:
+        """Outputs of a circuit, for each atom that of its level of theory."""
+        total = self._run_of(layers, f"{name} 0")
+        if self.kind.apart:
+            level = (kind // self.kind.elements).view(-1, 1, 1)
+            for k in range(1, self.kind.levels):
+                outputs = self._run_of(layers, f"{name} {k}")
+                total = {part: torch.where(level == k, outputs[part], value) for part, value in total.items()}
+        return total
+
+    def _run_of(self, layers: list[Features], name: str) -> dict[str, Tensor]:
+        circuit = self.circuits[name]
         features = {f"{k}/{part.name}": value for k, layer in enumerate(layers) for part, value in layer.items()}
         tensors = {value.name: features[value.name] for value in circuit.inputs}
         rows = {"own": len(next(iter(tensors.values())))}
-        return {Part.named(part): value for part, value in self.run(circuit, tensors, {}, rows, "reference").items()}
+        return self.run(circuit, tensors, {}, rows, "reference")
+
+
+def _mixed(values: Tensor, members: int, mixture: Tensor | None) -> Tensor:
+    """(atoms, 2l + 1, copies) from those of all members."""
+    split = values.view(*values.shape[:-1], members, values.shape[-1] // members)
+    if mixture is None:
+        return split.mean(dim=-2)
+    weighted = split * mixture.to(values.dtype).view(len(mixture), 1, members, 1)
+    return weighted.sum(dim=-2)
 
 
 def _rows(row: Property, part: Part) -> Tensor:

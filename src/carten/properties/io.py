@@ -17,6 +17,7 @@ from carten.model.product import RecursiveProduct
 from carten.properties import container
 from carten.properties.container import parts as read
 from carten.properties.header import FORMAT, Header, checked, current
+from carten.properties.members import Uncertainty
 from carten.properties.potential import Potential
 from carten.properties.rows import dump
 
@@ -24,6 +25,7 @@ __all__ = ["FORMAT", "KEY", "has_checksum", "header", "load", "read", "save"]
 
 KEY = "carten"
 KIND = "a carten model"
+COVARIANCE = "uncertainty.covariance"
 
 
 def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], overwrite: bool = False) -> None:
@@ -39,8 +41,20 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         ModelError: weights are not finite.
         ModelFileError: when the file exists, or cannot be written; an existing file then stays intact.
     """
-    weights = model.state_dict()
-    if name := _not_finite(weights):
+    tensors, header = described(model, provenance)
+    container.write(path, KEY, tensors, header, overwrite)
+
+
+def described(model: Potential, provenance: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file that holds a model.
+
+    Raises:
+        ModelError: weights are not finite.
+    """
+    tensors = model.state_dict()
+    if model.uncertainty is not None and model.uncertainty.covariance is not None:
+        tensors[COVARIANCE] = model.uncertainty.covariance
+    if name := _not_finite(tensors):
         raise ModelError(f"{name} has values that are not finite: the model is not worth keeping")
     header = {
         "format": FORMAT,
@@ -56,9 +70,19 @@ def save(path: str | Path, model: Potential, provenance: Mapping[str, Any], over
         "dtype": str(model.dtype).removeprefix("torch."),
         "provenance": dict(provenance),
         "pulls_ions": model.design.pulls_ions,
+        "uncertainty": None if model.uncertainty is None else uncertainty_facts(model.uncertainty),
     }
     checked(header)
-    container.write(path, KEY, weights, header, overwrite)
+    return tensors, header
+
+
+def uncertainty_facts(uncertainty: Uncertainty) -> dict[str, Any]:
+    """What a header says of the errors of a model."""
+    return {
+        "scales": dict(uncertainty.scales),
+        "draws": uncertainty.draws,
+        "facts": dict(uncertainty.facts),
+    }
 
 
 def header(path: str | Path) -> dict[str, Any]:
@@ -102,12 +126,24 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
     Raises:
         ModelFileError: when the file is missing, damaged, of another kind, or of a newer format.
     """
-    described, weights = _read(path)
+    return restored(path, *_read(path), dtype, backend)
+
+
+def restored(
+    path: str | Path, described: Header, tensors: Mapping[str, Tensor], dtype: torch.dtype | None, backend: str
+) -> Potential:
+    """The model that a header and tensors of a file describe.
+
+    Raises:
+        ModelFileError: they describe none.
+    """
+    weights = {name: value for name, value in tensors.items() if name != COVARIANCE}
     try:
         model = _built(described, weights, backend)
         if described.by_roots:
             weights = _by_numbers(weights, model)
         _require_fitting(weights, model, getattr(torch, described.dtype))
+        model.uncertainty = _uncertainty(described, tensors.get(COVARIANCE), model)
     except (ModelError, ModelFileError) as error:
         raise ModelFileError(
             f"{path} does not hold the model its header describes, or one that can't be evaluated here: {error}"
@@ -115,6 +151,30 @@ def load(path: str | Path, dtype: torch.dtype | None = None, backend: str = "aut
     model.to(dtype or getattr(torch, described.dtype))
     model.load_state_dict(weights)
     return model.freeze()
+
+
+def _uncertainty(described: Header, covariance: Tensor | None, model: Potential) -> Uncertainty | None:
+    """What the file says of the errors of the model.
+
+    Raises:
+        ModelFileError: the covariance is not that of the last layer.
+    """
+    facts = described.uncertainty
+    if facts is None:
+        if covariance is not None:
+            raise ModelFileError(f"{COVARIANCE} that it has no use for")
+        return None
+    if covariance is not None:
+        n = last_layer_size(model)
+        if covariance.shape != (n, n) or covariance.dtype != torch.float64 or not torch.isfinite(covariance).all():
+            raise ModelFileError(f"{COVARIANCE}: expected {n} x {n} finite numbers in float64")
+    return Uncertainty(facts.scales, covariance, facts.draws, facts.facts)
+
+
+def last_layer_size(model: Potential) -> int:
+    """Number of features that the energies are linear in."""
+    config = model.config
+    return (config.n_layers - 1) * config.n_channels + config.n_readout_channels
 
 
 def _built(header: Header, weights: Mapping[str, Tensor], backend: str) -> Potential:

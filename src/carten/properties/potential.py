@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -20,6 +21,7 @@ from carten.model.parameters import Features
 from carten.model.slopes import autograd_recording, differentiated, recordable
 from carten.model.sums import balance, per_structure
 from carten.ops.library import uncompiled
+from carten.ops.space import SCALAR
 from carten.physics.fragments import isotropic_totals, totals
 from carten.physics.names import CHARGE, FIELD
 from carten.physics.polarization import pull_energies
@@ -28,6 +30,7 @@ from carten.properties.assembly import MAX_Z, Levels, assemble, require_reached
 from carten.properties.derivatives import prepare_leaves
 from carten.properties.evaluation import PlannedValues
 from carten.properties.heads import Head, Kind
+from carten.properties.members import Member, Uncertainty
 from carten.properties.planning import ENERGIES, DerivativePlan, Drawn, with_sources
 from carten.properties.recipes import Variable
 from carten.properties.routes import NET_CHARGE, AtomicVirial, Balanced, Positive, Property, Readout
@@ -76,6 +79,7 @@ class Potential(nn.Module):
     ) -> None:
         super().__init__()
         self.design = design = assemble(config, elements, properties, neighbours, inputs, terms)
+        self.uncertainty: Uncertainty | None = None
         self._plans: dict[tuple[str, ...], DerivativePlan] = {}
         generator = torch.Generator().manual_seed(seed)
         n_elements = len(design.elements)
@@ -93,9 +97,9 @@ class Potential(nn.Module):
 
     def _heads(self, rows: Mapping[str, Property], generator: torch.Generator) -> nn.ModuleDict:
         sizes = (self.config.n_channels, self.config.n_readout_channels)
-        kind = Kind(len(self.elements))
+        kind = Kind(len(self.elements), members=self.config.n_members)
         if self.levels is not None:
-            kind = Kind(len(self.elements), len(self.levels.values), self.levels.mode != "embedding")
+            kind = replace(kind, levels=len(self.levels.values), apart=self.levels.mode != "embedding")
         spaces = self.network.spaces
         return nn.ModuleDict({name: Head(row, spaces, kind, sizes, generator) for name, row in rows.items()})
 
@@ -170,6 +174,13 @@ class Potential(nn.Module):
         return self.design.levels
 
     @property
+    def n_members(self) -> int:
+        """Of the ensemble that shares the network; 1 where there is none."""
+        if self.config.n_members > 1 or self.uncertainty is None or self.uncertainty.covariance is None:
+            return self.config.n_members
+        return len(self.uncertainty.deviations)
+
+    @property
     def term_configs(self) -> tuple[TermConfig, ...]:
         """The energy terms, as configured."""
         return self.design.terms
@@ -198,14 +209,55 @@ class Potential(nn.Module):
         """
         if torch.compiler.is_compiling():
             return uncompiled(self.forward)(graph, properties, drawn)
-        return self._values(graph, self._meaningful(graph) if properties is None else tuple(properties), drawn, True)
+        names = self._meaningful(graph) if properties is None else tuple(properties)
+        return next(self._values(graph, names, drawn, True, [Member()]))
 
-    def remainder(self, graph: Graph, properties: Sequence[str], drawn: Drawn | None = None) -> dict[str, Tensor]:
+    def remainder(
+        self, graph: Graph, properties: Sequence[str], drawn: Drawn | None = None, mixture: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """As :meth:`forward`, without fixed terms: for labels their share is subtracted from (training).
 
-        See :mod:`carten.properties.fixed`.
+        See :mod:`carten.properties.fixed`. ``mixture`` are weights of the members for each structure (S, members).
         """
-        return self._values(graph, tuple(properties), drawn, False)
+        return next(self._values(graph, tuple(properties), drawn, False, [Member(mixture)]))
+
+    def members(self, graph: Graph, properties: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """As :meth:`forward`, by every member of the ensemble in turn; the network is evaluated once.
+
+        For what is linear in the energies their mean is the model.
+
+        Raises:
+            ModelError: the model is no ensemble.
+        """
+        if self.n_members == 1:
+            raise ModelError(
+                "the model has no uncertainty: train it with model.n_members above 1, give it a posterior by carten "
+                "calibrate, or join several models by carten committee"
+            )
+        if self.config.n_members > 1:
+            one_hot = torch.eye(self.config.n_members, dtype=torch.float64, device=self.element_of.device)
+            chosen = [Member(mixture=row.unsqueeze(0)) for row in one_hot]
+        else:
+            deviations = self.uncertainty.deviations if self.uncertainty is not None else torch.zeros(0, 0)
+            chosen = [Member(deviation=row) for row in deviations.to(self.element_of.device)]
+        return self._values(graph, tuple(properties), None, True, chosen)
+
+    def descriptors(self, graph: Graph) -> Tensor:
+        """Invariant features of atoms, (N, features) float64: what the energies are linear in, in eV.
+
+        These are the scalars after each layer but the last, and the hidden layer of the last readout. Where the energy
+        is not read from features, the scalars after the last layer. In evaluation mode they are detached, unless
+        tensors of the graph require gradients.
+        """
+        keep = self.training or differentiated(graph)
+        with autograd_recording(torch.is_grad_enabled()):
+            graph = with_defaults(recordable(graph), self.inputs)
+            terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
+            features, kind = self._features(graph.edge_vectors(), graph, terms, keep)
+            values = features[-1][SCALAR].flatten(1).to(torch.float64)
+            if ENERGIES in self.heads and isinstance(head := self.heads[ENERGIES], Head):
+                values = head.inner(features, kind)
+        return values if keep else values.detach()
 
     def planned(self, names: tuple[str, ...]) -> DerivativePlan:
         """The steps that evaluate some properties, see :meth:`carten.properties.assembly.Design.plan`."""
@@ -219,16 +271,32 @@ class Potential(nn.Module):
             return self.usual
         return tuple(name for name in self.usual if not self.properties[name].per_volume)
 
-    def _values(self, graph: Graph, names: tuple[str, ...], drawn: Drawn | None, fixed: bool) -> dict[str, Tensor]:
+    def _values(
+        self, graph: Graph, names: tuple[str, ...], drawn: Drawn | None, fixed: bool, members: Sequence[Member]
+    ) -> Iterator[dict[str, Tensor]]:
         plan, keep = self.planned(names), self.training or differentiated(graph)
-        with autograd_recording(bool(plan.variables) or torch.is_grad_enabled()):
-            planned = self.evaluation(graph, plan, drawn, fixed)
-            planned.follow(plan.steps)
-        return {name: planned.values[name] if keep else planned.values[name].detach() for name in names}
+        record = bool(plan.variables) or torch.is_grad_enabled()
+        evaluations = self.evaluations(graph, plan, drawn, fixed, members)
+        for _ in members:
+            with autograd_recording(record):
+                planned = next(evaluations)
+                planned.follow(plan.steps)
+            yield {name: planned.values[name] if keep else planned.values[name].detach() for name in names}
 
     def evaluation(
         self, graph: Graph, plan: DerivativePlan, drawn: Drawn | None = None, fixed: bool = True
     ) -> PlannedValues:
+        """See :meth:`evaluations`, of the model itself."""
+        return next(self.evaluations(graph, plan, drawn, fixed))
+
+    def evaluations(
+        self,
+        graph: Graph,
+        plan: DerivativePlan,
+        drawn: Drawn | None = None,
+        fixed: bool = True,
+        members: Sequence[Member] = (Member(),),
+    ) -> Iterator[PlannedValues]:
         """From a graph through features and readouts to energies; the steps of the plan follow from these.
 
         Args:
@@ -236,6 +304,7 @@ class Potential(nn.Module):
             plan: what is wanted, see :meth:`planned`.
             drawn: rows wanted of what is differentiated, all by default.
             fixed: whether fixed terms are added to the energies.
+            members: of the ensemble, one evaluation each; the model itself by default.
         """
         if self.network.embedding.is_inference():
             raise ModelError("the weights were set in torch.inference_mode(): load or copy them outside of it")
@@ -245,20 +314,20 @@ class Potential(nn.Module):
         features, kind = self._features(leaves.vectors, leaves.graph, terms, plan.curved or asked)
 
         rows = {name: row for name, row in plan.rows.items() if name in self.heads}
-        readouts = {name: self._readout(row, features, kind, leaves.graph) for name, row in rows.items()}
-        planned = PlannedValues(plan, leaves, readouts, self.variables, self.training or asked, drawn)
-        planned.follow(plan.early)
-
-        if ENERGIES in readouts:
-            view = View(
-                leaves.graph, leaves.vectors, features, planned.values, again=self.training or plan.again or asked
-            )
-            added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
-            planned.values[ENERGIES] = sum((term(view) for term in added), start=readouts[ENERGIES])
-            if self.design.has_pull:
-                _require_no_virials(plan, leaves.graph)
-                planned.values[ENERGIES] = planned.values[ENERGIES] + pull_energies(view)
-        return planned
+        keep = self.training or asked
+        added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
+        for k, member in enumerate(members):
+            readouts = {name: self._readout(row, features, kind, leaves.graph, member) for name, row in rows.items()}
+            others_follow = k < len(members) - 1
+            planned = PlannedValues(plan, leaves, readouts, self.variables, keep, drawn, others_follow)
+            planned.follow(plan.early)
+            if ENERGIES in readouts:
+                view = View(leaves.graph, leaves.vectors, features, planned.values, again=plan.again or keep)
+                planned.values[ENERGIES] = sum((term(view) for term in added), start=readouts[ENERGIES])
+                if self.design.has_pull:
+                    _require_no_virials(plan, leaves.graph)
+                    planned.values[ENERGIES] = planned.values[ENERGIES] + pull_energies(view)
+            yield planned
 
     def _features(
         self, vectors: Tensor, graph: Graph, terms: Sequence[EnergyTerm], curved: bool
@@ -278,9 +347,17 @@ class Potential(nn.Module):
             return features, element
         return features, element + len(self.elements) * graph.inputs[self.levels.name][graph.structure]
 
-    def _readout(self, row: Property, features: list[Features], kind: Tensor, graph: Graph) -> Tensor:
+    def _readout(
+        self, row: Property, features: list[Features], kind: Tensor, graph: Graph, member: Member
+    ) -> Tensor:
         """Readout of a property from features, (S, 3, ..) or (N, 3, ..) float64."""
-        value: Tensor = self.heads[row.name](features, kind)
+        mixture = member.mixture
+        if mixture is not None and len(mixture) > 1:
+            mixture = mixture[graph.structure]
+        head = self.heads[row.name]
+        value: Tensor = head(features, kind, mixture)
+        if member.deviation is not None and row.name == ENERGIES and isinstance(head, Head):
+            value = value + head.inner(features, kind) @ member.deviation
         match row.routes[0]:
             case Readout(reduce) if row.scope == "structure":
                 return per_structure(value, graph, reduce == "mean")
@@ -289,7 +366,7 @@ class Potential(nn.Module):
             case Balanced(total, by):
                 weights = value.new_ones(graph.n_atoms)
                 if by == "softness":
-                    weights = functional.softplus(self.softness[row.name](features, kind))
+                    weights = functional.softplus(self.softness[row.name](features, kind, mixture))
                 if row.total == NET_CHARGE and CHARGE in graph.inputs:
                     return balance(value, weights, isotropic_totals(graph, value), graph.structure)
                 return balance(value, weights, *totals(total, graph, value))

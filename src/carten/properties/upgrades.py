@@ -46,6 +46,11 @@ def _leave_ions_alone(header: dict[str, Any]) -> dict[str, Any]:
     return {**header, "format": 7, "pulls_ions": False}
 
 
+def _may_know_errors(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 7, whose models knew nothing of their errors."""
+    return {**header, "format": 8}
+
+
 UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _name_variables,
     2: _list_terms,
@@ -53,5 +58,6 @@ UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     4: _exchange_by_densities,
     5: _add_checksum,
     6: _leave_ions_alone,
+    7: _may_know_errors,
 }
 """From a format version to the next: header to header."""

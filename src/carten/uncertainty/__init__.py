@@ -1,0 +1,15 @@
+"""How uncertain predictions are: ensembles of models or readouts, posteriors of the last layer, calibration."""
+
+from carten.uncertainty.descriptors import descriptors
+from carten.uncertainty.ensemble import SUFFIX, Ensemble
+from carten.uncertainty.files import has_uncertainty, load_ensemble, model_header, save_ensemble
+
+__all__ = [
+    "SUFFIX",
+    "Ensemble",
+    "descriptors",
+    "has_uncertainty",
+    "load_ensemble",
+    "model_header",
+    "save_ensemble",
+]
