@@ -14,6 +14,7 @@ from torch import Tensor
 from carten.data.dataset import Batch
 from carten.properties.potential import Potential
 from carten.train.average import Average
+from carten.train.bootstrap import mixture
 from carten.train.config import OptimizerConfig
 from carten.train.datamodule import Batches
 from carten.train.groups import Groups
@@ -78,7 +79,7 @@ class Fit(LightningModule):
         self._groups = groups
         self._group_of = torch.zeros(0, dtype=torch.int64)
         self._names = tuple(term.property.name for term in terms)
-        self._rows = SampledRows(terms, potential, seed)
+        self._rows, self._seed = SampledRows(terms, potential, seed), seed
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
         self._measured = torch.zeros_like(self._trained)
         self._earlier, self._since = 0.0, time.monotonic()
@@ -141,7 +142,8 @@ class Fit(LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         drawn = self._rows.draw(batch, self.global_step)
         batch = self._rows.restrict(batch, drawn)
-        predictions = self.potential.remainder(batch.graph, self._names, drawn)
+        members = mixture(batch.index, self.potential.config.n_members, self._seed, self.global_step)
+        predictions = self.potential.remainder(batch.graph, self._names, drawn, members)
         sums = loss_terms(self.terms, predictions, batch)
         loss = combine(self.terms, sums)
         self._trained += sums.detach()

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
+from carten.data.contacts import shortest_contacts
 from carten.errors import ConfigError
 from carten.properties.io import load, save
 from carten.properties.isolated import surprises
@@ -114,6 +115,7 @@ class _Run:
         self.backend = backend
         self.resumed: Progress | None = None
         self.keeper: Keeper | None = None
+        self.contacts: Mapping[str, float] = {}
 
     def __call__(self, interruption: Interruption) -> TrainResult:
         config, source = read_start(self.config)
@@ -177,6 +179,7 @@ class _Run:
         model = build_model(config, sets, loss_terms, source, self.backend)
         batches = Batches(config, sets)
         if speaks:
+            self.contacts = shortest_contacts(sets.train)
             write_text(config.output / CONFIG, config.dump())
             for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
                 self.say(line)
@@ -187,7 +190,8 @@ class _Run:
 
     def _save(self, model: Potential, provenance: Mapping[str, Any]) -> None:
         config = self.config.model_dump(mode="json")
-        save(self.config.output / BEST, model, {**provenance, "config": config}, overwrite=True)
+        facts = {**provenance, "config": config, "shortest_contacts": self.contacts}
+        save(self.config.output / BEST, model, facts, overwrite=True)
 
     def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Fit:
         """The best model with its errors on the test set."""

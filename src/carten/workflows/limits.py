@@ -12,6 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.md.md import MolecularDynamics
 
+from carten.data.contacts import pair_name
 from carten.data.neighbours import edges
 from carten.errors import ConfigError
 from carten.math.arrays import Floats
@@ -104,11 +105,6 @@ def trained_contacts(header: Mapping[str, Any]) -> dict[str, float]:
     """The shortest distance in Å by pair of elements in a model's training data; empty if its file does not say."""
     contacts = header.get("provenance", {}).get("shortest_contacts", {})
     return {str(pair): float(distance) for pair, distance in contacts.items()}
-
-
-def pair_name(first: int, second: int) -> str:
-    """``"H-O"`` for 1 and 8, in either order."""
-    return "-".join(chemical_symbols[number] for number in sorted((first, second)))
 
 
 def _shortest(atoms: ase.Atoms, cutoff: float) -> dict[tuple[int, int], tuple[float, int, int]]:
