@@ -1,0 +1,132 @@
+"""Hessians: of a model row by row and exact, of any other calculator by differences, with what symmetry saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import ase
+import numpy as np
+import torch
+from ase.calculators.calculator import BaseCalculator
+
+from carten.data.layouts import matrix
+from carten.data.structures import read_inputs, require_known, structure_graph
+from carten.interfaces.ase import Calculator
+from carten.math.arrays import Array, Floats
+from carten.workflows.results import Progress
+from carten.workflows.symmetry import Operations, crystal_symmetry
+
+ROWS = 30
+"""Rows of a Hessian evaluated between two reports of progress."""
+STEP = 0.01
+"""Displacement of central differences, Å."""
+
+
+def hessian(
+    atoms: ase.Atoms, calculator: BaseCalculator, progress: Progress | None = None, symmetry: bool = True
+) -> Floats:
+    """Second derivatives of the energy in the positions, (3N, 3N) eV/Å^2.
+
+    Args:
+        atoms: constraints do not count.
+        calculator: :class:`carten.Calculator`, whose model is differentiated, or any other one of ASE, whose forces are
+            differenced.
+        progress: called with rows done and all.
+        symmetry: whether rows of a crystal that its space group makes equal are evaluated once.
+
+    Raises:
+        ModelError: an element that the model does not know, or the model has no energy.
+    """
+    return matrix(force_constants(atoms, range(len(atoms)), calculator, progress, symmetry).reshape(-1, 3, 3))
+
+
+def force_constants(
+    atoms: ase.Atoms,
+    rows: Sequence[int],
+    calculator: BaseCalculator,
+    progress: Progress | None = None,
+    symmetry: bool = True,
+) -> Floats:
+    """Second derivatives of the energy in the positions of some atoms and of all, (len(rows), N, 3, 3) eV/Å^2.
+
+    Arguments and errors are those of :func:`hessian`.
+    """
+    usable = symmetry and not (isinstance(calculator, Calculator) and calculator.model.inputs)
+    operations = crystal_symmetry(atoms) if usable else None
+    sources = np.arange(len(atoms)) if operations is None else operations.equivalent
+    chosen = np.unique(sources[list(rows)])
+    by_atom = dict(zip(chosen.tolist(), _evaluated(atoms, chosen, calculator, progress), strict=True))
+    blocks = np.empty((len(rows), len(atoms), 3, 3))
+    for number, atom in enumerate(rows):
+        source = int(sources[atom])
+        blocks[number] = by_atom[source] if atom == source else _image(by_atom[source], source, atom, operations)
+    return blocks
+
+
+def _image(blocks: Floats, source: int, atom: int, operations: Operations | None) -> Floats:
+    """Rows of an atom from those of the one that an operation of the crystal brings there: R H R^T, atoms permuted."""
+    if operations is None:
+        raise ValueError("images need operations")
+    rotation, images = operations.bringing(source, atom)
+    result = np.empty_like(blocks)
+    result[images] = rotation @ blocks @ rotation.T
+    return result
+
+
+def _evaluated(
+    atoms: ase.Atoms, chosen: Array, calculator: BaseCalculator, progress: Progress | None
+) -> Iterator[Floats]:
+    """Rows (N, 3, 3) of each of the chosen atoms."""
+    rows = _ModelRows(atoms, calculator) if isinstance(calculator, Calculator) else _ForceDifferences(atoms, calculator)
+    for first in range(0, len(chosen), rows.together):
+        yield from rows.of(chosen[first : first + rows.together])
+        if progress is not None:
+            progress(3 * min(first + rows.together, len(chosen)), 3 * len(chosen))
+
+
+class _ModelRows:
+    """Exact rows: one pass back through the network each."""
+
+    together = ROWS // 3
+
+    def __init__(self, atoms: ase.Atoms, calculator: Calculator) -> None:
+        self.model = calculator.model
+        require_known(atoms.numbers, self.model.elements, str(atoms.symbols))
+        values = read_inputs(atoms, self.model.inputs, calculator.inputs)
+        graph = structure_graph(atoms, self.model.cutoff, values, str(atoms.symbols))
+        self.graph = graph.to(device=self.model.element_of.device)
+        recipe = self.model.planned(("hessian",)).recipes["hessian"]
+        self.source = (recipe.base, recipe.wrt[:-1])
+
+    def of(self, chosen: Array) -> Floats:
+        rows = (3 * torch.as_tensor(chosen)[:, None] + torch.arange(3)).reshape(1, -1)
+        with torch.inference_mode(False), torch.enable_grad():
+            values = self.model(self.graph, ["hessian"], {self.source: rows.to(self.graph.positions.device)})
+        n_atoms = self.graph.n_atoms
+        blocks: Floats = values["hessian"].detach().cpu().double().numpy().reshape(n_atoms, n_atoms, 3, 3)
+        return blocks[chosen]
+
+
+class _ForceDifferences:
+    """Rows by central differences of forces."""
+
+    together = 1
+
+    def __init__(self, atoms: ase.Atoms, calculator: BaseCalculator) -> None:
+        self.atoms = atoms.copy()
+        self.atoms.set_constraint()
+        self.atoms.calc = calculator
+
+    def of(self, chosen: Array) -> Floats:
+        blocks = np.empty((len(chosen), len(self.atoms), 3, 3))
+        positions = self.atoms.positions.copy()
+        for number, atom in enumerate(chosen):
+            for axis in range(3):
+                forces = []
+                for sign in (1.0, -1.0):
+                    self.atoms.positions = positions
+                    self.atoms.positions[atom, axis] += sign * STEP
+                    forces.append(self.atoms.get_forces())
+                blocks[number, :, axis] = -(forces[0] - forces[1]) / (2.0 * STEP)
+        self.atoms.positions = positions
+        return blocks

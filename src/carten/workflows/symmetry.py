@@ -1,0 +1,95 @@
+"""Space groups of crystals, by spglib: which atoms are equivalent, and how operations move them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import ase
+import numpy as np
+
+from carten.errors import ConfigError
+from carten.math.arrays import Array, Floats
+
+TOLERANCE = 1e-5
+"""Å, up to which positions count as symmetric."""
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The space group of a crystal.
+
+    Args:
+        symbol: Hermann-Mauguin, and number.
+        equivalent: (N,) the first of the atoms that are equivalent to each.
+        rotations: (n, 3, 3) in fractional coordinates, columns ``x' = W x + w``.
+        translations: (n, 3) fractional.
+        positions: (N, 3) fractional.
+        cell: (3, 3) Å, rows.
+    """
+
+    symbol: str
+    equivalent: Array
+    rotations: Array
+    translations: Floats
+    positions: Floats
+    cell: Floats
+
+    def bringing(self, source: int, atom: int) -> tuple[Floats, Array]:
+        """An operation that brings one atom to another: its Cartesian rotation (3, 3), and the image of each atom (N,).
+
+        Raises:
+            ValueError: the two are not equivalent.
+        """
+        targets = self._images_of(source)
+        matching = np.flatnonzero(self._distances(targets - self.positions[atom]) < 10 * TOLERANCE)
+        if not len(matching):
+            raise ValueError(f"atoms {source} and {atom} are not equivalent")
+        number = int(matching[0])
+        moved = self.positions @ self.rotations[number].T + self.translations[number]
+        distances = self._distances(moved[:, None] - self.positions[None])
+        return self.cartesian[number], distances.argmin(axis=1)
+
+    @cached_property
+    def cartesian(self) -> Floats:
+        """(n, 3, 3) rotations of Cartesian columns."""
+        basis = self.cell.T
+        rotations: Floats = basis @ self.rotations @ np.linalg.inv(basis)
+        return rotations
+
+    def _images_of(self, atom: int) -> Floats:
+        images: Floats = self.rotations @ self.positions[atom] + self.translations
+        return images
+
+    def _distances(self, differences: Floats) -> Floats:
+        """Lengths in Å of fractional differences, up to lattice vectors; right where they are short."""
+        lengths: Floats = np.linalg.norm((differences - np.round(differences)) @ self.cell, axis=-1)
+        return lengths
+
+
+def crystal_symmetry(atoms: ase.Atoms) -> Operations | None:
+    """The space group of a structure; None if it is not periodic in three directions.
+
+    Magnetic moments and other values of atoms are not looked at.
+
+    Raises:
+        ConfigError: spglib is not installed.
+    """
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        return None
+    try:
+        import spglib
+    except ImportError as error:
+        raise ConfigError("symmetry needs spglib: pip install 'carten[workflows]'") from error
+    positions = atoms.get_scaled_positions()
+    dataset = spglib.get_symmetry_dataset((atoms.cell.array, positions, atoms.numbers), symprec=TOLERANCE)
+    if dataset is None:
+        return None
+    return Operations(
+        f"{dataset.international} ({dataset.number})",
+        np.asarray(dataset.equivalent_atoms),
+        np.asarray(dataset.rotations),
+        np.asarray(dataset.translations),
+        positions,
+        atoms.cell.array.copy(),
+    )
