@@ -61,3 +61,12 @@ def test_bad_input(run, crystal, tmp_path, atoms, message):
     said = run("eos", crystal[0], tmp_path / "atoms.extxyz", "-o", tmp_path / "results")
     assert said.code == 1 and message in said.err, said.err
     assert not (tmp_path / "results").exists()
+
+
+def test_what_is_not_relaxed_is_written_and_said(run, crystal, tmp_path):
+    atoms = ase.io.read(crystal[1]) * (2, 1, 1)
+    atoms.rattle(0.05, seed=1)
+    ase.io.write(tmp_path / "rattled.extxyz", atoms)
+    said = run("elastic", crystal[0], tmp_path / "rattled.extxyz", "-o", tmp_path / "results")
+    assert said.code == 1 and "run carten relax first" in said.err
+    assert json.loads((tmp_path / "results" / "elastic.json").read_text())["failures"]

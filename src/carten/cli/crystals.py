@@ -1,4 +1,4 @@
-"""carten eos."""
+"""carten eos, elastic."""
 
 from __future__ import annotations
 
@@ -29,3 +29,22 @@ def eos_command(
 
     files = JobFiles(model, data, output, dtype, overwrite, format)
     run_job("eos", files, lambda atoms, calculator, show: eos(atoms, calculator, width, points, relaxed, show))
+
+
+def elastic_command(
+    model: ModelFile,
+    data: DataFiles,
+    output: Folder = None,
+    dtype: Dtype = "float64",
+    overwrite: Overwrite = False,
+    format: FileFormat = None,
+) -> None:
+    """Elastic tensors of crystals by derivatives, of clamped ions and of ions that follow; moduli, stability.
+
+    Models of electric fields also give dielectric and piezoelectric tensors. Relax first (carten relax --cell): ions
+    with forces on them are an error, stress is pointed out.
+    """
+    from carten.workflows.elastic import elastic
+
+    files = JobFiles(model, data, output, dtype, overwrite, format)
+    run_job("elastic", files, elastic)

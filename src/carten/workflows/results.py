@@ -21,7 +21,7 @@ from carten.deploy import Deployed
 from carten.drawing import HEIGHT, LIGHT, WIDTH, Drawing
 from carten.errors import DataError
 from carten.interfaces.ase import Calculator
-from carten.math.arrays import Array
+from carten.math.arrays import Array, Floats
 from carten.properties.potential import Potential
 
 Progress = Callable[[int, int], None]
@@ -128,7 +128,7 @@ class JobResult(ABC):
                 yield name, _text(value), unit
                 continue
             for number, row in enumerate(np.asarray(value).reshape(-1, np.shape(value)[-1])):
-                yield name if number == 0 else "", _text(row), unit if number == 0 else ""
+                yield name if number == 0 else "", _row(row, float(np.abs(value).max())), unit if number == 0 else ""
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in self.lines())
@@ -165,7 +165,15 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):
         return f"{value:.5g}"
-    return "  ".join(_text(item) for item in value) if np.ndim(value) else str(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return _row(value, float(np.abs(value).max(initial=0.0)))
+    return "  ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _row(numbers: Floats, largest: float) -> str:
+    """Numbers in columns, with five digits of the largest one."""
+    decimals = max(0, 4 - math.floor(math.log10(largest))) if 1e-12 < largest < np.inf else 0
+    return "".join(f"{round(number, decimals) + 0.0:>{decimals + 7}.{decimals}f}" for number in numbers.tolist())
 
 
 def _finite(value: Any) -> Any:
