@@ -60,9 +60,7 @@ def _frames(rng: np.random.Generator, testing: bool) -> Iterator[Atoms]:
         yield from _cluster(drop, 0.0, 3, rng)
 
 
-def _cluster(
-    parts: list[tuple[str, Chem.Mol]], apart: float, count: int, rng: np.random.Generator
-) -> Iterator[Atoms]:
+def _cluster(parts: list[tuple[str, Chem.Mol]], apart: float, count: int, rng: np.random.Generator) -> Iterator[Atoms]:
     cluster = packed([molecule for _, molecule in parts], rng, apart)
     for atoms in of_cluster(cluster, count, rng):
         atoms.info["smiles"] = ".".join(sorted(smiles for smiles, _ in parts))
