@@ -1,0 +1,165 @@
+"""New geometries from known ones: normal modes at a temperature, turned bonds, strained cells, pairs of molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.optimize import BFGS
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.transform import Rotation
+
+from carten.errors import DataError
+from carten.math.arrays import Floats
+from carten.workflows.spectrum import LIGHT
+from carten.workflows.vibrations import normal_modes
+
+STEP = 0.01  # Å, of finite differences
+SOFT = 200.0  # cm^-1: softer modes are displaced as if they were of this wavenumber, since they are not harmonic
+BONDED = 1.2  # times the sum of covalent radii
+OVERLAP = 0.6  # times the same
+
+
+class NormalModes:
+    """Thermal displacements along the normal modes of a relaxed structure.
+
+    Args:
+        atoms: near a minimum; it is relaxed first.
+        calculator: of ASE; the Hessian is made of 6 N of its forces.
+        fmax: force that may remain, eV/Å.
+        steps: of the relaxation, at most; what is reached then is used.
+    """
+
+    def __init__(self, atoms: Atoms, calculator: Any, fmax: float = 0.02, steps: int = 200) -> None:
+        self.minimum = atoms.copy()
+        self.minimum.set_constraint()
+        self.minimum.calc = calculator
+        BFGS(self.minimum, logfile=None).run(fmax=fmax, steps=steps)
+        self.wavenumbers, self.modes = normal_modes(self.minimum, _hessian(self.minimum))
+
+    def sample(self, temperature: float, rng: np.random.Generator) -> Atoms:
+        """A structure of the classical harmonic ensemble at a temperature in K."""
+        frequencies = 2.0 * np.pi * LIGHT * np.maximum(self.wavenumbers, SOFT)
+        amplitudes = np.sqrt(units.kB * temperature) / frequencies
+        displaced = self.minimum.copy()
+        displaced.positions += np.einsum("m,mni->ni", amplitudes * rng.standard_normal(len(amplitudes)), self.modes)
+        return displaced
+
+
+def _hessian(atoms: Atoms) -> Floats:
+    """(3N, 3N) by central differences, eV/Å^2."""
+    start, rows = atoms.positions.copy(), []
+    for place in np.ndindex(start.shape):
+        forces = []
+        for sign in (1.0, -1.0):
+            atoms.positions = start
+            atoms.positions[place] += sign * STEP
+            forces.append(atoms.get_forces().ravel())
+        rows.append((forces[1] - forces[0]) / (2.0 * STEP))
+    atoms.positions = start
+    return np.array(rows)
+
+
+def overlapping(atoms: Atoms) -> bool:
+    """Whether two atoms are closer than 0.6 times the sum of their covalent radii, or a position is not finite."""
+    if not np.isfinite(atoms.positions).all():
+        return True
+    first, second, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=OVERLAP))
+    return bool(len(distance)) and bool(np.any((first != second) | (distance > 0.0)))
+
+
+def bonds(atoms: Atoms) -> list[tuple[int, int]]:
+    """Pairs of atoms within 1.2 times the sum of their covalent radii."""
+    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BONDED))
+    return [(int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j]
+
+
+def rotors(atoms: Atoms) -> list[tuple[int, int, list[int]]]:
+    """Bonds about which a part of a molecule can turn: two atoms, and all atoms on the side of the second, the smaller.
+
+    Bonds in rings and bonds to a single atom are none.
+    """
+    pairs = bonds(atoms)
+    turning = []
+    for first, second in pairs:
+        labels = _fragments(len(atoms), [pair for pair in pairs if pair != (first, second)])
+        if labels[first] == labels[second]:
+            continue
+        sides = sorted(
+            ((np.flatnonzero(labels == labels[k]).tolist(), k) for k in (first, second)), key=lambda s: len(s[0])
+        )
+        (turned, end), (_, origin) = sides
+        if len(turned) > 1:
+            turning.append((origin, end, turned))
+    return turning
+
+
+def turned_bonds(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
+    """A copy in which each part that can turn about a bond does so by a random angle; None if nothing can turn."""
+    parts = rotors(atoms)
+    if not parts:
+        return None
+    copy: Atoms = atoms.copy()
+    for origin, end, members in parts:
+        axis = copy.positions[end] - copy.positions[origin]
+        turn = Rotation.from_rotvec(rng.uniform(-np.pi, np.pi) * axis / np.linalg.norm(axis))
+        copy.positions[members] = copy.positions[end] + turn.apply(copy.positions[members] - copy.positions[end])
+    return copy
+
+
+def strained(
+    atoms: Atoms, rng: np.random.Generator, volumes: tuple[float, float], strain: float, rattle: float
+) -> Atoms:
+    """A periodic structure in a random cell, with atoms displaced at random.
+
+    Args:
+        atoms: periodic.
+        rng: source of chance.
+        volumes: least and largest volume, relative to that of the structure.
+        strain: standard deviation of the components of a symmetric strain besides.
+        rattle: standard deviation of the displacements, Å.
+    """
+    copy: Atoms = atoms.copy()
+    components = rng.normal(scale=strain, size=(3, 3))
+    deformation = np.eye(3) + (components + components.T) / 2.0
+    scale = (rng.uniform(*volumes) / abs(np.linalg.det(deformation))) ** (1.0 / 3.0)
+    copy.set_cell(copy.cell.array @ (scale * deformation), scale_atoms=True)
+    copy.positions += rng.normal(scale=rattle, size=copy.positions.shape)
+    return copy
+
+
+def pair(one: Atoms, other: Atoms, contact: float, rng: np.random.Generator) -> Atoms:
+    """Two molecules, turned at random, whose closest atoms are ``contact`` Å apart.
+
+    Raises:
+        DataError: one of them is periodic.
+    """
+    if one.pbc.any() or other.pbc.any():
+        raise DataError("dimers are of molecules: these structures are periodic")
+    places = []
+    for atoms in (one, other):
+        turn = Rotation.from_quat(rng.normal(size=4))
+        places.append(turn.apply(atoms.positions - atoms.positions.mean(axis=0)))
+    direction = rng.normal(size=3)
+    direction /= np.linalg.norm(direction)
+    low, high = 0.0, sum(float(np.linalg.norm(part, axis=1).max()) for part in places) + contact
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if _closest(places[0], places[1] + middle * direction) < contact else (low, middle)
+    return Atoms(
+        np.concatenate([one.numbers, other.numbers]), np.concatenate([places[0], places[1] + high * direction])
+    )
+
+
+def _closest(one: Floats, other: Floats) -> float:
+    return float(np.linalg.norm(one[:, None] - other, axis=2).min())
+
+
+def _fragments(n_atoms: int, pairs: Sequence[tuple[int, int]]) -> Any:
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n_atoms, n_atoms))
+    return connected_components(graph, directed=False)[1]
