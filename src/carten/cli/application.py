@@ -21,6 +21,7 @@ from carten.cli import (
     engines,
     export,
     labelling,
+    learning,
     model,
     reference,
     relax,
@@ -109,6 +110,8 @@ LEARN = "Learn about carten"
 app.command("init", cls=Command, rich_help_panel=DATA)(data.init_command)
 app.command("check", cls=Command, rich_help_panel=DATA)(data.check_command)
 app.command("label", cls=Command, rich_help_panel=DATA)(labelling.label_command)
+app.command("augment", cls=Command, rich_help_panel=DATA)(learning.augment_command)
+app.command("select", cls=Command, rich_help_panel=DATA)(learning.select_command)
 app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
 app.command("evaluate", cls=Command, rich_help_panel=USE)(model.evaluate_command)
 app.command("predict", cls=Command, rich_help_panel=USE)(model.predict_command)

@@ -55,12 +55,11 @@ def augment_command(
 
     from carten.cli.progress import progress
     from carten.data.read import read_structures
-    from carten.learning.augment import Around, augment
+    from carten.learning.augment import SOURCES, TEMPERATURES, Around, augment
 
     _require_xyz(output)
     require_new(output, overwrite)
-    settings = {"temperatures": tuple(temperature or ()), "sources": tuple(source or ())}
-    around = Around(number, **{name: value for name, value in settings.items() if value}, seed=seed)
+    around = Around(number, tuple(temperature or TEMPERATURES), tuple(source or SOURCES), seed=seed)
     frames = [atoms for _, atoms in read_structures(data, format)]
     with progress(Console(), f"{number} structures", number) as done:
         result = augment(frames, read_labeller(labeller, option), output, around, level, jobs, done)

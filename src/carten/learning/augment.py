@@ -21,6 +21,7 @@ from carten.train.files import write_text
 
 SOURCES = ("labelled", "md", "modes", "bonds")
 """Where cheap geometries come from: the labelled structures, dynamics, normal modes, turned bonds."""
+TEMPERATURES = (300.0, 600.0)  # K
 FRICTION = 0.01  # 1/fs
 HELD_OUT = 10  # one labelled structure in so many is for validation
 ATTEMPTS = 20  # at a geometry without overlapping atoms
@@ -43,7 +44,7 @@ class Around:
     """
 
     number: int = 500
-    temperatures: tuple[float, ...] = (300.0, 600.0)
+    temperatures: tuple[float, ...] = TEMPERATURES
     sources: tuple[str, ...] = SOURCES
     timestep: float = 0.5
     interval: int = 20
@@ -167,9 +168,7 @@ def _md(frames: Sequence[Atoms], labeller: Labeller, around: Around, rng: np.ran
             spread = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
             atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
             friction, timestep = FRICTION / units.fs, around.timestep * units.fs
-            dynamics = Langevin(
-                atoms, timestep, temperature_K=temperature, friction=friction, fixcm=False, rng=rng
-            )
+            dynamics = Langevin(atoms, timestep, temperature_K=temperature, friction=friction, fixcm=False, rng=rng)
             for _ in range(10):
                 dynamics.run(around.interval)
                 if overlapping(atoms):

@@ -45,7 +45,7 @@ class NormalModes:
         """A structure of the classical harmonic ensemble at a temperature in K."""
         frequencies = 2.0 * np.pi * LIGHT * np.maximum(self.wavenumbers, SOFT)
         amplitudes = np.sqrt(units.kB * temperature) / frequencies
-        displaced = self.minimum.copy()
+        displaced: Atoms = self.minimum.copy()
         displaced.positions += np.einsum("m,mni->ni", amplitudes * rng.standard_normal(len(amplitudes)), self.modes)
         return displaced
 

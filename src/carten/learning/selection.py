@@ -34,11 +34,13 @@ class Selection:
 
     Args:
         indices: in the pool, in the order of their choice.
+        method: by which they were.
         left_out: number of structures by reason why they were no candidates.
         uncertainties: of the chosen ones, the largest of the forces of each in eV/Å; empty if the model gives none.
     """
 
     indices: list[int]
+    method: Method
     left_out: Mapping[str, int] = field(default_factory=dict)
     uncertainties: list[float] = field(default_factory=list)
 
@@ -92,7 +94,7 @@ def select(
             chosen = leading_rows(ours, number, others)
     indices = [candidates[k] for k in chosen]
     values = [] if uncertainties is None else [float(uncertainties[k]) for k in indices]
-    return Selection(indices, left_out, values)
+    return Selection(indices, method, left_out, values)
 
 
 def structure_features(frames: Sequence[Atoms], model: Potential) -> Floats:
