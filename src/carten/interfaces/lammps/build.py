@@ -49,7 +49,9 @@ def build_plugin(installation: Installation, output: Path) -> Path:
 
 
 def plugin_source() -> str:
-    """The plugin in one file, with the header of models in place of its inclusion."""
+    """The plugin in one file, with the headers of models in place of their inclusion."""
     text = resources.files("carten.interfaces.lammps").joinpath("plugin.cpp").read_text(encoding="utf-8")
-    header = resources.files("carten.deploy").joinpath("native", "carten_model.h").read_text(encoding="utf-8")
-    return text.replace('#include "carten_model.h"', header)
+    for name in ("carten_open.hpp", "carten_model.h"):
+        header = resources.files("carten.deploy").joinpath("native", name).read_text(encoding="utf-8")
+        text = text.replace(f'#include "{name}"', header)
+    return text

@@ -17,13 +17,12 @@
 #include "update.h"
 #include "utils.h"
 
-#include "carten_model.h"
+#include "carten_open.hpp"
 
 #include <algorithm>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 #include <string>
 #include <vector>
 
@@ -45,54 +44,6 @@ __attribute__((visibility("default"))) void lammpsplugin_init(void *, void *, vo
 
 namespace {
 using namespace LAMMPS_NS;
-
-const char *const SYMBOLS[] = {
-    "X",  "H",  "He", "Li", "Be", "B",  "C",  "N",  "O",  "F",  "Ne", "Na", "Mg", "Al", "Si", "P",  "S",  "Cl", "Ar", "K",
-    "Ca", "Sc", "Ti", "V",  "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr", "Y",
-    "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I",  "Xe", "Cs", "Ba", "La", "Ce", "Pr",
-    "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu", "Hf", "Ta", "W",  "Re", "Os", "Ir", "Pt", "Au",
-    "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",  "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es",
-    "Fm", "Md", "No", "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"};
-constexpr int N_SYMBOLS = sizeof SYMBOLS / sizeof *SYMBOLS;
-
-/// The functions of a model's library.
-struct Model {
-  void *library = nullptr;
-  const carten_info *info = nullptr;
-  decltype(&carten_create) create = nullptr;
-  decltype(&carten_destroy) destroy = nullptr;
-  decltype(&carten_error) error = nullptr;
-  decltype(&carten_threads) threads = nullptr;
-  decltype(&carten_set_input) set_input = nullptr;
-  decltype(&carten_evaluate) evaluate = nullptr;
-
-  /// Returns what is wrong, or an empty string.
-  std::string open(const char *file) {
-    char path[PATH_MAX];  // dlopen looks for plain names elsewhere than in the working directory
-    if (!realpath(file, path)) return std::string("there is no file ") + file;
-    library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) return dlerror();
-    decltype(&carten_describe) describe = nullptr;
-    if (!find(describe, "carten_describe")) return std::string(file) + " is no model of carten: write one with carten export";
-    info = describe();
-    if (info->interface != CARTEN_INTERFACE)
-      return std::string(file) + " has interface " + std::to_string(info->interface) + ", this plugin " +
-             std::to_string(CARTEN_INTERFACE) + ": export it again with the carten that is installed";
-    if (!find(create, "carten_create") || !find(destroy, "carten_destroy") || !find(error, "carten_error") ||
-        !find(threads, "carten_threads") || !find(set_input, "carten_set_input") || !find(evaluate, "carten_evaluate"))
-      return std::string(file) + " is incomplete: export it again";
-    return "";
-  }
-  ~Model() {
-    if (library) dlclose(library);
-  }
-
- private:
-  template <class Function> bool find(Function &function, const char *name) {
-    function = reinterpret_cast<Function>(dlsym(library, name));
-    return function != nullptr;
-  }
-};
 
 /// Values of one readout for `fix pair`: a vector, or an array of atoms.
 struct Readout {
@@ -125,7 +76,9 @@ class PairCarten : public Pair {
   void settings(int narg, char **arg) override {
     if (narg < 1) error->all(FLERR, "pair_style carten expects a model: pair_style carten MODEL.so");
     if (state) error->all(FLERR, "pair_style carten: the model is there already; write pair_style none before another pair_style carten");
-    if (const std::string problem = model.open(arg[0]); !problem.empty()) fail(problem);
+    char path[PATH_MAX];  // dlopen looks for plain names elsewhere than in the working directory
+    if (!realpath(arg[0], path)) fail(std::string("there is no file ") + arg[0]);
+    if (const std::string problem = model.open(path, arg[0]); !problem.empty()) fail(problem);
     state = model.create();
     if (!state) fail("no memory");
     comm_forward = comm_reverse = static_cast<int>((model.info->exchanged * model.info->scalar_bytes + 7) / 8);
@@ -241,7 +194,7 @@ class PairCarten : public Pair {
   }
 
  private:
-  Model model;  // before the state, which goes first
+  carten::Library model;  // before the state, which goes first
   carten_state *state = nullptr;
   double units = 1.0;
   std::vector<int> element_of_type;
@@ -293,9 +246,9 @@ class PairCarten : public Pair {
     std::string known;
     for (int k = 0; k < model.info->n_elements; k++) {
       const int number = model.info->numbers[k];
-      if (number < 1 || number >= N_SYMBOLS) continue;
-      if (strcmp(SYMBOLS[number], symbol) == 0) return k;
-      known += std::string(" ") + SYMBOLS[number];
+      if (number < 1 || number >= carten::N_SYMBOLS) continue;
+      if (strcmp(carten::SYMBOLS[number], symbol) == 0) return k;
+      known += std::string(" ") + carten::SYMBOLS[number];
     }
     fail(std::string("the model does not know the element ") + symbol + " of atom type " + std::to_string(type) +
          ", it knows" + known);
