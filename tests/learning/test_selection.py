@@ -11,7 +11,7 @@ from carten import datasets
 from carten.cli import app
 from carten.errors import ConfigError
 from carten.learning.diversity import farthest_points, leading_rows, medoids
-from carten.learning.selection import select, structure_features, untrained
+from carten.learning.selection import select, structure_features, untrained_network
 
 NONE = np.empty((0, 2))
 
@@ -54,7 +54,7 @@ def test_features_do_not_depend_on_orientation_and_order_of_atoms():
     turned.rotate(50, (1, 2, 3))
     turned = turned[[3, 1, 0, 2, 8, 7, 6, 5, 4]]
     other = ethanol(2)[1]
-    features = structure_features([atoms, turned, other], untrained([atoms]))
+    features = structure_features([atoms, turned, other], untrained_network([atoms]))
     assert features[1] == pytest.approx(features[0], abs=1e-4)
     assert np.abs(features[2] - features[0]).max() > 0.1
 

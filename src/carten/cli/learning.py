@@ -99,14 +99,14 @@ def select_command(
     """
     from carten.data.read import read_structures
     from carten.data.write import replacing, write_structure
-    from carten.learning.choice import choose
+    from carten.learning.choice import choose_structures
 
     _require_xyz(output)
     require_new(output, overwrite)
     structures = read_structures(pool, format)
     frames = [atoms for _, atoms in structures]
     others = [atoms for _, atoms in read_structures(known, format)] if known else []
-    selection = choose(frames, number, model, method, others)
+    selection = choose_structures(frames, number, model, method, others)
     with replacing(output) as file:
         for k in selection.indices:
             write_structure(file, _marked(frames[k], structures[k][0]))

@@ -17,7 +17,7 @@ from carten.uncertainty import has_uncertainty, load_ensemble
 from carten.workflows.predict import predict
 
 
-def choose(
+def choose_structures(
     pool: Sequence[Atoms],
     number: int,
     model: Path | None = None,

@@ -82,7 +82,7 @@ def select(
             f"{number} structures are asked for, the pool has {len(candidates)} candidates among {len(pool)}{reasons}"
         )
     frames = [*(pool[k] for k in candidates), *known]
-    features = structure_features(frames, model or untrained(frames))
+    features = structure_features(frames, model or untrained_network(frames))
     ours, others = features[: len(candidates)], features[len(candidates) :]
     weights = None if method != "uncertainty" or uncertainties is None else np.asarray(uncertainties)[candidates]
     match method:
@@ -115,7 +115,7 @@ def structure_features(frames: Sequence[Atoms], model: Potential) -> Floats:
     return np.asarray(table.reshape(len(frames), -1))
 
 
-def untrained(frames: Sequence[Atoms]) -> Potential:
+def untrained_network(frames: Sequence[Atoms]) -> Potential:
     """A small network with random weights, the same for the same elements: its features tell geometries apart."""
     elements = sorted({int(number) for atoms in frames for number in atoms.numbers})
     return Potential(UNTRAINED, elements, [property_table()["energy"]], backend="reference")
