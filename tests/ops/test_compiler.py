@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from carten.errors import ModelError
-from carten.ops import codegen, compiler, cpp, fingerprint, library
+from carten.ops import codegen, compiler, fingerprint, library
 from ops.compiling import SOURCE
 from ops.plans import random_indices, random_operands, random_plan
 
@@ -227,27 +227,3 @@ def test_sources_are_linked_into_one_library(folder, tmp_path):
     with pytest.raises(ModelError, match="cannot write"):
         compiler.build(sources, tmp_path / "missing" / "model.so")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "cache", path]
-
-
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
-@needs_cpp
-def test_threads_are_those_of_torch():
-    assert cpp.team() is not None
-    if sys.platform == "linux":
-        cpp_runtimes = subprocess.run(
-            [sys.executable, "-c", RUNTIMES], capture_output=True, text=True, check=True
-        ).stdout.split()
-        assert len(cpp_runtimes) == 1, f"more than one OpenMP runtime is loaded: {cpp_runtimes}"
-
-
-RUNTIMES = """
-import torch
-from carten.ops.library import evaluate
-from carten.ops.plan import Operand, Plan, Step
-plan = Plan((Operand("x", 1),), (), (Operand("y", 1),), (Step("y", "x", "x", ((0, 0, 0, 1.0),)),))
-evaluate(plan, [torch.ones(1 << 16, 1, 4)], {}, 1 << 16, "cpp")
-maps = open("/proc/self/maps").read().splitlines()
-print(*sorted({line.split()[-1] for line in maps if any(n in line for n in ("libgomp", "libomp", "libiomp"))}))
-"""

@@ -1,9 +1,18 @@
 """The C++ back end against the reference: values, derivatives, shapes, threads."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from carten.ops.library import evaluate
+from carten.ops.plan import Operand, Plan, Step
+from carten.ops.threads import leave_to_kernels, only_kernels, thread_count
 from ops.plans import random_indices, random_operands, random_plan
 
 pytestmark = pytest.mark.needs("cpp")
@@ -78,3 +87,58 @@ def test_any_number_of_threads(seed, threads):
         close(found, expected, VALUES)
         again = evaluate(plan, operands, indices, n_sites, "cpp")
         assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True)), "results have to be reproducible"
+
+
+PLAN = Plan((Operand("x", 1),), (), (Operand("y", 1),), (Step("y", "x", "x", ((0, 0, 0, 1.0),)),))
+
+
+def square(x):
+    return evaluate(PLAN, [x], {}, len(x), "cpp")[0]
+
+
+def test_kernels_start_no_openmp_threads():
+    """Those of OpenMP spin while they wait for each other, which other processes on the cores turn into standstill."""
+    program = (
+        "import os, torch\nfrom ops.test_cpp import square\nfrom carten.ops.threads import only_kernels, thread_count\n"
+        "torch.set_num_threads(4)\n"
+        "with only_kernels():\n"
+        "    x = torch.ones(1 << 16, 1, 4)\n"
+        "    before = len(os.listdir('/proc/self/task'))\n"
+        "    square(x)\n"
+        "    print(len(os.listdir('/proc/self/task')) - before, thread_count() - 1)"
+    )
+    tests = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tests)
+    started, helpers = done.stdout.split()
+    assert started == helpers
+
+
+def test_only_kernels_leaves_torch_as_it_was(threads):
+    threads(3)
+    with only_kernels():
+        assert (torch.get_num_threads(), thread_count()) == (1, min(3, os.cpu_count()))
+        torch.set_num_threads(2)  # as launchers of several processes do
+        leave_to_kernels()
+        assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), thread_count()) == (3, 3)
+    with pytest.raises(KeyError), only_kernels():
+        raise KeyError
+    assert (torch.get_num_threads(), thread_count()) == (3, 3)
+    with only_kernels(processes=os.cpu_count()):
+        assert thread_count() == 1
+    leave_to_kernels()
+    assert torch.get_num_threads() == 3
+
+
+def test_kernels_from_many_python_threads_and_after_a_fork(threads):
+    """One caller has the threads; the kernels of the others run all the same."""
+    threads(2)
+    x = torch.randn(1 << 15, 1, 4)
+    expected = x.square()
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: square(x), range(64)))
+    assert all(torch.equal(result, expected) for result in results)
+    if child := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    else:
+        os._exit(not np.array_equal(square(x).numpy(), expected.numpy()))  # torch.equal waits for threads that are gone

@@ -19,10 +19,12 @@ from carten.deploy.phases import Circuits, Scheme, schedule
 from carten.deploy.sealed import mark
 from carten.deploy.source import PlanKernel, Source, write_phases
 from carten.math.arrays import Array
+from carten.ops import compiler
 from carten.ops.codegen import source as kernel_source
 from carten.properties.planning import ENERGIES
 
 NATIVE = Path(__file__).with_name("native")
+OPS = Path(compiler.__file__).parent
 _ALIGNED = 64
 
 ENTRIES = (
@@ -163,7 +165,7 @@ def _scalar(dtype: str) -> str:
 
 def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) -> str:
     """C++ of the phases and of what runs them."""
-    read = {path.name: path.read_text(encoding="utf-8") for path in NATIVE.iterdir() if path.suffix == ".h"}
+    read = {path.name: path.read_text(encoding="utf-8") for path in (*NATIVE.glob("*.h"), *OPS.glob("*.h"))}
     others = [name for name in heads if name != ENERGIES]
     radial = bound.radial
     infos = [_readout_info(name, bound.heads[name]) for name in others]

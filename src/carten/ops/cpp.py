@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from carten.errors import ModelError
-from carten.ops import codegen, compiler
+from carten.ops import codegen, compiler, threads
 from carten.ops.driver import width
 from carten.ops.fingerprint import fingerprint
 from carten.ops.index import Index
@@ -74,10 +73,10 @@ class _Kernel:
 
     def __call__(self, operands: Sequence[Tensor], indices: Mapping[str, Index], n_sites: int) -> tuple[Tensor, ...]:
         kept = self.checked(operands, indices, n_sites)
-        threads = torch.get_num_threads()
+        n_threads = threads.thread_count()
         rows = {name: indices[name].rows for name in self.indices}
         rows.update({"": n_sites})
-        deferred = tuple(name for name in self.strewn if 2 * (threads - 1) * rows[name] >= max(n_sites, 1))
+        deferred = tuple(name for name in self.strewn if 2 * (n_threads - 1) * rows[name] >= max(n_sites, 1))
         results = [
             torch.empty((n_sites if index in deferred else rows[index], *shape), dtype=self.dtype)
             for index, shape in self.outputs
@@ -149,8 +148,8 @@ class _Pass:
             index = indices[self.followed]
             key, rows = index.unchecked(n_sites), index.rows
             order = 0 if index.order is None else index.order.data_ptr()
-        arguments += (key, order, n_sites, rows, torch.get_num_threads())
-        if self.function(self.pack(*arguments), team()):
+        arguments += (key, order, n_sites, rows, threads.thread_count())
+        if self.function(self.pack(*arguments), threads.team()):
             for index in indices.values():
                 index.check()
             raise ValueError("the values of an index were changed: they point outside its rows, or are not sorted")
@@ -174,23 +173,6 @@ def _shape(array: Operand, channels: int) -> tuple[int, ...]:
     return (array.size, channels) if array.channels else (array.size,)
 
 
-@cache
-def team() -> int | None:
-    """Address of ``GOMP_parallel`` in the OpenMP runtime of torch, whose threads the kernels share.
-
-    None where there is none: kernels run serially.
-    """
-    root = Path(torch.__file__).parent
-    folders = (root / "lib", root.parent / "torch.libs")
-    runtimes = [path for folder in folders for path in sorted(folder.glob("lib*omp*"))]
-    for name in (*map(str, runtimes), None):
-        try:
-            return ctypes.cast(ctypes.CDLL(name).GOMP_parallel, ctypes.c_void_p).value
-        except (OSError, AttributeError):
-            continue
-    return None
-
-
 def check() -> None:
     """Try the compiler.
 
@@ -200,4 +182,4 @@ def check() -> None:
     compiler.check()
 
 
-__all__ = ["ModelError", "check", "evaluate", "followed", "supports", "team"]
+__all__ = ["ModelError", "check", "evaluate", "followed", "supports"]

@@ -1,7 +1,6 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <type_traits>
@@ -161,8 +160,8 @@ struct Common {
   }
 };
 
-/// Runs a function in a team of threads: `GOMP_parallel` of the OpenMP runtime that torch has loaded.
-typedef void (*Team)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+/// Runs all parts of a work on the threads of the process, see `pool.cpp`.
+typedef void (*Team)(void (*function)(void*, int64_t), void* data, int64_t parts);
 
 /// A thread's share of the sites: where it adds to a row that an earlier share began, and to strewn outputs, which are
 /// cleared before unless it `adds` to what is there.
@@ -174,21 +173,10 @@ struct Share {
   bool adds = false;
 };
 
-/// Work in parts, claimed one by one: results don't depend on how many threads the team really has.
-template <class Work> struct Claims {
-  const Work& work;
-  const int64_t parts;
-  std::atomic<int64_t> claimed{0};
-
-  static void run(void* data) {
-    Claims& claims = *static_cast<Claims*>(data);
-    for (int64_t part; (part = claims.claimed.fetch_add(1)) < claims.parts;) claims.work(part);
-  }
-};
-
+/// Parts are claimed one by one: results don't depend on how many threads there really are.
 template <class Work> static void run_parts(Team team, int64_t parts, const Work& work) {
-  Claims<Work> claims{work, parts};
-  team(&Claims<Work>::run, &claims, static_cast<unsigned>(parts), 0);
+  const auto call = [](void* data, int64_t part) { (*static_cast<const Work*>(data))(part); };
+  team(call, const_cast<Work*>(&work), parts);
 }
 
 /// Threads share the sites evenly. A row in the followed order belongs to the share that meets it first; what a later
@@ -201,7 +189,7 @@ template <class Job> static int64_t parallel(const Job& job, Team team) {
   if (threads > useful) threads = useful;
   if (threads > job.n) threads = job.n;
   Share first;
-  if (threads <= 1 || !team) return job(0, job.n, first), first.wrong;
+  if (threads <= 1) return job(0, job.n, first), first.wrong;
   const int64_t copied = job.copied();
   const int64_t stride = n_head + copied + 64;
   S* const memory = static_cast<S*>(std::malloc(threads * (stride * sizeof(S) + sizeof(Share))));

@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from carten.data.dataset import Batch
+from carten.ops.threads import leave_to_kernels
 from carten.properties.potential import Potential
 from carten.train.average import Average
 from carten.train.bootstrap import mixture
@@ -124,6 +125,9 @@ class Fit(LightningModule):
         if self._trained.device != device:
             self._trained, self._measured = self._trained.to(device), self._measured.to(device)
         return batch.to(device)
+
+    def setup(self, stage: str) -> None:
+        leave_to_kernels()
 
     def on_train_start(self) -> None:
         self._since = time.monotonic()

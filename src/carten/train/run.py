@@ -19,6 +19,7 @@ from rich.console import Console
 
 from carten.data.contacts import shortest_contacts
 from carten.errors import ConfigError
+from carten.ops.threads import only_kernels
 from carten.properties.io import load, save
 from carten.properties.isolated import surprises
 from carten.properties.potential import Potential
@@ -69,9 +70,7 @@ class TrainResult:
     breakdowns: Mapping[str, Mapping[str, Breakdown]]
 
 
-def train(
-    config: Config, resume: bool = False, console: Console | None = None, backend: str = "auto"
-) -> TrainResult:
+def train(config: Config, resume: bool = False, console: Console | None = None, backend: str = "auto") -> TrainResult:
     """Train a model; everything is written to ``config.output``, which no other run may use at the same time.
 
     SIGINT, SIGTERM and SIGUSR1 end the run after the step, or the validation, that they arrive in: a checkpoint is
@@ -94,7 +93,12 @@ def train(
     """
     require_world(config.training.devices)
     run = _Run(config, resume, console or Console(), backend)
-    with quiet(), torch.random.fork_rng(devices=[]), interruptible() as interruption:
+    with (
+        quiet(),
+        torch.random.fork_rng(devices=[]),
+        only_kernels(config.training.devices),
+        interruptible() as interruption,
+    ):
         torch.set_rng_state(torch.Generator().manual_seed(config.seed).get_state())
         try:
             return run(interruption)
