@@ -27,6 +27,7 @@ from carten.properties.routes import Property
 from carten.properties.spec import property_table
 from carten.train.build import build_model
 from carten.train.config import Config
+from carten.train.elements import with_elements
 from carten.train.files import BEST
 from carten.train.run import train
 from carten.train.sets import read_sets
@@ -37,13 +38,6 @@ from carten.train.transplant import take_over
 Configure = Callable[..., Config]
 QUIET = Console(quiet=True)
 SHIFTS = {29: 3.0, 79: -5.0}
-
-
-@pytest.fixture
-def trained(configure: Configure, tmp_path: Path) -> Path:
-    """A model of energies and forces of the alloys."""
-    config = configure(output=str(tmp_path / "first"), dtype="float64", training={"epochs": 30, "validate_every": 10})
-    return train(config, console=QUIET).model
 
 
 def started(config: Config) -> Potential:
@@ -155,20 +149,117 @@ def test_what_does_not_fit_is_told(
     assert not (tmp_path / "run").exists()
 
 
-def test_elements_and_inputs_are_those_of_the_start(
+@pytest.fixture
+def silver(alloys: Path, tmp_path: Path) -> str:
+    """The alloys with silver instead of gold."""
+    frames = ase.io.read(alloys, ":")
+    for atoms in frames:
+        atoms.numbers[atoms.numbers == 79] = 47
+    path = tmp_path / "silver.extxyz"
+    ase.io.write(path, frames)
+    return str(path)
+
+
+def begun(configure: Configure, trained: Path, silver: str, start: dict[str, Any], **sections: Any) -> Potential:
+    return started(
+        configure(start={"model": str(trained), **start}, data={"train": silver}, dtype="float64", **sections)
+    )
+
+
+def test_new_elements_begin_like_others_or_anew(
+    configure: Configure, trained: Path, alloys: Path, silver: str
+) -> None:
+    """Silver like gold: the forces are those of gold. Without a word on it silver is new, and gold is dropped."""
+    expected = predicted(load(trained), alloys, "forces")["forces"]
+    alike = begun(configure, trained, silver, {"like": {"Ag": "Au"}})
+    assert alike.elements == (29, 47)
+    torch.testing.assert_close(predicted(alike, silver, "forces")["forces"], expected, rtol=0, atol=1e-12)
+    energies = [atoms.get_potential_energy() for atoms in ase.io.read(silver, ":")]
+    errors = predicted(alike, silver, "energy")["energy"].numpy() - energies
+    assert np.abs(errors - np.mean(errors)).max() < 1.0  # their E0 is fitted: with that of gold it would be 10 eV
+    anew = predicted(begun(configure, trained, silver, {}), silver, "forces")["forces"]
+    assert (anew - expected).abs().max() > 0.1
+    everything = begun(configure, trained, silver, {"elements": "all", "like": {"Ag": "Au"}})
+    assert everything.elements == (29, 47, 79)
+    for path in (silver, alloys):
+        torch.testing.assert_close(predicted(everything, path, "forces")["forces"], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("start", "sections", "complaint"),
+    [
+        ({"like": {"Ag": "Pt"}}, {}, r"start.like.Ag: expected an element that .* knows \(Cu Au\), found 'Pt'"),
+        ({"like": {"Cu": "Au"}}, {}, r"start.like.Cu: expected a new element, but Cu is known to"),
+        ({"like": {"Pt": "Au"}}, {}, r"start.like.Pt: expected a new element, but Pt does not occur in the data"),
+        ({"like": {"ccsd": "pbe"}}, {}, r"start.like.ccsd: expected a new element or a new level of theory"),
+        ({}, {"reference_energies": "none"}, r"reference_energies: none keeps those .* has none for Ag: set it to"),
+    ],
+)
+def test_new_elements_that_do_not_fit_are_refused(
+    configure: Configure, trained: Path, silver: str, start: dict[str, Any], sections: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        begun(configure, trained, silver, start, **sections)
+
+
+def test_a_run_without_steps_gives_the_forces_of_the_source(
     configure: Configure, trained: Path, alloys: Path, tmp_path: Path
 ) -> None:
-    frames = ase.io.read(alloys, ":")
-    frames[3].numbers[0] = 47
-    ase.io.write(tmp_path / "silver.extxyz", frames)
-    with pytest.raises(ConfigError, match=r"start: .*best.carten knows Cu Au, the data have Ag as well"):
-        started(configure(start=str(trained), data={"train": str(tmp_path / "silver.extxyz")}))
-    told = configure(inputs={"total_charge": {"default": 0}}, output=str(tmp_path / "told"), training={"epochs": 1})
-    charged = train(told, console=QUIET).model
-    with pytest.raises(ConfigError, match=r"start: .* requires the input total_charge: add it"):
-        started(configure(start=str(charged)))
+    """Exactly, in the file; gold is dropped with the data that have none, and errors stand in the learning curve."""
+    shown = io.StringIO()
+    copper = [atoms for atoms in ase.io.read(alloys, ":") if atoms.numbers.max() == 79]
+    for atoms in copper:
+        atoms.numbers[:] = 29
+    ase.io.write(tmp_path / "copper.extxyz", copper)
+    data = {"train": str(tmp_path / "copper.extxyz")}
+    config = configure(start=str(trained), data=data, dtype="float64", training={"epochs": 0})
+    result = train(config, console=Console(file=shown, width=1000))
+    model, source = load(result.model), load(trained)
+    assert model.elements == (29,)
+    expected, forces = (predicted(each, data["train"], "forces")["forces"] for each in (source, model))
+    assert torch.equal(forces, expected)
+    assert "dropped: Au" in shown.getvalue()
+    assert "     0 " in shown.getvalue() and "(the model that the run starts from)" in shown.getvalue()
+    curve = (config.output / "metrics.csv").read_text().splitlines()
+    assert len(curve) == 2 and curve[1].startswith("0,0,")
+    assert result.steps == 0 and result.validation["forces_rmse"] > 0.0
+
+
+def test_the_source_stays_the_best_where_training_makes_it_worse(configure: Configure, trained: Path) -> None:
+    config = configure(start=str(trained), dtype="float64", optimizer={"lr": 10.0}, training={"epochs": 1, "ema": 0})
+    best, source = (load(path).network.embedding for path in (train(config, console=QUIET).model, trained))
+    torch.testing.assert_close(best, source)
+
+
+def test_runs_without_steps_need_a_start(configure: Configure) -> None:
+    with pytest.raises(ConfigError, match=r"training.epochs must be 1 or more, unless start"):
+        configure(training={"epochs": 0})
+
+
+def test_properties_of_another_definition_are_refused(
+    configure: Configure, alloys: Path, tmp_path: Path
+) -> None:
+    def change(atoms: Atoms) -> dict[str, Any]:
+        return {"charges": atoms.numbers / 79.0}
+
+    def shielding(unit: str, **keys: Any) -> dict[str, Any]:
+        path = relabelled(alloys, tmp_path / "shielding.extxyz", change)
+        row = {"key": "charges", "scope": "atom", "indices": "", "parity": 1, "unit": unit}
+        return {"data": {"train": path}, "properties": {"shielding": row}, "training": {"epochs": 1}, **keys}
+
+    first = train(configure(**shielding("ppm", output=str(tmp_path / "ppm"))), console=QUIET).model
+    with pytest.raises(ConfigError, match=r"properties.shielding: unit is 'Hz', but 'ppm' in .*best.carten; make it"):
+        started(configure(**shielding("Hz", start=str(first))))
+
+
+def test_inputs_of_the_start_are_kept_or_required(configure: Configure, trained: Path, tmp_path: Path) -> None:
+    defaulted = configure(inputs={"total_charge": {"default": 0}}, output=str(tmp_path / "a"), training={"epochs": 1})
+    charged = train(defaulted, console=QUIET).model
+    assert started(configure(start=str(charged))).inputs["total_charge"].default == 0
     with pytest.raises(ConfigError, match=r"inputs.total_charge: expected .* as in .*, found"):
         started(configure(start=str(charged), inputs={"total_charge": {"default": 0, "embed": "category"}}))
+    levels = {"fidelity": {"values": ["pbe"], "default": "pbe"}}
+    assert started(configure(start=str(trained), inputs=levels)).levels is not None
     with pytest.raises(ModelFileError, match=r"none\.carten"):
         started(configure(start=str(tmp_path / "none.carten")))
     assert trained.name == BEST
@@ -226,17 +317,20 @@ def test_properties_more_or_less_change_no_other(before: list[str], after: list[
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("added", [FIELD, MOMENTS])
-def test_inputs_that_are_new_change_nothing_while_they_are_zero(network: dict[str, Any], added: Input) -> None:
-    """Vectors bring paths of their own into messages and products: they vanish with them, the others are as before."""
+def test_inputs_that_are_new_change_nothing_at_first(network: dict[str, Any], added: Input) -> None:
+    """Vectors bring paths of their own into messages and products: they have no effect before the first step."""
     if added is MOMENTS:
         network = {**network, "product": {**network.get("product", {}), "kind": "recursive"}, "odd_products": True}
     source, model = small(["energy"], network), small(["energy"], network, [added], seed=1)
     expected = energies_and_dipoles(source, ["energy", "forces"], {})
     assert take_over(model, source) == []
-    for size, same in ((0.0, True), (0.3, False)):
-        value = torch.full((6 if added is MOMENTS else 1, 3), size, dtype=torch.float64)
-        found = energies_and_dipoles(model, ["energy", "forces"], {added.name: value})
-        assert torch.allclose(found["forces"], expected["forces"], rtol=0, atol=1e-10) is same
+    value = torch.full((6 if added is MOMENTS else 1, 3), 0.3, dtype=torch.float64)
+    found = energies_and_dipoles(model, ["energy", "forces"], {added.name: value})
+    torch.testing.assert_close(found["forces"], expected["forces"], rtol=0, atol=1e-10)
+    model.train().requires_grad_(True)
+    energies_and_dipoles(model, ["energy"], {added.name: value})["energy"].sum().backward()
+    gradients = [p.grad for name, p in model.named_parameters() if "embeddings" in name and p.grad is not None]
+    assert any(gradient.abs().max() > 0.0 for gradient in gradients)  # they learn
 
 
 def leveled(values: tuple[str, ...], mode: Any, seed: int) -> Potential:
@@ -252,6 +346,36 @@ def test_levels_are_found_by_their_names(mode: Any) -> None:
     assert take_over(model, source) == []
     found = [energies_and_dipoles(model, ["energy"], {"fidelity": torch.tensor([k])})["energy"] for k in range(3)]
     torch.testing.assert_close(found[1:], expected[::-1], rtol=0, atol=1e-10)
+
+
+def test_new_levels_begin_as_the_first_or_as_the_one_that_is_named() -> None:
+    for mode in ("embedding", "both"):
+        source, model = leveled(("pbe", "scan"), mode, 0), leveled(("ccsd", "mp2"), mode, 1)
+        expected = [
+            energies_and_dipoles(source, ["energy"], {"fidelity": torch.tensor([k])})["energy"] for k in range(2)
+        ]
+        assert take_over(model, source, {"ccsd": "scan"}) == []
+        found = [energies_and_dipoles(model, ["energy"], {"fidelity": torch.tensor([k])})["energy"] for k in range(2)]
+        torch.testing.assert_close(found, expected[::-1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["embedding", "heads"])
+@pytest.mark.parametrize(
+    "network", [*NETWORKS, {"radial": {"elements": True}}, {"product": {"elements": False}}], ids=str
+)
+def test_models_for_other_elements_predict_the_same_of_those_that_stay(network: dict[str, Any], mode: Any) -> None:
+    level = Input("fidelity", "structure", "", +1, "", Fidelity(("pbe", "scan"), mode))
+    source = small(["energy", "dipole"], network, [level])
+    value = {"fidelity": torch.tensor([1])}
+    expected = energies_and_dipoles(source, ["energy", "forces", "dipole"], value)
+    for elements, like in (((1, 6, 7, 8, 9), {7: 8}), ((1, 6, 7, 8), {})):
+        wider = with_elements(source, elements, like)
+        assert wider.elements == elements
+        narrower = with_elements(wider, (1, 6, 8), {}).eval()
+        for model in (wider.eval(), narrower):
+            found = energies_and_dipoles(model, ["energy", "forces", "dipole"], value)
+            for name, tensor in expected.items():
+                torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-12)
 
 
 def test_a_model_without_levels_gives_each_level_its_energies() -> None:

@@ -13,7 +13,7 @@ from carten.train.baseline import set_energy_baseline, set_readout_baselines
 from carten.train.config import Config
 from carten.train.loss import LossTerm
 from carten.train.sets import Sets
-from carten.train.start import begin, elements_at_start
+from carten.train.start import begin, kept_elements
 from carten.train.terms import untrained
 
 
@@ -26,7 +26,7 @@ def build_model(
         config: of the run.
         sets: the data.
         terms: of the loss.
-        source: the trained model that the run starts from, if any; it gives weights, scales and elements.
+        source: the trained model that the run starts from, if any; it gives weights and scales.
         backend: see :func:`carten.ops.library.evaluate`.
 
     Raises:
@@ -41,7 +41,7 @@ def build_model(
     rows = [term.property for term in terms]
     model = Potential(
         config.model,
-        sets.elements if source is None else elements_at_start(source, sets.elements, config.start),
+        sorted({*sets.elements, *kept_elements(config, source)}),
         [*rows, *untrained(config, rows)],
         numbers.neighbours if source is None else source.neighbours,
         config.seed,

@@ -18,6 +18,7 @@ from carten.physics.term import require_distinct
 from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
 from carten.train.fields import File, Files, Fraction, NotNegative, PositiveFloat, PositiveInt, as_list
+from carten.train.start_config import Start
 
 MAX_SEED = 2**63 - 1
 
@@ -195,7 +196,8 @@ class ScheduleConfig(_Section):
 class TrainingConfig(_Section):
     """How long to train, and what to watch."""
 
-    epochs: PositiveInt = 200
+    epochs: Annotated[int, Field(ge=0, le=2**31)] = 200
+    """0 writes the model that the run starts from, as it is made for the data."""
     max_minutes: PositiveFloat | None = None
     """Stop after this time; cosine and wsd end their decay then (which makes a run depend on the machine's speed)."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -222,8 +224,8 @@ class Config(_Section):
     dtype: Literal["float32", "float64"] = "float32"
     data: DataConfig
     model: NetworkConfig = NetworkConfig()
-    start: File | None = None
-    """A trained model to start from; ``model`` may then be left out."""
+    start: Start = None
+    """A trained model to start from: its path, or a section. ``model`` may then be left out."""
     reference_energies: Literal["auto", "isolated", "fitted", "none"] | Energies = "auto"
     """Isolated atoms if the data have them, else fitted; or given in eV by element.
 
@@ -240,6 +242,12 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()
     output: File = Path("run")
+
+    @model_validator(mode="after")
+    def _has_steps(self) -> Config:
+        if self.start is None and not self.training.epochs:
+            raise ValueError("training.epochs must be 1 or more, unless start gives a trained model")
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Config:

@@ -18,10 +18,10 @@ from carten.train.module import Fit
 class History(Callback):
     """One row each validation, to ``metrics.csv`` and TensorBoard.
 
-    Columns: ``epoch`` (from 1), ``step``, ``minutes``, ``lr``, ``train_loss`` (mean since the last row),
-    ``validation_loss``, then for every trained property ``validation_<property>_rmse``, ``_mae``, ``_max`` in the unit
-    the property is reported in (meV, meV/Angstrom, ...) and, where it grows with size, the same for
-    ``<property>_per_atom``.
+    Columns: ``epoch`` (from 1; 0 is the model that the run starts from), ``step``, ``minutes``, ``lr``, ``train_loss``
+    (mean since the last row), ``validation_loss``, then for every trained property ``validation_<property>_rmse``,
+    ``_mae``, ``_max`` in the unit the property is reported in (meV, meV/Angstrom, ...) and, where it grows with size,
+    the same for ``<property>_per_atom``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class History(Callback):
 def measured(trainer: Trainer, fit: Fit) -> Mapping[str, Any]:
     """The row of the learning curve that describes the last validation."""
     return {
-        "epoch": trainer.current_epoch + 1,
+        "epoch": fit.epoch,
         "step": trainer.global_step,
         "minutes": fit.elapsed / 60.0,
         "lr": fit.rate,

@@ -51,6 +51,9 @@ class Keeper(Checkpoint):
         self._saved = time.monotonic()
         self.interruption.install()  # Lightning has put its own handlers in place
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.interruption.install()
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.interruption.install()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from carten.data.dataset import Batch
@@ -111,8 +113,13 @@ class Fit(LightningModule):
 
     @property
     def rate(self) -> float:
-        """Learning rate of the last step."""
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        """Learning rate of the last step; NaN before the first."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"]) if self.epoch else math.nan
+
+    @property
+    def epoch(self) -> int:
+        """Number of the present epoch, from 1; 0 while a model is validated before training."""
+        return 0 if self.trainer.state.fn == TrainerFn.VALIDATING else self.current_epoch + 1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         configured = optimizer(self.potential.parameters(), self.config)
@@ -186,7 +193,7 @@ class Fit(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._finish()
         self.potential.network.choose_tables()
-        self.train_loss = self._combined(self._trained)
+        self.train_loss = self._combined(self._trained) if self.epoch else math.nan
         self._trained.zero_()
         self.schedule.observe(self.results["loss"])
         self.log("validation_loss", self.results["loss"], sync_dist=True)
@@ -204,7 +211,7 @@ class Fit(LightningModule):
     def provenance(self) -> dict[str, Any]:
         """Where the averaged weights come from: epoch, step, minutes and errors of the last validation."""
         return {
-            "epoch": self.current_epoch + 1,
+            "epoch": self.epoch,
             "step": self.global_step,
             "minutes": self.elapsed / 60.0,
             "validation": dict(self.results),

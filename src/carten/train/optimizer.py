@@ -108,4 +108,4 @@ class Length:
     def progress(self, step: int, elapsed: float) -> float:
         """Part of the run that is done, 0 to 1."""
         by_time = elapsed / self.seconds if self.seconds else 0.0
-        return min(max(step / self.steps, by_time), 1.0)
+        return min(max(step / self.steps if self.steps else 1.0, by_time), 1.0)

@@ -35,6 +35,7 @@ class Display(Callback):
             refresh_per_second=4,
             disable=not console.is_terminal,
         )
+        self._has_header = False
         self._shown = time.monotonic()
         self._task = self._bar.add_task("training", epoch=1, rate="", remaining="?")
 
@@ -44,16 +45,7 @@ class Display(Callback):
         self._begin = (trainer.global_step, pl_module.elapsed)
         self._bar.update(self._task, total=pl_module.length.steps, completed=trainer.global_step)
         self._bar.start()
-        columns = [
-            ("epoch", "", 6),
-            ("loss", "", 10),
-            *_columns(pl_module),
-            ("lr", "", 9),
-            ("time", "", 8),
-            ("left", "", 8),
-        ]
-        for line in (0, 1):
-            self._print(" ".join(f"{column[line]:>{column[2]}}" for column in columns))
+        self._print_header(pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,6 +64,10 @@ class Display(Callback):
         else:
             self._bar.update(self._task, completed=step, epoch=epoch, rate=rate, remaining=remaining)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, Fit) and trainer.is_global_zero:
+            self._print_header(pl_module)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Fit) or not trainer.is_global_zero:
             return
@@ -79,8 +75,11 @@ class Display(Callback):
         errors = " ".join(f"{results[f'{name}_rmse']:>{width}.4g}" for name, _, width in _columns(pl_module))
         self._shown = time.monotonic()
         self._print(
-            f"{trainer.current_epoch + 1:>6} {results['loss']:>10.3e} {errors} {pl_module.rate:>9.2e} "
-            f"{_clock(pl_module.elapsed):>8} {_clock(pl_module.remaining):>8}"
+            f"{pl_module.epoch:>6} {results['loss']:>10.3e} {errors} " + (
+                f"{pl_module.rate:>9.2e} {_clock(pl_module.elapsed):>8} {_clock(pl_module.remaining):>8}"
+                if pl_module.epoch
+                else "(the model that the run starts from)"
+            )
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -89,6 +88,15 @@ class Display(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the terminal in order."""
         self._bar.stop()
+
+    def _print_header(self, fit: Fit) -> None:
+        """The names of the columns, once."""
+        if self._has_header:
+            return
+        self._has_header = True
+        columns = [("epoch", "", 6), ("loss", "", 10), *_columns(fit), ("lr", "", 9), ("time", "", 8), ("left", "", 8)]
+        for line in (0, 1):
+            self._print(" ".join(f"{column[line]:>{column[2]}}" for column in columns))
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ class Facts:
         if config.data.test:
             files["data.test"] = config.data.test
         if config.start is not None:
-            files["start"] = [config.start]
+            files["start"] = [config.start.model]
         digests = {key: {str(path): content_digest(path) for path in paths} for key, paths in files.items()}
         return cls(config.model_dump(mode="json"), digests)
 

@@ -41,7 +41,7 @@ from carten.train.quiet import quiet
 from carten.train.resume import Facts, Progress, find_progress, require_free, require_same_run
 from carten.train.sets import read_sets
 from carten.train.signals import Interrupted, Interruption, interruptible
-from carten.train.start import read_start
+from carten.train.start import kept_elements, read_start
 from carten.train.summary import summary
 from carten.train.terms import terms
 from carten.train.world import require_world
@@ -133,6 +133,8 @@ class _Run:
                 held.enter_context(locked(config.output, self.say))
                 self._enter(facts)
             fit, batches = self._prepare(source, trainer.is_global_zero)
+            if source is not None and not self.resume:
+                trainer.validate(fit, datamodule=batches, verbose=False)
             trainer.fit(fit, datamodule=batches, ckpt_path=last if self.resume else None)
             if trainer.is_global_zero:
                 for line in surprises(load(config.output / BEST, backend="reference")):
@@ -176,7 +178,7 @@ class _Run:
         if speaks:
             self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
-        sets = read_sets(config, loss_terms, source.elements if source is not None else ())
+        sets = read_sets(config, loss_terms, kept_elements(config, source))
         require_memory(config.model, len(sets.elements))
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)

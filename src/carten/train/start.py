@@ -2,125 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from ase.data import chemical_symbols
+from torch import Tensor
 
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset, collate
 from carten.data.labels import Frame
 from carten.data.statistics import reference_energies
 from carten.errors import ConfigError
-from carten.model.conditions import Category, Coupled, Input
-from carten.model.config import NetworkConfig
+from carten.model.conditions import Category, Coupled, Fidelity, Input
 from carten.properties.io import load
 from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
+from carten.properties.spec import input_table
 from carten.train.baseline import by_level
-from carten.train.config import Config
+from carten.train.config import Config, InputConfig
+from carten.train.elements import with_elements
 from carten.train.sets import Sets
+from carten.train.start_checks import (
+    alike_elements,
+    alike_levels,
+    require_same_meaning,
+    require_same_network,
+    symbols,
+)
 from carten.train.transplant import take_over
 
 
 def read_start(config: Config) -> tuple[Config, Potential | None]:
-    """The model that a run starts from, and the configuration with its network where none is configured.
+    """The model that a run starts from, and the configuration with what it leaves to that model.
+
+    That is the network where none is configured, and inputs that have a default.
 
     Raises:
-        ConfigError: another network or other energy terms are configured.
+        ConfigError: another network or other energy terms are configured, or the model requires an input.
         ModelFileError: the file cannot be read.
     """
     if config.start is None:
         return config, None
-    source = load(config.start)
+    path = config.start.model
+    source = load(path)
     if "model" not in config.model_fields_set:
         config = config.model_copy(update={"model": source.config})
-    if config.model != source.config:
-        raise ConfigError(
-            f"model: {_differences(config.model, source.config)} in {config.start}; "
-            "leave the section out, or make it equal"
-        )
-    if config.terms != source.term_configs:
-        kinds = ", ".join(term.kind for term in source.term_configs) or "none"
-        raise ConfigError(f"terms: {config.start} has {kinds}; give the same, with the same options")
-    return config, source
+    require_same_network(config, source, path)
+    inputs = {name: _as_configured(row, path) for name, row in _further_inputs(source, config).items()}
+    return config.model_copy(update={"inputs": {**config.inputs, **inputs}}), source
 
 
-def _differences(configured: NetworkConfig, trained: NetworkConfig) -> str:
-    ours, theirs = configured.model_dump(), trained.model_dump()
-    return ", ".join(f"{key} is {ours[key]}, but {theirs[key]}" for key in ours if ours[key] != theirs[key])
+def _further_inputs(source: Potential, config: Config) -> dict[str, Input]:
+    """Inputs of the trained model that are not configured."""
+    rows = {name: row for name, row in source.inputs.items() if not isinstance(row.embed, Coupled)}
+    return {name: row for name, row in rows.items() if name not in config.inputs}
 
 
-def elements_at_start(source: Potential, present: Sequence[int], path: Path | None) -> tuple[int, ...]:
-    """Elements of the model that a run starts from.
+def _as_configured(row: Input, path: Path) -> InputConfig:
+    """An input of the trained model as a configuration gives it."""
+    if row.default is None:
+        raise ConfigError(f"start: {path} requires the input {row.name}: add it under inputs")
+    options: dict[str, Any] = {"embed": type(row.embed).__name__.lower(), "scale": row.scale, "default": row.default}
+    if isinstance(row.embed, Category):
+        options |= {"embed": "category", "values": row.embed.values}
+    if isinstance(row.embed, Fidelity):
+        options["levels"] = row.embed.mode
+    if row.name not in input_table():
+        options |= {"scope": row.scope, "indices": row.indices, "parity": row.parity, "unit": row.unit}
+    return InputConfig(**options)
 
-    Raises:
-        ConfigError: the data have others.
-    """
-    if new := [chemical_symbols[number] for number in present if number not in source.elements]:
-        names = " ".join(chemical_symbols[number] for number in source.elements)
-        raise ConfigError(
-            f"start: {path} knows {names}, the data have {', '.join(new)} as well; "
-            "leave these structures out, or train without start"
-        )
+
+def kept_elements(config: Config, source: Potential | None) -> tuple[int, ...]:
+    """Elements that the new model knows whether or not the data have them."""
+    if source is None or config.start is None or config.start.elements == "data":
+        return ()
     return source.elements
 
 
 def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> None:
-    """Take the weights and baselines of a trained model; readouts and embeddings that it lacks stay as they are.
+    """Take the weights and baselines of a trained model; what it lacks stays as it is.
 
-    Readouts that this model lacks are dropped. New levels of theory begin as the first of the trained model.
+    Readouts that this model lacks are dropped; inputs that are new have no effect at first; new levels of theory begin
+    as the first of the trained model, or as ``start.like`` says. The baselines of new elements are those of the data.
 
     Energies of isolated atoms that the configuration asks for replace those of the model. By default E0 of each level
     of theory moves instead, by the least-squares fit of what the energies differ from those predicted: the energies of
     another functional or other pseudopotentials are those of this one and something for each atom, and little else.
 
     Args:
-        model: untrained, of the same network and elements.
+        model: untrained, of the same network.
         source: trained.
         config: of the run.
         sets: the data.
 
     Raises:
-        ConfigError: the trained model requires an input that this one lacks, or one of its weights does not fit.
+        ConfigError: the elements, properties or inputs of the trained model do not fit those of the run.
     """
-    for name, row in source.inputs.items():
-        if not isinstance(row.embed, Coupled):
-            _require_same_input(name, row, model, config)
-    if misfits := take_over(model, source):
+    if config.start is None:
+        return
+    path = config.start.model
+    require_same_meaning(model, source, path)
+    baselines = _baselines(model)
+    adapted = with_elements(source, model.elements, alike_elements(model, source, config.start), config.seed)
+    if misfits := take_over(model, adapted, alike_levels(model, source, config.start)):
         raise ConfigError(
-            f"start: {misfits[0]} has another shape in {config.start}: the network or the definition of a property or "
+            f"start: {misfits[0]} has another shape in {path}: the network or the definition of a property or "
             "input differs; make it equal, or train without start"
         )
+    new = [k for k, number in enumerate(model.elements) if number not in source.elements]
+    for name, values in baselines.items():
+        for row in new:
+            model.get_buffer(name)[row :: len(model.elements)] = values[row :: len(model.elements)]
     if "energy" in {row.name for row in sets.train.properties} and ENERGIES in source.heads:
+        if new and config.reference_energies == "none":
+            names = symbols([model.elements[row] for row in new])
+            raise ConfigError(
+                f"reference_energies: none keeps those of {path}, which has none for {names}: set it to auto, or give "
+                "the energies"
+            )
         _set_energies(model, config, sets)
 
 
-def changes(model: Potential, source: Potential) -> list[str]:
+def _baselines(model: Potential) -> dict[str, Tensor]:
+    """Baselines of readouts, which have rows of elements."""
+    names = [f"heads.{name}.{baseline}" for name in model.heads for baseline in ("reference", "shift")]
+    return {name: model.get_buffer(name).clone() for name in names}
+
+
+def start_lines(config: Config, model: Potential, source: Potential | None) -> list[str]:
     """What a model has more or less than the one that it starts from, in words."""
-    ours, theirs = ({*each.heads, *each.inputs, *_levels(each)} for each in (model, source))
-    lines = [("new", sorted(ours - theirs)), ("dropped", sorted(theirs - ours))]
-    return [f"{heading}: {', '.join(names)}" for heading, names in lines if names]
+    if source is None or config.start is None:
+        return []
+    like = {new: f" (like {old})" for new, old in config.start.like.items()}
+    names = [
+        [*symbols(each.elements).split(), *sorted({*each.heads, *each.inputs}), *_levels(each)]
+        for each in (model, source)
+    ]
+    new, dropped = ([name for name in ours if name not in theirs] for ours, theirs in (names, names[::-1]))
+    new = [f"{name}{like.get(name.split()[-1], '')}" for name in new]
+    lines = [f"{heading}: {', '.join(items)}" for heading, items in (("new", new), ("dropped", dropped)) if items]
+    return ["; ".join([f"starts from {config.start.model}", *lines])]
 
 
 def _levels(model: Potential) -> list[str]:
     return [] if model.levels is None else [f"{model.levels.name} {value}" for value in model.levels.values]
-
-
-def _require_same_input(name: str, row: Input, model: Potential, config: Config) -> None:
-    if name not in model.inputs:
-        raise ConfigError(f"start: {config.start} requires the input {name}: add it under inputs")
-    ours = model.inputs[name]
-    kinds = [
-        replace(each.embed, values=()) if isinstance(each.embed, Category) else each.embed for each in (ours, row)
-    ]
-    if kinds[0] != kinds[1] or ours.scale != row.scale:
-        raise ConfigError(
-            f"inputs.{name}: expected {row.embed} of scale {row.scale:g} as in {config.start}, "
-            f"found {ours.embed} of scale {ours.scale:g}; make it equal"
-        )
 
 
 def _set_energies(model: Potential, config: Config, sets: Sets) -> None:

@@ -8,7 +8,7 @@ from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
 from carten.train.config import Config
 from carten.train.sets import Sets
-from carten.train.start import changes
+from carten.train.start import start_lines
 
 
 def summary(config: Config, sets: Sets, model: Potential, source: Potential | None) -> list[str]:
@@ -21,7 +21,7 @@ def summary(config: Config, sets: Sets, model: Potential, source: Potential | No
         + (f", test on {len(sets.test)}" if sets.test is not None else ""),
         f"elements {' '.join(chemical_symbols[z] for z in model.elements)}"
         + (f"; reference energies (eV) {energies}" if energies else ""),
-        *(["; ".join([f"starts from {config.start}", *changes(model, source)])] if source is not None else []),
+        *start_lines(config, model, source),
         *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
         f"preset {config.model.preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",

@@ -1,5 +1,7 @@
 """Weights of a trained model in a model of the same network with other properties, inputs or levels of theory.
 
+Other elements come first, see :mod:`carten.train.elements`.
+
 Readouts and embeddings are modules of their own. What else depends on properties and inputs are the tensors that pass
 through the network: the paths of its products and messages. Every weight of a path that both models have is taken over,
 with the factor that keeps what it adds.
@@ -7,14 +9,15 @@ with the factor that keeps what it adds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from carten.model.conditions import Category
-from carten.model.embeddings import CategoryEmbedding
+from carten.model.conditions import Category, Fidelity
+from carten.model.embeddings import CategoryEmbedding, Embedding, Invariants, TensorEmbedding
+from carten.model.exchange import ExchangeLayer
 from carten.model.interaction import Interaction
 from carten.model.product import CoupledProduct, RecursiveProduct, SpatialProduct, between
 from carten.ops import builders
@@ -25,12 +28,15 @@ from carten.properties.potential import Potential
 SlotLabels = Sequence[Any]
 
 
-def take_over(model: Potential, source: Potential) -> list[str]:
+def take_over(model: Potential, source: Potential, like: Mapping[str, str] | None = None) -> list[str]:
     """Fill a model with the weights of another wherever they have the same meaning.
+
+    Inputs that the other lacks have no effect at first: the model predicts as the other does, whatever their values.
 
     Args:
         model: untrained, of the same configuration and elements.
         source: trained.
+        like: for new levels of theory, the level of ``source`` that they begin as; its first by default.
 
     Returns:
         Names of parameters of the source that have a namesake but do not fit; those of the model stay as they are.
@@ -39,15 +45,31 @@ def take_over(model: Potential, source: Potential) -> list[str]:
     modules: dict[str, nn.Module] = dict(source.named_modules())
     for name, module in model.named_modules():
         if (other := modules.get(name)) is not None:
-            for key, value in _matched(module, other, model, source).items():
+            for key, value in _matched(module, other, model, source, like or {}).items():
                 trained[f"{name}.{key}"] = value
+        elif isinstance(module, Embedding | ExchangeLayer):
+            _silence(module)
     shared = {name: value for name, value in trained.items() if name in weights}
     misfits = [name for name, value in shared.items() if value.shape != weights[name].shape]
     model.load_state_dict({name: value for name, value in shared.items() if name not in misfits}, strict=False)
     return misfits
 
 
-def _matched(module: nn.Module, other: nn.Module, model: Potential, source: Potential) -> dict[str, Tensor]:
+@torch.no_grad()
+def _silence(module: Embedding | ExchangeLayer) -> None:
+    """Set to zero what multiplies the contributions of an input."""
+    outermost = [part.weight for part in module.modules() if isinstance(part, Invariants)]
+    if isinstance(module, TensorEmbedding):
+        outermost += module.gains.values()
+    if isinstance(module, ExchangeLayer):
+        outermost += [*module.own.parameters(), *module.between.parameters()]
+    for weight in outermost:
+        weight.zero_()
+
+
+def _matched(
+    module: nn.Module, other: nn.Module, model: Potential, source: Potential, like: Mapping[str, str]
+) -> dict[str, Tensor]:
     """Entries of a module's state that are not simply those of its counterpart, by name."""
     n_channels = model.config.n_channels
     if isinstance(module, RecursiveProduct) and isinstance(other, RecursiveProduct):
@@ -63,10 +85,14 @@ def _matched(module: nn.Module, other: nn.Module, model: Potential, source: Pote
         radial = _entries(ours, theirs, messages, others, 1).flatten(1)
         return {f"radial.weight.{last}": radial, **_mixed((module.mix, other.mix), messages, others, n_channels)}
     if isinstance(module, CategoryEmbedding) and isinstance(other, CategoryEmbedding):
-        values = [each.row.embed.values for each in (module, other) if isinstance(each.row.embed, Category)]
-        return {"vectors": _entries(module.vectors, other.vectors, values[0], values[1], 0)}
+        kinds = [each.row.embed for each in (module, other) if isinstance(each.row.embed, Category)]
+        if isinstance(kinds[0], Fidelity):
+            origins = level_origins(kinds[0].values, kinds[1].values, like)
+            return {"vectors": other.vectors.detach()[origins]}
+        return {"vectors": _entries(module.vectors, other.vectors, kinds[0].values, kinds[1].values, 0)}
     if isinstance(module, Head) and isinstance(other, Head):
-        return _head(module, other, model, source)
+        levels = [each.levels.values if each.levels is not None else ("",) for each in (model, source)]
+        return _head(module, other, level_origins(levels[0], levels[1], like), model.config.n_layers)
     return {}
 
 
@@ -97,6 +123,8 @@ def _entries(value: Tensor, trained: Tensor, labels: SlotLabels, others: SlotLab
 
 def _weighted(product: RecursiveProduct, other: RecursiveProduct, labels: SlotLabels, others: SlotLabels) -> Tensor:
     """Weights of paths, each of which is multiplied by a number that depends on how many paths there are."""
+    if labels == others:
+        return other.weight
     joined = _entries(product.weight, other.weight * other.scale, labels, others, 1)
     scale = product.scale.reshape(-1, len(labels), product.scale.shape[-1])[:1, :, :1].clone()
     scale[:, [k for k, label in enumerate(labels) if label not in set(others)]] = 1.0
@@ -118,14 +146,17 @@ def _mixed(mixes: Sequence[nn.Module], labels: SlotLabels, others: SlotLabels, n
     return result
 
 
-def _head(head: Head, other: Head, model: Potential, source: Potential) -> dict[str, Tensor]:
-    """Baselines and readouts of every level of theory; new levels begin as the first of the trained model."""
-    levels = [each.levels.values if each.levels is not None else ("",) for each in (model, source)]
-    origins = [levels[1].index(level) if level in levels[1] else 0 for level in levels[0]]
+def level_origins(levels: SlotLabels, trained_levels: SlotLabels, like: Mapping[str, str]) -> list[int]:
+    """The trained level, by position, that each level of theory begins as."""
+    names = [str(level) for level in trained_levels]
+    return [names.index(name) if (name := like.get(str(level), str(level))) in names else 0 for level in levels]
+
+
+def _head(head: Head, other: Head, origins: Sequence[int], n_layers: int) -> dict[str, Tensor]:
+    """Baselines and readouts of every level of theory."""
     n_elements = head.kind.elements
     rows = torch.tensor([level * n_elements + k for level in origins for k in range(n_elements)])
     result = {name: other.get_buffer(name).index_select(0, rows) for name in ("reference", "shift")}
-    n_layers = model.config.n_layers
     for level in range(len(head.readouts) // n_layers):
         first = origins[level] * n_layers if other.kind.apart else 0
         for layer in range(n_layers):
