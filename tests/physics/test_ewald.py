@@ -441,3 +441,29 @@ def test_bad_input() -> None:
         of(ions()[0], charges, Ewald(1e-3, accuracy=1e-6, method="mesh"))
     with pytest.raises(ModelError, match=r"reciprocal vectors for 6 atoms: use a mesh"):
         of(ions()[0], charges, Ewald(1e-3, accuracy=1e-6, method="explicit"))
+
+
+@pytest.mark.parametrize("accuracy", [1e-3, 1e-4])
+def test_energies_do_not_jump(accuracy: float) -> None:
+    """When a slab becomes thicker and a cell larger: fourth differences of a smooth function are tiny."""
+    rng = np.random.default_rng(0)
+    film = ase.Atoms("H8", positions=rng.uniform(0, 5, (8, 3)), cell=[5, 5, 0], pbc=[1, 1, 0])
+    top = film.positions[:, 2].argmax()
+    cell = 7 * np.eye(3) + rng.normal(0, 0.3, (3, 3))
+    crystal = ase.Atoms("H8", positions=rng.uniform(0, 7, (8, 3)), cell=cell, pbc=True)
+    charges = rng.normal(size=(8, 1))
+    multipoles = Multipoles(torch.tensor(charges - charges.mean()))
+
+    def fourth_differences(structures: list[ase.Atoms]) -> np.ndarray:
+        graphs = [graph(atoms, 3.0) for atoms in structures]
+        summation = Ewald(1.0, accuracy)
+        return abs(np.diff([float(energy(multipoles, x, x.edge_vectors(), summation).sum()) for x in graphs], 4))
+
+    films = [film.copy() for _ in range(301)]
+    for atoms, height in zip(films, np.linspace(0, 1.2, len(films)), strict=True):
+        atoms.positions[top, 2] += height
+    crystals = [crystal.copy() for _ in range(301)]
+    for atoms, strain in zip(crystals, np.linspace(0, 0.08, len(crystals)), strict=True):
+        atoms.set_cell(crystal.cell.array * (1 + strain), scale_atoms=True)
+    for structures in (films, crystals):
+        assert fourth_differences(structures).max() < 1e-7

@@ -239,5 +239,9 @@ def _completed(cell: Tensor, flat: Tensor, positions: Tensor, summation: Ewald) 
     normal = normal / normal.norm()
     places = positions @ normal.detach()
     thick = float(places.max() - places.min()) if len(places) else 0.0
-    row = normal * math.ceil(2 * (thick + summation.gaussians.reach))  # whole Å: does not change with every step
-    return torch.stack([row if k == axis else cell[k] for k in range(3)])
+    height = 2 * (thick + summation.gaussians.reach)
+    completed = torch.stack([normal * height if k == axis else cell[k] for k in range(3)])
+    if not sums.may_mesh(completed, len(places), summation.gaussians, summation.method):
+        return completed
+    whole = normal * math.ceil(height)  # energies of meshes change with every height
+    return torch.stack([whole if k == axis else cell[k] for k in range(3)])

@@ -45,7 +45,7 @@ def shape(lattice: Lattice, gaussians: Gaussians) -> tuple[int, int, int]:
 
 def needed(lengths: Sequence[float], gaussians: Gaussians) -> tuple[int, int, int]:
     """Points in each direction that the accuracy takes, for lattice vectors of these lengths in Å."""
-    spacing = min(gaussians.width * (gaussians.accuracy / ERROR) ** (1 / NODES), math.pi / gaussians.largest)
+    spacing = min(gaussians.width * (gaussians.accuracy / ERROR) ** (1 / NODES), math.pi / gaussians.complete)
     first, second, third = (max(next_fast_len(math.ceil(x / spacing) + 1, real=True), NODES) for x in lengths)
     return first, second, third
 

@@ -18,6 +18,8 @@ from carten.physics.pairs import Multipoles
 AXIS_PAIRS = tuple(combinations_with_replacement(range(3), 2))
 
 
+TAPER = 1.1
+"""Length of the largest reciprocal vector over that of the largest that counts in full."""
 MARGIN = 10.0
 """In crystals what is left out of a sum adds up: each sum is this much more accurate than asked for."""
 
@@ -40,12 +42,20 @@ class Gaussians:
         return math.sqrt(2) * float(erfcinv(self.accuracy / MARGIN)) * self.width
 
     @property
-    def largest(self) -> float:
-        """Length of the largest reciprocal vector k, 1/Å: ``erfc(k width / sqrt(2)) = accuracy / 10``.
+    def complete(self) -> float:
+        """Length up to which reciprocal vectors k count in full, 1/Å: ``erfc(k width / sqrt(2)) = accuracy / 10``.
 
         The vectors beyond hold this part of the energy of a Gaussian with itself.
         """
         return self.reach / self.width**2
+
+    @property
+    def largest(self) -> float:
+        """Length of the largest reciprocal vector, 1/Å.
+
+        Weights fall to zero on the way there, so that energies do not jump when a cell is strained.
+        """
+        return TAPER * self.complete
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ def reciprocal_weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Ten
 
     Args:
         lattice: of the structures.
-        gaussians: sigma, and the largest k, beyond which the weights are 0.
+        gaussians: sigma, and the largest k, towards which the weights fall to 0.
         h: (H1, H2, H3, 3) whole numbers, k = h @ reciprocal.
 
     Source: C. A. Rozzi et al., Phys. Rev. B 73, 205119 (2006), Eq. 15 for slabs.
@@ -103,12 +113,20 @@ def reciprocal_weights(lattice: Lattice, gaussians: Gaussians, h: Tensor) -> Ten
     k = torch.einsum("abcx,sxy->sabcy", h, lattice.reciprocal)
     square = k.square().sum(-1)
     zero = (h == 0).all(-1)
-    inside = (square.detach() <= gaussians.largest**2) & ~zero
+    inside = (square.detach() < gaussians.largest**2) & ~zero
     inverse = 1.0 / torch.where(inside, square, 1.0)
-    result = torch.where(inside, torch.exp(-0.5 * gaussians.width**2 * square) * inverse, 0.0)
+    share = _share(torch.where(inside, square, 1.0), gaussians)
+    result = torch.where(inside, share * torch.exp(-0.5 * gaussians.width**2 * square) * inverse, 0.0)
     if bool(lattice.flat.any()):
         result = torch.where(lattice.flat.any(1).view(-1, 1, 1, 1), _ended(result, lattice, h, zero), result)
     return 2 * math.pi / lattice.volume.view(-1, 1, 1, 1) * result
+
+
+def _share(square: Tensor, gaussians: Gaussians) -> Tensor:
+    """From 1 at the largest complete k to 0 at the largest, with continuous second derivatives."""
+    first, last = gaussians.complete**2, gaussians.largest**2
+    x = ((square - first) / (last - first)).clamp(0.0, 1.0)
+    return 1 - x**3 * (10 - 15 * x + 6 * x**2)
 
 
 def _ended(full: Tensor, lattice: Lattice, h: Tensor, zero: Tensor) -> Tensor:

@@ -116,6 +116,12 @@ def boxes_of(lattice: Lattice, largest: float) -> list[Box]:
     return [Box((first, second, third)) for first, second, third in reaches]
 
 
+def may_mesh(cell: Tensor, n_atoms: int, gaussians: Gaussians, method: str) -> bool:
+    """Whether a mesh may be what sums over the atoms of a cell (3, 3)."""
+    (box,) = boxes_of(Lattice(cell.unsqueeze(0), torch.zeros(1, 3, dtype=torch.bool)), gaussians.largest)
+    return method == "mesh" or (method == "auto" and n_atoms * box.size > SMALL_SUM)
+
+
 def common(boxes: Iterable[Box]) -> tuple[int, int, int]:
     """The reach that holds all of them."""
     first, second, third = (max(axis) for axis in zip(*(box.reach for box in boxes), strict=True))
