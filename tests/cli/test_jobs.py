@@ -31,7 +31,7 @@ def test_results_of_one_structure(run, crystal, tmp_path):
     assert said.code == 0, said.err
     assert "bulk modulus" in said.out and "GPa" in said.out
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert names == ["eos.csv", "eos.extxyz", "eos.json", "eos.png", "eos.svg"]
+    assert names == ["eos-scan.csv", "eos.extxyz", "eos.json", "eos.png", "eos.svg"]
     volume = json.loads((tmp_path / "results" / "eos.json").read_text())["results"]["volume"]
     assert volume["value"] == pytest.approx(ase.io.read(structure).get_volume(), rel=1e-3)
     again = run("eos", model, structure, "-o", tmp_path / "results")

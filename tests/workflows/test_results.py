@@ -28,8 +28,9 @@ class Numbers(JobResult):
     def quantities(self):
         return [Quantity("value", self.value, "GPa"), Quantity("matrix <b>", np.eye(2)), Quantity("stable", True)]
 
-    def columns(self):
-        return {"x_A": np.arange(3.0), "y": np.array([1.0, np.nan, 1e-7])}
+    def tables(self):
+        columns = {"x_A": np.arange(3.0), "y": np.array([1.0, np.nan, 1e-7]), "label": np.array(["a", "", "Γ"])}
+        return {"points": columns}
 
     def structures(self):
         return [molecule("H2O")]
@@ -42,11 +43,18 @@ class Numbers(JobResult):
 
 def test_files_are_what_other_programs_read(tmp_path):
     paths = Numbers(2.5).save(tmp_path / "folder")
-    assert [path.name for path in paths] == [f"numbers.{suffix}" for suffix in ("json", "csv", "extxyz", "svg", "png")]
+    assert [path.name for path in paths] == [
+        "numbers.json",
+        "numbers-points.csv",
+        "numbers.extxyz",
+        "numbers.svg",
+        "numbers.png",
+    ]
     document = json.loads(paths[0].read_text())
     assert document["results"]["value"] == {"value": 2.5, "unit": "GPa"}
-    assert document["columns"]["y"] == [1.0, None, 1e-7]
-    assert np.genfromtxt(paths[1], delimiter=",", names=True)["x_A"].tolist() == [0.0, 1.0, 2.0]
+    assert document["tables"]["points"]["y"] == [1.0, None, 1e-7]
+    assert document["tables"]["points"]["label"] == ["a", "", "Γ"]
+    assert np.genfromtxt(paths[1], delimiter=",", names=True, encoding="utf-8")["x_A"].tolist() == [0.0, 1.0, 2.0]
     assert ase.io.read(paths[2]).get_chemical_formula() == "H2O"
     svg = paths[3].read_text()
     ElementTree.fromstring(svg)

@@ -1,4 +1,4 @@
-"""carten eos, elastic."""
+"""carten eos, elastic, phonons, qha."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import typer
 
 from carten.cli.jobs import Folder, JobFiles, run_job
 from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite
+
+Supercell = Annotated[
+    tuple[int, int, int] | None,
+    typer.Option(metavar="N N N", help="Multiples of the cell (default: images 10 Å apart).", show_default=False),
+]
 
 
 def eos_command(
@@ -48,3 +53,42 @@ def elastic_command(
 
     files = JobFiles(model, data, output, dtype, overwrite, format)
     run_job("elastic", files, elastic)
+
+
+def phonons_command(
+    model: ModelFile,
+    data: DataFiles,
+    output: Folder = None,
+    supercell: Supercell = None,
+    dtype: Dtype = "float64",
+    overwrite: Overwrite = False,
+    format: FileFormat = None,
+) -> None:
+    """Phonons of crystals from exact force constants: bands, density of states, free energy, heat capacity.
+
+    Imaginary modes are named. NAME.yaml holds the force constants for phonopy. Relax first (carten relax --cell).
+    """
+    from carten.workflows.phonons import phonons
+
+    files = JobFiles(model, data, output, dtype, overwrite, format)
+    run_job("phonons", files, lambda atoms, calculator, show: phonons(atoms, calculator, supercell, show))
+
+
+def qha_command(
+    model: ModelFile,
+    data: DataFiles,
+    output: Folder = None,
+    supercell: Supercell = None,
+    points: Annotated[int, typer.Option(min=5, help="Volumes.")] = 7,
+    dtype: Dtype = "float64",
+    overwrite: Overwrite = False,
+    format: FileFormat = None,
+) -> None:
+    """Thermal expansion of crystals in the quasi-harmonic approximation: volume, bulk modulus, heat capacity.
+
+    The cell is scaled, its shape is kept; atoms relax at each volume. Relax first (carten relax --cell).
+    """
+    from carten.workflows.qha import qha
+
+    files = JobFiles(model, data, output, dtype, overwrite, format)
+    run_job("qha", files, lambda atoms, calculator, show: qha(atoms, calculator, supercell, points, show))

@@ -11,18 +11,25 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from ase.units import GPa
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import constants
 
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.moduli import Moduli, averages, stress_strain, voigt_matrix, young_moduli
-from carten.workflows.results import JobResult, Model, Progress, Quantity, as_calculator, require_crystal
+from carten.workflows.results import (
+    JobResult,
+    Model,
+    Progress,
+    Quantity,
+    as_calculator,
+    require_crystal,
+    require_relaxed,
+)
 from carten.workflows.strains import StrainDerivatives, strain_derivatives
 
 STRESS = 0.1
 """GPa, above which a stress is pointed out."""
-FORCE = 0.01
-"""eV/Å, above which forces are pointed out."""
 SOFT = 1e-6
 """Of the largest curvature: below it a displacement costs no energy, and ions have no place to relax to."""
 C_PER_M2 = constants.e * 1e20
@@ -108,10 +115,10 @@ class ElasticTensor(JobResult):
             ]
         return numbers
 
-    def columns(self) -> Mapping[str, Floats]:
+    def tables(self) -> Mapping[str, Mapping[str, Floats]]:
         angles = np.arange(0.0, 360.0, 3.0)
-        curves = {f"young_{name}_GPa": self._young(angles, i, j) for name, i, j in _PLANES}
-        return {"angle_degree": angles, **curves}
+        curves = {f"{name}_GPa": self._young(angles, i, j) for name, i, j in _PLANES}
+        return {"young": {"angle_degree": angles, **curves}}
 
     def warnings(self) -> list[str]:
         remarks, stress = [], float(np.abs(self.derivatives.stress).max() / GPa)
@@ -131,18 +138,14 @@ class ElasticTensor(JobResult):
         return remarks
 
     def failures(self) -> list[str]:
-        if self.derivatives.largest_force > FORCE:
-            return [
-                f"the largest force is {self.derivatives.largest_force:.2g} eV/Å, so that ions are not relaxed: run "
-                "carten relax first"
-            ]
-        return []
+        return require_relaxed(self.derivatives.largest_force)
 
     def draw(self, figure: Figure) -> None:
         axes = figure.add_subplot(projection="polar")
         angles = np.arange(0.0, 361.0, 1.0)
-        for name, i, j in _PLANES:
-            axes.plot(np.radians(angles), self._young(angles, i, j), label=name)
+        for (name, i, j), dashes in zip(_PLANES, ("-", "--", ":"), strict=True):
+            axes.plot(np.radians(angles), self._young(angles, i, j), dashes, label=name)
+        axes.yaxis.set_major_locator(MaxNLocator(3))
         axes.set_ylim(bottom=0.0)
         axes.set_title("Young's modulus in planes (GPa)")
         axes.legend(fontsize=8.0, loc="lower left", bbox_to_anchor=(0.95, 0.85))

@@ -88,9 +88,9 @@ class VolumeScan(JobResult):
             Quantity(f"RMSE ({EQUATIONS[each.equation]})", 1000 * each.rmse / n_atoms, "meV/atom") for each in self.fits
         ]
 
-    def columns(self) -> Mapping[str, Floats]:
+    def tables(self) -> Mapping[str, Mapping[str, Floats]]:
         n_atoms = len(self.atoms)
-        return {"volume_A^3/atom": self.volumes / n_atoms, "energy_eV/atom": self.energies / n_atoms}
+        return {"scan": {"volume_A^3/atom": self.volumes / n_atoms, "energy_eV/atom": self.energies / n_atoms}}
 
     def structures(self) -> list[ase.Atoms]:
         return [self.atoms, *self.scan]

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -28,6 +28,9 @@ Progress = Callable[[int, int], None]
 """Called with how many of how many steps are done."""
 Model = str | Path | Potential | Deployed | BaseCalculator
 """A model, its file, or any calculator of ASE."""
+
+FORCE = 0.01
+"""eV/Å, above which a structure is not relaxed."""
 
 
 class Quantity(NamedTuple):
@@ -57,8 +60,8 @@ class JobResult(ABC):
     def draw(self, figure: Figure) -> None:
         """Draw the picture; colours are ``"C0"``, ``"C1"``, .. and the defaults."""
 
-    def columns(self) -> Mapping[str, Array]:
-        """Columns of equal length by name and unit, for a table in a file."""
+    def tables(self) -> Mapping[str, Mapping[str, Array]]:
+        """Tables by name: columns of equal length by name and unit, numbers or words."""
         return {}
 
     def structures(self) -> list[ase.Atoms]:
@@ -88,12 +91,15 @@ class JobResult(ABC):
     def document(self) -> dict[str, Any]:
         """All numbers, ready for JSON: a value and a unit by name; NaN is null."""
         values = {name: {"value": _finite(as_json(value)), "unit": unit} for name, value, unit in self.quantities()}
-        columns = {name: _finite(as_json(np.asarray(column))) for name, column in self.columns().items()}
+        tables = {
+            name: {heading: _finite(as_json(np.asarray(column))) for heading, column in columns.items()}
+            for name, columns in self.tables().items()
+        }
         remarks = {"warnings": self.warnings(), "failures": self.failures()}
-        return {"job": self.job, "results": values, "columns": columns, **remarks}
+        return {"job": self.job, "results": values, "tables": tables, **remarks}
 
     def save(self, folder: str | Path, name: str | None = None) -> list[Path]:
-        """Write numbers (JSON), columns (CSV), structures (extended XYZ) and the picture (SVG, PNG).
+        """Write numbers (JSON), tables (CSV), structures (extended XYZ) and the picture (SVG, PNG).
 
         Args:
             folder: is created if it does not exist.
@@ -105,12 +111,12 @@ class JobResult(ABC):
         paths = [folder / f"{stem}.json"]
         with replacing(paths[0]) as file:
             json.dump(self.document(), file, indent=1, allow_nan=False, ensure_ascii=False)
-        if columns := self.columns():
-            paths.append(folder / f"{stem}.csv")
+        for table, columns in self.tables().items():
+            paths.append(folder / f"{stem}-{table}.csv")
             with replacing(paths[-1]) as file:
                 writer = csv.writer(file)
                 writer.writerow(columns)
-                writer.writerows([f"{value:.10g}" for value in row] for row in zip(*columns.values(), strict=True))
+                writer.writerows(map(_cells, zip(*columns.values(), strict=True)))
         if structures := self.structures():
             paths.append(folder / f"{stem}.extxyz")
             with replacing(paths[-1]) as file:
@@ -160,6 +166,13 @@ def require_crystal(atoms: ase.Atoms, job: str) -> None:
         )
 
 
+def require_relaxed(force: float) -> list[str]:
+    """A failure if a force in eV/Å is larger than :data:`FORCE`: second derivatives want a minimum."""
+    if force <= FORCE:
+        return []
+    return [f"the largest force is {force:.2g} eV/Å, so that ions are not relaxed: run carten relax first"]
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
@@ -174,6 +187,10 @@ def _row(numbers: Floats, largest: float) -> str:
     """Numbers in columns, with five digits of the largest one."""
     decimals = max(0, 4 - math.floor(math.log10(largest))) if 1e-12 < largest < np.inf else 0
     return "".join(f"{round(number, decimals) + 0.0:>{decimals + 7}.{decimals}f}" for number in numbers.tolist())
+
+
+def _cells(row: Sequence[Any]) -> list[str]:
+    return [f"{value:.10g}" if isinstance(value, float | np.floating) else str(value) for value in row]
 
 
 def _finite(value: Any) -> Any:
