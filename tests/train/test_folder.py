@@ -14,9 +14,12 @@ from rich.console import Console
 
 from carten.errors import ConfigError
 from carten.train.config import Config
+from carten.train.datamodule import Batches
 from carten.train.files import BEST, CONFIG, LAST, LOCK, METRICS, write_text
 from carten.train.lock import locked
 from carten.train.run import train
+from carten.train.sets import read_sets
+from carten.train.terms import terms
 from carten.train.world import require_world
 
 from .test_checkpoint import no_space_beyond
@@ -137,7 +140,7 @@ def test_more_processes_than_devices(
 ) -> None:
     config = configure()
     monkeypatch.setenv(name, "2")
-    with pytest.raises(ConfigError, match=rf"training.devices is 1, but {name}=2: .*set training.devices: 2"):
+    with pytest.raises(ConfigError, match=rf"training.devices is 1, but {name}=2: every one .*set training.devices: 2"):
         train(config, console=QUIET)
     assert not config.output.exists()
     require_world(2)
@@ -148,7 +151,45 @@ def test_more_processes_than_devices(
         require_world(1)
 
 
-def test_more_devices_than_batches(configure: Configure) -> None:
-    config = configure(data={"batch": {"structures": 100}}, training={"devices": 2})
-    with pytest.raises(ConfigError, match=r"training.devices is 2, but an epoch of 16 structures has 1 batch"):
-        train(config, console=QUIET)
+@pytest.mark.parametrize(
+    ("devices", "nodes", "environment", "message"),
+    [
+        (1, 2, {}, r"nodes is 2, but this command runs on one node: .*torchrun --nnodes=2 .* or srun --nodes=2"),
+        (1, 1, {"OMPI_COMM_WORLD_SIZE": "2"}, r"OMPI_COMM_WORLD_SIZE=2: .*torchrun or srun instead of mpirun"),
+        (1, 1, {"PMI_SIZE": "4"}, r"PMI_SIZE=4"),
+        (
+            4,
+            1,
+            {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
+            r"devices is 4, but WORLD_SIZE=4, LOCAL_WORLD_SIZE=2: .*set training.devices: 2 and training.nodes: 2, or",
+        ),
+        (
+            2,
+            2,
+            {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"},
+            r"devices is 2 and training.nodes is 2, but SLURM_NTASKS=2, .* srun --nodes=2 --ntasks-per-node=2$",
+        ),
+    ],
+)
+def test_worlds_that_do_not_fit(devices: int, nodes: int, environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        require_world(devices, nodes, environment)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"},
+        {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4"},
+        {"SLURM_NTASKS": "2", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"},  # srun torchrun
+    ],
+)
+def test_worlds_that_fit(environment: dict[str, str]) -> None:
+    require_world(4, 2, environment)
+
+
+def test_more_processes_than_structures_in_a_batch(configure: Configure) -> None:
+    config = configure(data={"batch": {"structures": 3}}, training={"devices": 2, "nodes": 2})
+    sets = read_sets(config, terms(config.properties))
+    with pytest.raises(ConfigError, match=r"times training.nodes is 4, but the batches have at most 3 structures"):
+        Batches(config, sets)

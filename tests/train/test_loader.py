@@ -1,18 +1,21 @@
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset
-from carten.data.labels import read_frames
+from carten.data.labels import Label, read_frames
+from carten.properties.spec import property_table
 from carten.train.loader import Loader, ProcessShare
 
 
 @pytest.fixture(scope="module")
 def dataset(alloys: Path) -> Dataset:
-    return Dataset(read_frames(alloys), [], cutoff=3.0)
+    energy = property_table()["energy"]
+    return Dataset(read_frames(alloys, [Label(energy)]), [energy], cutoff=3.0)
 
 
 def loader(dataset: Dataset, bounds: Bounds, workers: int = 0) -> Loader:
@@ -65,14 +68,27 @@ def test_an_epoch_cut_short_is_over(dataset: Dataset) -> None:
     assert len(epochs(stream, 1)) == len(stream)
 
 
-def test_processes_share_the_batches(dataset: Dataset) -> None:
-    streams = [loader(dataset, Bounds(structures=5)) for _ in range(2)]
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_processes_share_every_batch(dataset: Dataset, world_size: int) -> None:
+    """Those without a structure take one that has no labels; the batches are those of one process."""
+    whole = epochs(loader(dataset, BOUNDS[0]), 2)
+    streams = [loader(dataset, BOUNDS[0]) for _ in range(world_size)]
     for rank, stream in enumerate(streams):
-        stream.divide(ProcessShare(rank, 2))
-    seen = [epochs(stream, 1) for stream in streams]
-    assert [len(batches) for batches in seen] == [2, 2]
-    flat = [index for batches in seen for batch in batches for index in batch]
-    assert len(set(flat)) == len(flat)
+        stream.divide(ProcessShare(rank, world_size))
+    parts = [[batch for _ in range(2) for batch in stream] for stream in streams]
+    for number, batch in enumerate(whole):
+        shares = [stream[number] for stream in parts]
+        labelled = [share for share in shares if not share.targets["energy"].isnan().all()]
+        assert len(labelled) == min(len(batch), world_size)
+        assert sorted(index for share in labelled for index in share.index.tolist()) == sorted(batch)
+
+
+def test_atoms_are_dealt_out_evenly() -> None:
+    n_atoms = np.random.default_rng(0).integers(9, 73, 512).tolist()
+    shares = [ProcessShare(rank, 64).of(range(512), n_atoms) for rank in range(64)]
+    assert sorted(index for share in shares for index in share) == list(range(512))
+    atoms = [sum(n_atoms[index] for index in share) for share in shares]
+    assert max(atoms) < 1.05 * sum(atoms) / 64
 
 
 def test_the_global_random_state_is_left_alone(dataset: Dataset) -> None:

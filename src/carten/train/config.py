@@ -212,6 +212,9 @@ class TrainingConfig(_Section):
     """Time between checkpoints to resume from; 0 writes one each epoch."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes on each node, which take parts of every batch; on GPUs as many as there are GPUs."""
+    nodes: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Nodes on which the same command is started, by srun or torchrun."""
 
 
 Energies = Annotated[dict[str, float], Field(min_length=1)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from carten.data.batches import BatchSampler, Bounds, loader
+from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset, Sample
 from carten.errors import ConfigError
 from carten.train.config import Config
-from carten.train.loader import Loader, ProcessShare
+from carten.train.loader import Loader, ProcessShare, collate_share
 from carten.train.optimizer import Length
 from carten.train.sets import Sets
 
@@ -20,7 +21,7 @@ class Batches(LightningDataModule):
     """Batches of a run; the position in the stream of training batches is part of a checkpoint.
 
     Raises:
-        ConfigError: an epoch has fewer batches than there are devices.
+        ConfigError: every batch has fewer structures than there are processes.
     """
 
     def __init__(self, config: Config, sets: Sets) -> None:
@@ -28,23 +29,29 @@ class Batches(LightningDataModule):
         self.config = config
         self.sets = sets
         self.stream = Loader(sets.train, self._sampler(sets.train, shuffle=True).batches, config.data.workers)
-        if len(self.stream) < (devices := config.training.devices):
+        self.share = ProcessShare()
+        largest = max(len(batch) for batch in self.stream.plan(0))
+        if largest < (n_processes := config.training.devices * config.training.nodes):
             raise ConfigError(
-                f"training.devices is {devices}, but an epoch of {len(sets.train)} structures has "
-                f"{len(self.stream)} {'batch' if len(self.stream) == 1 else 'batches'}, and every device takes batches "
-                "of its own: lower data.batch, or set fewer devices"
+                f"training.devices times training.nodes is {n_processes}, but the batches have at most {largest} "
+                f"{'structure' if largest == 1 else 'structures'}, and every process takes a part of each: raise "
+                "data.batch, or set fewer"
             )
 
     @property
     def length(self) -> Length:
         """How long the run is."""
         training = self.config.training
-        steps = training.epochs * (len(self.stream) // training.devices)
+        steps = training.epochs * len(self.stream)
         return Length(steps, None if training.max_minutes is None else 60.0 * training.max_minutes)
 
-    def train_dataloader(self) -> Loader:
+    def setup(self, stage: str) -> None:
+        """Take the share of this process of every batch."""
         if self.trainer is not None:
-            self.stream.divide(ProcessShare(self.trainer.global_rank, self.trainer.world_size))
+            self.share = ProcessShare(self.trainer.global_rank, self.trainer.world_size)
+
+    def train_dataloader(self) -> Loader:
+        self.stream.divide(self.share)
         return self.stream
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -64,7 +71,14 @@ class Batches(LightningDataModule):
         self.stream.restore(state_dict)
 
     def _once(self, dataset: Dataset) -> DataLoader[Sample]:
-        return loader(dataset, self._sampler(dataset, shuffle=False), self.config.data.workers)
+        n_atoms, plan = dataset.n_atoms(), self._sampler(dataset, shuffle=False).batches(0)
+        return DataLoader(
+            dataset,
+            batch_sampler=[list(self.share.of(batch, n_atoms)) for batch in plan],
+            collate_fn=partial(collate_share, dataset),
+            num_workers=self.config.data.workers,
+            persistent_workers=self.config.data.workers > 0,
+        )
 
     def _sampler(self, dataset: Dataset, shuffle: bool) -> BatchSampler:
         bound = self.config.data.batch

@@ -30,6 +30,8 @@ class History(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget rows that a run wrote after its last checkpoint: they are made again."""
+        if not trainer.is_global_zero:
+            return
         if trainer.global_step and self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
                 self._rows = [row for row in csv.DictReader(file) if int(row["step"]) <= trainer.global_step]

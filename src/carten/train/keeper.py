@@ -16,6 +16,7 @@ from carten.train.metrics import Breakdown
 from carten.train.module import Fit
 from carten.train.resume import FACTS, Facts
 from carten.train.signals import Interruption
+from carten.train.world import largest
 
 Save = Callable[[Potential, dict[str, Any]], None]
 
@@ -30,15 +31,17 @@ class Keeper(Checkpoint):
         last: path of the checkpoint.
         save: writes the averaged model; it is given the provenance (epoch, step, minutes, errors).
         minutes: time between checkpoints; 0 writes one each epoch. One is always written at the end.
-        facts: of the run.
         interruption: what signals do.
+
+    Attributes:
+        facts: of the run; known to the process that writes.
     """
 
-    def __init__(self, last: Path, save: Save, minutes: float, facts: Facts, interruption: Interruption) -> None:
+    def __init__(self, last: Path, save: Save, minutes: float, interruption: Interruption) -> None:
         self.last = last
         self.save = save
         self.seconds = 60.0 * minutes
-        self.facts = facts
+        self.facts = Facts({}, {})
         self.interruption = interruption
         self.best = math.inf
         self.results: Mapping[str, float] = {}
@@ -71,16 +74,18 @@ class Keeper(Checkpoint):
         self.interruption.postponed = True
         if trainer.is_last_batch or trainer.should_stop:
             return
-        stopped = self._agreed(trainer, self.interruption.received is not None)
-        if stopped or (self.seconds and self._due(trainer)):
+        if trainer.world_size > 1 and isinstance(pl_module, Fit) and trainer.global_step % pl_module.watch.every:
+            return  # to agree waits for the device
+        due, stopped = self._agreed(trainer)
+        if stopped or (self.seconds and due):
             self._write(trainer, pl_module)
         if stopped:
             self.interruption.check()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        stopped = self._agreed(trainer, self.interruption.received is not None)
-        if done or stopped or self._due(trainer):
+        due, stopped = self._agreed(trainer)
+        if done or stopped or due:
             self._write(trainer, pl_module)
         if stopped:
             self.interruption.check()
@@ -98,12 +103,12 @@ class Keeper(Checkpoint):
         self.best, self.results = state_dict["best"], state_dict["results"]
         self.breakdowns = state_dict["breakdowns"]
 
-    def _due(self, trainer: Trainer) -> bool:
-        return self._agreed(trainer, time.monotonic() - self._saved >= self.seconds)
-
-    def _agreed(self, trainer: Trainer, due: bool) -> bool:
-        """Whether any of the processes wants to."""
-        return trainer.strategy.reduce_boolean_decision(due, all=False) if trainer.world_size > 1 else due
+    def _agreed(self, trainer: Trainer) -> tuple[bool, bool]:
+        """Whether a checkpoint is due, and whether a signal has been received, by any process: all obey it."""
+        waited = time.monotonic() - self._saved >= self.seconds
+        due, number = largest(trainer, float(waited), float(self.interruption.received or 0))
+        self.interruption.received = int(number) or None
+        return bool(due), bool(number)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, Fit):

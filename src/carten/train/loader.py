@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,22 +20,36 @@ BatchPlan = Callable[[int], Sequence[Sequence[int]]]
 
 @dataclass(frozen=True)
 class ProcessShare:
-    """Which of all batches one process takes."""
+    """The part of every batch that one process takes: batches do not depend on the number of processes.
+
+    Args:
+        rank: of the process.
+        world_size: number of processes.
+    """
 
     rank: int = 0
     world_size: int = 1
 
-    def of(self, batches: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
-        """The batches of this process: every process takes the same number, unless there are fewer than processes."""
-        n_shared = len(batches) // self.world_size * self.world_size
-        return batches[: n_shared or len(batches)][self.rank :: self.world_size]
+    def of(self, batch: Sequence[int], n_atoms: Sequence[int]) -> Sequence[int]:
+        """The structures of this process: dealt out from large to small, there and back, so that atoms are balanced.
+
+        Args:
+            batch: indices of structures; where there are fewer than processes, some get none.
+            n_atoms: number of atoms of every structure of the data set.
+        """
+        if self.world_size == 1:
+            return batch
+        ordered = sorted(batch, key=lambda index: -n_atoms[index])
+        around = 2 * self.world_size
+        return [*ordered[self.rank :: around], *ordered[around - 1 - self.rank :: around]]
 
 
 class Loader:
     """Batches of one pass after another, without a seam: an epoch is as many batches as the first pass has.
 
     Bounds on atoms or edges make passes differ in length; epochs do not, so schedules and progress are exact, and
-    worker processes never wait for an epoch to end. The position in the stream is its whole state.
+    worker processes never wait for an epoch to end. The position in the stream is its whole state. It is the same on
+    all of several processes, each of which takes its part of every batch.
     """
 
     def __init__(self, dataset: Dataset, plan: BatchPlan, workers: int = 0) -> None:
@@ -51,7 +66,6 @@ class Loader:
     def divide(self, share: ProcessShare) -> None:
         """Take the share of one of several processes."""
         self.share = share
-        self._length = len(share.of(self.plan(0)))
 
     def __len__(self) -> int:
         return self._length
@@ -87,19 +101,29 @@ class Loader:
             self.dataset,
             batch_sampler=_Stream(self._indices()),
             num_workers=self.workers,
-            collate_fn=collate,
+            collate_fn=partial(collate_share, self.dataset),
             generator=torch.Generator(),
         )
         return iter(loader)
 
     def _indices(self) -> Iterator[list[int]]:
         first, skip = self.position
+        n_atoms = self.dataset.n_atoms()
         for number in itertools.count(first):
-            batches = self.share.of(self.plan(number))
+            batches = self.plan(number)
             for index, batch in enumerate(batches[skip:], start=skip):
                 self._ahead.append((number, index + 1) if index + 1 < len(batches) else (number + 1, 0))
-                yield list(batch)
+                yield list(self.share.of(batch, n_atoms))
             skip = 0
+
+
+def collate_share(dataset: Dataset, samples: Sequence[Sample]) -> Batch:
+    """The batch of one process; without structures one without labels: all processes take the same steps."""
+    if samples:
+        return collate(samples)
+    first = dataset[0]
+    unlabelled = {name: torch.full_like(target, torch.nan) for name, target in first.targets.items()}
+    return collate([replace(first, targets=unlabelled)])
 
 
 class _Stream:

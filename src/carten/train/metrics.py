@@ -56,7 +56,9 @@ class Errors(Metric):
 
     def cells(self) -> dict[int, dict[str, float]]:
         """``rmse``, ``bias`` (the mean error) and ``count`` of the cells that have labels."""
-        rows = torch.stack([(self.square / self.count).sqrt(), self.signed / self.count, self.count], dim=1).tolist()
+        with self.sync_context():  # of all processes
+            columns = [(self.square / self.count).sqrt(), self.signed / self.count, self.count]
+        rows = torch.stack(columns, dim=1).tolist()
         return {
             cell: {"rmse": rmse, "bias": bias, "count": count}
             for cell, (rmse, bias, count) in enumerate(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from carten.train.metrics import Breakdown, PropertyErrors
 from carten.train.optimizer import Length, Schedule, optimizer
 from carten.train.rows import SampledRows
 from carten.train.watch import Watch
+from carten.train.world import largest, union
 
 GPU_LOOKS = 50  # steps between looks at the loss where each look would stall the device
 
@@ -101,8 +103,8 @@ class Fit(LightningModule):
     def progress(self) -> float:
         """Part of the run that is done; processes agree on it."""
         elapsed = self.elapsed
-        if self.length.seconds is not None and self.trainer.world_size > 1:
-            elapsed = self.trainer.strategy.broadcast(elapsed)
+        if self.length.seconds is not None:
+            (elapsed,) = largest(self.trainer, elapsed)
         return self.length.progress(self.global_step, elapsed)
 
     @property
@@ -138,7 +140,7 @@ class Fit(LightningModule):
 
     def on_train_start(self) -> None:
         self._since = time.monotonic()
-        self.watch = Watch(1 if self.device.type == "cpu" else GPU_LOOKS)
+        self.watch = Watch(1 if self.device.type == "cpu" else GPU_LOOKS, partial(union, self.trainer))
 
     def on_train_epoch_start(self) -> None:
         if self.current_epoch + 1 == self.trainer.max_epochs:
@@ -156,10 +158,11 @@ class Fit(LightningModule):
         members = mixture(batch.index, self.potential.config.n_members, self._seed, self.global_step)
         predictions = self.potential.remainder(batch.graph, self._names, drawn, members)
         sums = loss_terms(self.terms, predictions, batch)
-        loss = combine(self.terms, sums)
         self._trained += sums.detach()
-        self.watch.see(loss.detach(), predictions, batch)
-        return loss
+        in_all = self._in_all(sums.detach())
+        self.watch.see(combine(self.terms, in_all), predictions, batch)
+        share = combine(self.terms, torch.stack([sums[:, 0], in_all[:, 1]], dim=1))
+        return share * self.trainer.world_size  # the mean of the gradients of all processes is that of the loss
 
     def optimizer_step(
         self,
@@ -222,7 +225,7 @@ class Fit(LightningModule):
         checkpoint["carten"] = {
             "elapsed": self.elapsed,
             "schedule": self.schedule.state_dict(),
-            "trained": self._trained,
+            "trained": self._in_all(self._trained),
             "intervals": self.potential.network.trained_intervals,
             "rng": torch.get_rng_state(),
         }
@@ -232,7 +235,7 @@ class Fit(LightningModule):
         state = checkpoint["carten"]
         self._earlier = state["elapsed"]
         self.schedule.load_state_dict(state["schedule"])
-        self._trained = state["trained"]
+        self._trained = state["trained"] * self.trainer.is_global_zero  # of all processes: one of them goes on with it
         self.potential.network.trained_intervals = state["intervals"]
         torch.set_rng_state(state["rng"].cpu())
 
@@ -257,4 +260,9 @@ class Fit(LightningModule):
 
     def _combined(self, sums: Tensor) -> float:
         """The loss of all processes together."""
-        return float(combine(self.terms, self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")))
+        return float(combine(self.terms, self._in_all(sums)))
+
+    def _in_all(self, sums: Tensor) -> Tensor:
+        """Sums of all processes together."""
+        total: Tensor = self.trainer.strategy.reduce(sums.clone(), reduce_op="sum")
+        return total

@@ -13,19 +13,22 @@ EXPECTED = (
     ".*smaller than the logging interval.*",  # nothing is logged in steps
     ".*overridden `transfer_batch_to_device`.*",  # in the module, on purpose
     ".*LeafSpec.*deprecated.*",  # Lightning's own use of torch
+    ".*`broadcast_buffers` is deprecated.*",  # its successor is not in older releases of torch
 )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Context in which expected warnings and notes such as "GPU available" are not shown."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in EXPECTED:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -14,11 +14,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 
 from carten.data.contacts import shortest_contacts
-from carten.errors import ConfigError
+from carten.errors import ConfigError, TrainingError
 from carten.ops.threads import only_kernels
 from carten.properties.io import load, save
 from carten.properties.isolated import surprises
@@ -44,7 +43,7 @@ from carten.train.signals import Interrupted, Interruption, interruptible
 from carten.train.start import kept_elements, read_start
 from carten.train.summary import summary
 from carten.train.terms import terms
-from carten.train.world import require_world
+from carten.train.world import in_turn, lost_process, processes, require_world
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,10 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
         DataError: the data cannot be read, have changed since the run began, or no structure carries a label that has a
             weight.
         ModelFileError: the checkpoint is damaged.
-        TrainingError: the loss became NaN or infinite.
+        TrainingError: the loss became NaN or infinite, or another process of the run has ended.
         Interrupted: a signal was received; as a ``SystemExit`` it ends the process with the status 128 + signal.
     """
-    require_world(config.training.devices)
+    require_world(config.training.devices, config.training.nodes)
     run = _Run(config, resume, console or Console(), backend)
     with (
         quiet(),
@@ -102,6 +101,17 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
         torch.set_rng_state(torch.Generator().manual_seed(config.seed).get_state())
         try:
             return run(interruption)
+        except TrainingError:
+            if not run.speaks:  # all processes have found the same
+                raise SystemExit(1) from None
+            raise
+        except RuntimeError as error:
+            if lost_process(error):
+                raise TrainingError(
+                    "another process of this run has ended, its message says why: --resume continues from the last "
+                    "checkpoint"
+                ) from error
+            raise
         except Interrupted as stop:
             if not stop.announced:
                 run.say(f"{stop.signal.name}: {run.kept}")
@@ -117,22 +127,31 @@ class _Run:
         self.resume = resume
         self.console = console
         self.backend = backend
+        self.speaks = True
         self.resumed: Progress | None = None
         self.keeper: Keeper | None = None
         self.contacts: Mapping[str, float] = {}
 
     def __call__(self, interruption: Interruption) -> TrainResult:
         config, source = read_start(self.config)
-        self.config, facts = config, Facts.of(config)
+        self.config = config
         last = config.output / LAST
-        keeper = Keeper(last, self._save, config.training.checkpoint_minutes, facts, interruption)
-        trainer = _trainer(config, [Display(self.console), History(config.output / METRICS), keeper])
+        keeper = Keeper(last, self._save, config.training.checkpoint_minutes, interruption)
+        display = Display(self.console)
+        trainer = _trainer(config, [display, History(config.output / METRICS), keeper])
         self.keeper = keeper
+        if not trainer.is_global_zero:
+            self.speaks, self.console = False, Console(quiet=True)
         with ExitStack() as held:
-            if trainer.is_global_zero:
-                held.enter_context(locked(config.output, self.say))
-                self._enter(facts)
-            fit, batches = self._prepare(source, trainer.is_global_zero)
+
+            def prepare() -> tuple[Fit, Batches]:
+                if trainer.is_global_zero:
+                    held.enter_context(locked(config.output, self.say))
+                    keeper.facts = Facts.of(config)
+                    self._enter(keeper.facts)
+                return self._prepare(source, trainer.is_global_zero)
+
+            fit, batches = in_turn(trainer, prepare)
             if source is not None and not self.resume:
                 trainer.validate(fit, datamodule=batches, verbose=False)
             trainer.fit(fit, datamodule=batches, ckpt_path=last if self.resume else None)
@@ -172,11 +191,10 @@ class _Run:
         if self.resumed.epochs >= self.config.training.epochs:
             self.say("this run is finished; raise training.epochs to go on")
 
-    def _prepare(self, source: Potential | None, speaks: bool) -> tuple[Fit, Batches]:
+    def _prepare(self, source: Potential | None, writes: bool) -> tuple[Fit, Batches]:
         """Data, model, and remarks on them."""
         config = self.config
-        if speaks:
-            self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
+        self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
         sets = read_sets(config, loss_terms, kept_elements(config, source))
         require_memory(config.model, len(sets.elements))
@@ -184,11 +202,11 @@ class _Run:
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)
         batches = Batches(config, sets)
-        if speaks:
+        if writes:
             self.contacts = shortest_contacts(sets.train)
             write_text(config.output / CONFIG, config.dump())
-            for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
-                self.say(line)
+        for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
+            self.say(line)
         schedule, length = Schedule(config.schedule), batches.length
         average, seed, groups = config.training.ema, config.seed, sets.groups
         fit = Fit(model, loss_terms, config.optimizer, schedule, length, average, seed, groups)
@@ -223,8 +241,8 @@ def _trainer(config: Config, callbacks: list[Callback]) -> Trainer:
         return Trainer(
             accelerator=training.accelerator,
             devices=training.devices,
-            # buffers never differ between processes; those of the average are large
-            strategy="auto" if training.devices == 1 else DDPStrategy(broadcast_buffers=False),
+            num_nodes=training.nodes,
+            strategy=processes(training.devices, training.nodes),
             max_epochs=training.epochs,
             check_val_every_n_epoch=training.validate_every,
             gradient_clip_val=training.clip,

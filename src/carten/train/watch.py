@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,10 +13,16 @@ from carten.train.loss import Predictions
 
 
 class Watch:
-    """Looks at the loss every few steps: each look waits for the device, which costs nothing on a CPU."""
+    """Looks at the loss every few steps: each look waits for the device, which costs nothing on a CPU.
 
-    def __init__(self, every: int = 1) -> None:
+    Args:
+        every: steps between looks.
+        everywhere: from the structures of this process to those of all processes; every process calls it.
+    """
+
+    def __init__(self, every: int = 1, everywhere: Callable[[list[int]], list[int]] = sorted) -> None:
         self.every = every
+        self.everywhere = everywhere
         self._losses: list[Tensor] = []
         self._batches: list[Tensor] = []
 
@@ -29,7 +37,8 @@ class Watch:
         if len(self._losses) < self.every:
             return
         if self.every == 1 and not bool(loss.isfinite()):
-            self._batches = [batch.index[_suspects(predictions, batch)]]
+            suspects = self.everywhere(batch.index[_suspects(predictions, batch)].tolist())
+            self._batches = [torch.tensor(suspects, dtype=torch.int64)] if suspects else self._batches
         self.check()
 
     def check(self) -> None:
@@ -42,7 +51,7 @@ class Watch:
             return
         bad = (~torch.stack(self._losses).isfinite()).nonzero()
         if len(bad):
-            structures = self._batches[int(bad[0])].tolist()
+            structures = self.everywhere(self._batches[int(bad[0])].tolist())
             raise TrainingError(
                 f"the loss became NaN or infinite at structures {structures} (positions in the training data, from 0): "
                 "look at their geometry and labels (carten check), or lower optimizer.lr; the last checkpoint is intact"
@@ -52,7 +61,7 @@ class Watch:
 
 
 def _suspects(predictions: Predictions, batch: Batch) -> Tensor:
-    """Structures with a squared error that is not finite, (S,) bool; all of them when every one is finite."""
+    """Structures with a squared error that is not finite, (S,) bool."""
     structure = batch.graph.structure
     suspect = torch.zeros(batch.graph.n_structures, dtype=torch.bool, device=structure.device)
     for name, target in batch.targets.items():
@@ -60,4 +69,4 @@ def _suspects(predictions: Predictions, batch: Batch) -> Tensor:
         bad = (~squared.isfinite() & ~target.isnan()).reshape(len(target), -1).any(-1)
         if len(bad) in (len(structure), len(suspect)):  # not rows of pairs of atoms
             suspect[structure[bad] if len(bad) == len(structure) else bad] = True
-    return (suspect if bool(suspect.any()) else ~suspect).to(batch.index.device)
+    return suspect.to(batch.index.device)
