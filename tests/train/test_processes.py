@@ -119,9 +119,10 @@ def wait_for(condition: Callable[[], bool], process: Process) -> None:
 
 def test_a_signal_to_one_process_ends_both_and_one_goes_on(configure: Configure, tmp_path: Path) -> None:
     """With SOAP, which turns round-off into other weights, since its first eigenvectors are hardly determined."""
-    one = configure(**SIXTEEN_STRUCTURES, output=str(tmp_path / "one"))
+    sections = {**SIXTEEN_STRUCTURES, "training": {"epochs": 20}}
+    one = configure(**sections, output=str(tmp_path / "one"))
     train(one, console=QUIET)
-    two = configure(**{**SIXTEEN_STRUCTURES, "training": {"epochs": 4, "devices": 2}}, output=str(tmp_path / "two"))
+    two = configure(**{**sections, "training": {"epochs": 20, "devices": 2}}, output=str(tmp_path / "two"))
     port = free_port()
     with started(two, [torchrun(rank, 2, 1, port) for rank in range(2)]) as processes:
         wait_for((two.output / BEST).exists, processes[0])
@@ -130,11 +131,12 @@ def test_a_signal_to_one_process_ends_both_and_one_goes_on(configure: Configure,
         assert [process.returncode for process in processes] == [143, 143], outputs
     assert "SIGTERM: stopped; " in outputs[0][0]
     assert outputs[1] == ("", "")
-    assert Progress.read(two.output / LAST).steps < 24
-    alone = configure(**SIXTEEN_STRUCTURES, output=str(two.output))
-    assert train(alone, resume=True, console=QUIET).steps == 24
+    assert Progress.read(two.output / LAST).steps < 120
+    alone = configure(**sections, output=str(two.output))
+    assert train(alone, resume=True, console=QUIET).steps == 120
     losses = [torch.tensor([row[3:5] for row in numbers(output)]) for output in (one.output, two.output)]
-    torch.testing.assert_close(losses[1], losses[0], rtol=2e-3, atol=0.0)
+    torch.testing.assert_close(losses[1][:3], losses[0][:3], rtol=2e-3, atol=0.0)
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.1, atol=0.0)
 
 
 def test_an_error_of_one_process_ends_all_and_is_said_once(configure: Configure, tmp_path: Path) -> None:
