@@ -1,7 +1,8 @@
 """Run the code of a Markdown page, top to bottom, the way a reader would.
 
 Blocks of `python` share one namespace and those of `bash` one working directory; a block after `<!-- file: NAME -->` is
-written to that file; one after `<!-- not run: REASON -->` is left out. Blocks of other languages are text.
+written to that file; one after `<!-- not run: REASON -->` is left out, one after `<!-- needs: PART -->` where the part
+(see tests/parts.py) is missing. Blocks of other languages are text.
 """
 
 import os
@@ -13,7 +14,10 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+from parts import missing
+
 FILE = re.compile(r"<!--\s*file:\s*(\S+)\s*-->\s*")
+NEEDS = re.compile(r"<!--\s*needs:\s*(\S+)\s*-->\s*")
 NOT_RUN = re.compile(r"<!--\s*not run:\s*\S.*-->\s*", re.DOTALL)
 
 
@@ -39,7 +43,9 @@ def blocks(page: Path) -> list[Block]:
         if token.type == "html_block":
             comment = token.content
             continue
-        if token.type == "fence" and token.map is not None and not NOT_RUN.fullmatch(comment):
+        needed = NEEDS.fullmatch(comment)
+        left_out = NOT_RUN.fullmatch(comment) or (needed and missing(needed[1]))
+        if token.type == "fence" and token.map is not None and not left_out:
             language = token.info.strip()
             name = FILE.fullmatch(comment)
             if name or language in ("python", "bash"):

