@@ -69,7 +69,7 @@ class Model(nn.Module):
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "soap"])
 def test_weight_decay_acts_on_matrices_only(name: str) -> None:
-    made = optimizer(Model().parameters(), OptimizerConfig(name=name, weight_decay=0.1))
+    made = optimizer([(Model().parameters(), None)], OptimizerConfig(name=name, weight_decay=0.1))
     decay = {p.ndim: group["weight_decay"] for group in made.param_groups for p in group["params"]}
     assert decay == {2: 0.1, 3: 0.1, 1: 0.0}
 
@@ -80,7 +80,7 @@ def test_optimisers_fit_a_line(name: str) -> None:
     with torch.no_grad():
         for parameter in target.parameters():
             parameter.mul_(0.5)
-    made = optimizer(model.parameters(), OptimizerConfig(name=name, lr=0.02, weight_decay=0.0))
+    made = optimizer([(model.parameters(), None)], OptimizerConfig(name=name, lr=0.02, weight_decay=0.0))
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
     losses = []
     for step in range(300):

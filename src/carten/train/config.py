@@ -18,7 +18,7 @@ from carten.physics.term import require_distinct
 from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
 from carten.train.fields import File, Files, Fraction, NotNegative, PositiveFloat, PositiveInt, as_list
-from carten.train.start_config import Start
+from carten.train.start_config import Groups, LoraConfig, Start
 
 MAX_SEED = 2**63 - 1
 
@@ -170,6 +170,8 @@ class OptimizerConfig(_Section):
     """Decay of the averages of gradients and of their squares; (0.95, 0.95) for soap, else (0.9, 0.999)."""
     amsgrad: bool = False
     """For adamw only."""
+    group_lr: dict[str, PositiveFloat] = {}
+    """Learning rates of groups of parameters, named as in ``freeze``; ``lr`` is that of all others."""
 
 
 class ScheduleConfig(_Section):
@@ -229,6 +231,11 @@ class Config(_Section):
     model: NetworkConfig = NetworkConfig()
     start: Start = None
     """A trained model to start from: its path, or a section. ``model`` may then be left out."""
+    freeze: Groups | None = None
+    """Groups of parameters that stay those of ``start``: embedding, inputs, layers, layer 1, layer 2, .., interactions,
+    radial (a part of these), products, updates, network (all of the former), readouts."""
+    lora: LoraConfig | None = None
+    """Trains low-rank additions to the weights of ``start``, which are part of plain weights in the end."""
     reference_energies: Literal["auto", "isolated", "fitted", "none"] | Energies = "auto"
     """Isolated atoms if the data have them, else fitted; or given in eV by element.
 
@@ -247,7 +254,10 @@ class Config(_Section):
     output: File = Path("run")
 
     @model_validator(mode="after")
-    def _has_steps(self) -> Config:
+    def _has_start(self) -> Config:
+        for key in ("freeze", "lora"):
+            if self.start is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} needs start, a trained model: its weights are what it is about")
         if self.start is None and not self.training.epochs:
             raise ValueError("training.epochs must be 1 or more, unless start gives a trained model")
         return self

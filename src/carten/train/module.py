@@ -19,7 +19,6 @@ from carten.ops.threads import leave_to_kernels
 from carten.properties.potential import Potential
 from carten.train.average import Average
 from carten.train.bootstrap import mixture
-from carten.train.config import OptimizerConfig
 from carten.train.datamodule import Batches
 from carten.train.groups import Groups
 from carten.train.loader import Loader
@@ -27,6 +26,7 @@ from carten.train.loss import LossTerm, combine, loss_terms
 from carten.train.metrics import Breakdown, PropertyErrors
 from carten.train.optimizer import Length, Schedule, optimizer
 from carten.train.rows import SampledRows
+from carten.train.tuning import Tuning
 from carten.train.watch import Watch
 from carten.train.world import largest, union
 
@@ -44,7 +44,7 @@ class Fit(LightningModule):
     Args:
         potential: the model.
         terms: what the loss consists of.
-        config: the optimiser.
+        tuning: what is trained, and by which optimiser.
         schedule: the learning rate.
         length: of the run.
         ema: decay of the average of the weights, 0 for none.
@@ -61,7 +61,7 @@ class Fit(LightningModule):
         self,
         potential: Potential,
         terms: Sequence[LossTerm],
-        config: OptimizerConfig,
+        tuning: Tuning,
         schedule: Schedule,
         length: Length,
         ema: float = 0.0,
@@ -73,7 +73,7 @@ class Fit(LightningModule):
         potential.network.choose_tables()
         self.average = Average(potential, ema) if ema else None
         self.terms = tuple(terms)
-        self.config = config
+        self.tuning = tuning
         self.schedule = schedule
         self.length = length
         self.results: Mapping[str, float] = {}
@@ -124,7 +124,7 @@ class Fit(LightningModule):
         return 0 if self.trainer.state.fn == TrainerFn.VALIDATING else self.current_epoch + 1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        configured = optimizer(self.potential.parameters(), self.config)
+        configured = optimizer(self.tuning.tensors(self.potential), self.tuning.config)
         for group in configured.param_groups:
             group["initial_lr"] = group["lr"]
         return configured
@@ -164,6 +164,10 @@ class Fit(LightningModule):
         share = combine(self.terms, torch.stack([sums[:, 0], in_all[:, 1]], dim=1))
         return share * self.trainer.world_size  # the mean of the gradients of all processes is that of the loss
 
+    def on_after_backward(self) -> None:
+        if self.tuning.low_rank is not None:
+            self.tuning.low_rank.lead_gradients()
+
     def optimizer_step(
         self,
         epoch: int,
@@ -173,6 +177,8 @@ class Fit(LightningModule):
     ) -> None:
         """One step, then the average follows: callbacks that save at the end of the batch find both done."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.tuning.low_rank is not None:
+            self.tuning.low_rank.update()
         if self.average is not None:
             self.average.update(self.global_step)
 
@@ -228,6 +234,7 @@ class Fit(LightningModule):
             "trained": self._in_all(self._trained),
             "intervals": self.potential.network.trained_intervals,
             "rng": torch.get_rng_state(),
+            "low_rank": self.tuning.low_rank.state() if self.tuning.low_rank is not None else [],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -238,6 +245,8 @@ class Fit(LightningModule):
         self._trained = state["trained"] * self.trainer.is_global_zero  # of all processes: one of them goes on with it
         self.potential.network.trained_intervals = state["intervals"]
         torch.set_rng_state(state["rng"].cpu())
+        if self.tuning.low_rank is not None:
+            self.tuning.low_rank.restore(state["low_rank"])
 
     def _begin(self, part: str) -> None:
         """Forget errors; ``part`` of the data, ``validation`` or ``test``, follows."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from carten.train.config import OptimizerConfig, ScheduleConfig
 
@@ -18,8 +18,14 @@ BETAS = {"soap": (0.95, 0.95), "adamw": (0.9, 0.999), "muon": (0.9, 0.999)}
 MAX_AXIS = 512  # the longest axis that SOAP rotates: it decomposes a matrix of this size every ten steps
 
 
-def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+def optimizer(
+    parameters: Sequence[tuple[Iterable[Tensor], float | None]], config: OptimizerConfig
+) -> torch.optim.Optimizer:
     """The configured optimiser; weight decay acts on parameters with two or more axes only.
+
+    Args:
+        parameters: what is trained, with learning rates; None for the configured one.
+        config: of the run.
 
     SOAP, Adam in the eigenbasis of Shampoo's preconditioner, is the default: ``docs/studies.md`` compares the three.
 
@@ -27,13 +33,10 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     update scaled to AdamW's size (Liu et al., arXiv 2502.16982), so both share one learning rate; SOAP (Vyas et al.,
     arXiv 2409.11321).
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    matrices: ParameterGroup = {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay}
-    vectors: ParameterGroup = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
-    groups = [group for group in (matrices, vectors) if group["params"]]
+    groups = [group for tensors, lr in parameters for group in _by_axes(list(tensors), lr or config.lr, config)]
     betas = config.betas or BETAS[config.name]
     if config.name == "muon":
-        return _muon(groups, matrices, config.lr, betas)
+        return _muon(groups, betas)
     if config.name == "soap":
         from carten.train.soap import Soap
 
@@ -41,14 +44,20 @@ def optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> to
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, amsgrad=config.amsgrad, fused=True)
 
 
-def _muon(
-    groups: list[ParameterGroup], matrices: ParameterGroup, lr: float, betas: tuple[float, float]
-) -> torch.optim.Optimizer:
+def _by_axes(tensors: Sequence[Tensor], lr: float, config: OptimizerConfig) -> list[ParameterGroup]:
+    """Matrices, whose weights decay, and vectors."""
+    matrices = {"params": [p for p in tensors if p.ndim > 1], "weight_decay": config.weight_decay, "lr": lr}
+    vectors = {"params": [p for p in tensors if p.ndim <= 1], "weight_decay": 0.0, "lr": lr}
+    return [group for group in (matrices, vectors) if group["params"]]
+
+
+def _muon(groups: list[ParameterGroup], betas: tuple[float, float]) -> torch.optim.Optimizer:
     from pytorch_optimizer import Muon
 
     for group in groups:
-        options: ParameterGroup = {"use_adjusted_lr": True} if group is matrices else {"betas": betas, "eps": 1e-8}
-        group.update(options, use_muon=group is matrices, lr=lr)
+        is_matrices = group["params"][0].ndim > 1
+        options: ParameterGroup = {"use_adjusted_lr": True} if is_matrices else {"betas": betas, "eps": 1e-8}
+        group.update(options, use_muon=is_matrices)
     return Muon(groups)
 
 

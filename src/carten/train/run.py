@@ -43,6 +43,7 @@ from carten.train.signals import Interrupted, Interruption, interruptible
 from carten.train.start import kept_elements, read_start
 from carten.train.summary import summary
 from carten.train.terms import terms
+from carten.train.tuning import Tuning
 from carten.train.world import in_turn, lost_process, processes, require_world
 
 
@@ -202,14 +203,15 @@ class _Run:
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)
         batches = Batches(config, sets)
+        tuning = Tuning(model, config, source)
         if writes:
             self.contacts = shortest_contacts(sets.train)
             write_text(config.output / CONFIG, config.dump())
-        for line in [*summary(config, sets, model, source), *sets.notes, *lines(loss_terms, losses)]:
+        for line in [*summary(config, sets, model, source), *tuning.lines, *sets.notes, *lines(loss_terms, losses)]:
             self.say(line)
         schedule, length = Schedule(config.schedule), batches.length
         average, seed, groups = config.training.ema, config.seed, sets.groups
-        fit = Fit(model, loss_terms, config.optimizer, schedule, length, average, seed, groups)
+        fit = Fit(model, loss_terms, tuning, schedule, length, average, seed, groups)
         return fit, batches
 
     def _save(self, model: Potential, provenance: Mapping[str, Any]) -> None:
@@ -220,7 +222,7 @@ class _Run:
     def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Fit:
         """The best model with its errors on the test set."""
         model = load(self.config.output / BEST, backend=self.backend)
-        best = Fit(model, fit.terms, fit.config, fit.schedule, fit.length, groups=batches.sets.groups)
+        best = Fit(model, fit.terms, fit.tuning, fit.schedule, fit.length, groups=batches.sets.groups)
         trainer.test(best, datamodule=batches, verbose=False)
         return best
 

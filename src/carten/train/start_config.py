@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from carten.train.fields import File
+from carten.train.fields import File, PositiveFloat, PositiveInt, as_list
+
+Groups = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
+"""Groups of parameters, see :mod:`carten.train.parts`."""
 
 
 class _Section(BaseModel):
@@ -24,6 +27,17 @@ class StartConfig(_Section):
     like: dict[str, str] = {}
     """Where new elements (``Ag: Cu``) and new levels of theory (``ccsd: pbe``) begin: with the weights of these. Other
     new elements begin with random weights, other new levels as the first level of the trained model."""
+
+
+class LoraConfig(_Section):
+    """Low-rank adaptation (Hu et al., 2021): of weights W only A and B of ``W + alpha / rank A B`` are trained."""
+
+    rank: PositiveInt = 4
+    alpha: PositiveFloat | None = None
+    """Factor of what is added; ``rank`` by default."""
+    groups: Groups = ("network", "readouts")
+    """Groups of parameters that are adapted, named as in ``freeze``. Those of their parameters that low rank does not
+    make smaller, and parameters that the trained model lacks, are trained as they are, all others are frozen."""
 
 
 def _as_section(value: Any) -> Any:
