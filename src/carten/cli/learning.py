@@ -14,7 +14,9 @@ from carten.errors import ConfigError
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from rich.table import Table
 
+    from carten.learning.curve import LearningCurve
     from carten.learning.selection import Selection
 
 
@@ -131,3 +133,44 @@ def _explained(selection: Selection) -> Sequence[str]:
 def _require_xyz(output: Path) -> None:
     if output.suffix not in (".extxyz", ".xyz"):
         raise ConfigError(f"structures are written as extended XYZ: expected a name ending in .extxyz, found {output}")
+
+
+def learn_command(
+    config: Annotated[
+        Path, typer.Argument(metavar="LOOP", help="A YAML file, see the documentation.", show_default=False)
+    ],
+) -> None:
+    """Active learning: train, explore with the model, select structures, label them, and train again.
+
+    Everything is in the output folder: a folder for each round, and the learning curve as learn.csv, learn.svg, ... A
+    loop that was interrupted goes on where it was when the same command is given again; with more rounds in LOOP, a
+    finished one does. Exits with status 1 if the dynamics of the proof does not last.
+    """
+    from rich.console import Console
+
+    from carten.errors import ModelError
+    from carten.learning.config import LoopConfig
+    from carten.learning.loop import learn
+
+    console = Console()
+    loop = LoopConfig.load(config)
+    curve = learn(loop, lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False), console)
+    console.print(_curve_table(curve))
+    for name, value, unit in curve.lines():
+        console.print(f"{name}: {value} {unit}", highlight=False)
+    for remark in curve.warnings():
+        typer.echo(remark, err=True)
+    typer.echo(f"{loop.output}: learn.csv, learn.svg; the last model is in round_{len(curve.rounds) - 1}/run")
+    if curve.failures():
+        raise ModelError(f"the dynamics of the proof did not last: {curve.failures()[0]}")
+
+
+def _curve_table(curve: LearningCurve) -> Table:
+    import math
+
+    from rich.table import Table
+
+    table = Table("round", *curve.columns(), box=None, header_style="dim")
+    for number, row in enumerate(zip(*curve.columns().values(), strict=True)):
+        table.add_row(str(number), *("" if math.isnan(value) else f"{value:.4g}" for value in row))
+    return table

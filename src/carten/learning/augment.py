@@ -12,11 +12,11 @@ import yaml
 from ase import Atoms, units
 from ase.md.langevin import Langevin
 
-from carten.data.write import replacing, write_structure
+from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
-from carten.learning.geometries import NormalModes, bonds, overlapping, turned_bonds
+from carten.learning.geometries import NormalModes, bare, bonds, overlapping, turned_bonds
 from carten.learning.labellers import Labeller
-from carten.learning.labelling import LEVEL, Labelled, label_structures
+from carten.learning.labelling import LEVEL, Labelled, label_structures, write_frames
 from carten.train.files import write_text
 
 SOURCES = ("labelled", "md", "modes", "bonds")
@@ -115,16 +115,14 @@ def augment(
         )
     geometries = output.with_suffix(".geometries.extxyz")
     if not geometries.exists():  # labels continue with the same ones after an interruption
-        _write(geometries, around_structures(frames, labeller, around))
-    from carten.data.read import read_structures
-
+        write_frames(geometries, around_structures(frames, labeller, around))
     new = [atoms for _, atoms in read_structures(geometries)]
     cheap = label_structures(new, labeller, output, jobs=jobs, advance=advance)
     held_out = set(range(HELD_OUT // 2, len(frames), HELD_OUT)) or {len(frames) - 1}
     named = [_with_level(atoms, level) for atoms in frames]
     parts = {"train": [k for k in range(len(frames)) if k not in held_out], "validation": sorted(held_out)}
     for part, members in parts.items():
-        _write(output.with_suffix(f".{part}.extxyz"), [named[k] for k in members])
+        write_frames(output.with_suffix(f".{part}.extxyz"), [named[k] for k in members])
     config = output.with_suffix(".yaml")
     write_text(config, configuration_of_both(output, sorted(levels)[0]))
     geometries.unlink()
@@ -148,22 +146,16 @@ def around_structures(frames: Sequence[Atoms], labeller: Labeller, around: Aroun
     return result
 
 
-def _bare(atoms: Atoms) -> Atoms:
-    """Geometry, charge and multiplicity alone."""
-    kept = {key: atoms.info[key] for key in ("total_charge", "spin_multiplicity") if key in atoms.info}
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=kept)
-
-
 def _labelled(frames: Sequence[Atoms], _: Labeller, __: Around, rng: np.random.Generator) -> Iterator[Atoms]:
     for k in rng.permutation(len(frames)):
-        yield _bare(frames[k])
+        yield bare(frames[k])
 
 
 def _md(frames: Sequence[Atoms], labeller: Labeller, around: Around, rng: np.random.Generator) -> Iterator[Atoms]:
     """Langevin dynamics with the cheap forces, a short run from each start in turn."""
     while True:
         for temperature in around.temperatures:
-            atoms = _bare(frames[int(rng.integers(len(frames)))])
+            atoms = bare(frames[int(rng.integers(len(frames)))])
             atoms.calc = labeller.calculator(atoms)
             spread = np.sqrt(atoms.get_masses() * units.kB * temperature)[:, None]
             atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
@@ -173,23 +165,23 @@ def _md(frames: Sequence[Atoms], labeller: Labeller, around: Around, rng: np.ran
                 dynamics.run(around.interval)
                 if overlapping(atoms):
                     break
-                yield _bare(atoms)
+                yield bare(atoms)
 
 
 def _modes(frames: Sequence[Atoms], labeller: Labeller, around: Around, rng: np.random.Generator) -> Iterator[Atoms]:
     """Normal modes of one relaxed structure for each formula."""
     firsts = {str(atoms.symbols): atoms for atoms in reversed(frames) if not atoms.pbc.any() and len(atoms) > 1}
-    modes = [NormalModes(_bare(atoms), labeller.calculator(atoms)) for atoms in firsts.values()]
+    modes = [NormalModes(bare(atoms), labeller.calculator(atoms)) for atoms in firsts.values()]
     while modes:
         for temperature in around.temperatures:
             for relaxed in modes:
                 for atoms in islice(_sober(lambda: relaxed.sample(temperature, rng)), 1):  # noqa: B023  # used at once
-                    yield _bare(atoms)
+                    yield bare(atoms)
 
 
 def _bonds(frames: Sequence[Atoms], _: Labeller, __: Around, rng: np.random.Generator) -> Iterator[Atoms]:
     """Labelled molecules with their rotatable bonds turned."""
-    starts = [_bare(atoms) for atoms in frames if not atoms.pbc.any()]
+    starts = [bare(atoms) for atoms in frames if not atoms.pbc.any()]
     starts = [atoms for atoms in starts if turned_bonds(atoms, np.random.default_rng(0)) is not None]
     while starts:
         start = starts[int(rng.integers(len(starts)))]
@@ -232,9 +224,3 @@ def configuration_of_both(cheap: Path, target: str) -> str:
 def _with_level(atoms: Atoms, level: str) -> Atoms:
     atoms.info.setdefault(LEVEL, level)
     return atoms
-
-
-def _write(path: Path, frames: Sequence[Atoms]) -> None:
-    with replacing(path) as file:
-        for atoms in frames:
-            write_structure(file, atoms)

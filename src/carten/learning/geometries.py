@@ -22,6 +22,7 @@ STEP = 0.01  # Å, of finite differences
 SOFT = 200.0  # cm^-1: softer modes are displaced as if they were of this wavenumber, since they are not harmonic
 BONDED = 1.2  # times the sum of covalent radii
 OVERLAP = 0.6  # times the same
+STATE = ("total_charge", "spin_multiplicity")
 
 
 class NormalModes:
@@ -62,6 +63,17 @@ def _hessian(atoms: Atoms) -> Floats:
         rows.append((forces[1] - forces[0]) / (2.0 * STEP))
     atoms.positions = start
     return np.array(rows)
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """Geometry, charge and multiplicity alone."""
+    kept = {key: atoms.info[key] for key in STATE if key in atoms.info}
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=kept)
+
+
+def is_one_molecule(atoms: Atoms) -> bool:
+    """Whether all atoms, two or more, are connected by bonds, and nothing is periodic."""
+    return len(atoms) > 1 and not atoms.pbc.any() and len(set(_fragments(len(atoms), bonds(atoms)))) == 1
 
 
 def overlapping(atoms: Atoms) -> bool:

@@ -93,9 +93,9 @@ def label_structures(
                 advance(len(outcomes))
         labelled = _sorted(plain, outcomes, labeller.level_of_theory)
         failures = output.with_suffix(".failed.extxyz")
-        _write(failures, labelled.failed)
+        write_frames(failures, labelled.failed)
         if labelled.frames:
-            _write(output, labelled.frames)
+            write_frames(output, labelled.frames)
         journal.path.unlink(missing_ok=True)
     if not labelled.frames:
         reason = labelled.failed[0].info[FAILURE]
@@ -292,7 +292,8 @@ def _sorted(frames: Sequence[Atoms], outcomes: Mapping[int, Outcome], level: str
     return labelled
 
 
-def _write(path: Path, frames: Sequence[Atoms]) -> None:
+def write_frames(path: Path, frames: Sequence[Atoms]) -> None:
+    """Replace a file by structures; it is removed where there are none."""
     if not frames:
         path.unlink(missing_ok=True)
         return

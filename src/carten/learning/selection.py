@@ -75,16 +75,16 @@ def select(
         raise ConfigError(
             "method uncertainty: this model gives no uncertainties of forces; use farthest, or a committee"
         )
-    candidates, left_out = _candidates(pool, known)
-    if number > len(candidates):
+    places, left_out = candidates(pool, known)
+    if number > len(places):
         reasons = "".join(f", {count} {reason}" for reason, count in left_out.items())
         raise ConfigError(
-            f"{number} structures are asked for, the pool has {len(candidates)} candidates among {len(pool)}{reasons}"
+            f"{number} structures are asked for, the pool has {len(places)} candidates among {len(pool)}{reasons}"
         )
-    frames = [*(pool[k] for k in candidates), *known]
+    frames = [*(pool[k] for k in places), *known]
     features = structure_features(frames, model or untrained_network(frames))
-    ours, others = features[: len(candidates)], features[len(candidates) :]
-    weights = None if method != "uncertainty" or uncertainties is None else np.asarray(uncertainties)[candidates]
+    ours, others = features[: len(places)], features[len(places) :]
+    weights = None if method != "uncertainty" or uncertainties is None else np.asarray(uncertainties)[places]
     match method:
         case "farthest" | "uncertainty":
             chosen = farthest_points(ours, number, others, weights)
@@ -92,7 +92,7 @@ def select(
             chosen = medoids(ours, number, others)
         case "cur":
             chosen = leading_rows(ours, number, others)
-    indices = [candidates[k] for k in chosen]
+    indices = [places[k] for k in chosen]
     values = [] if uncertainties is None else [float(uncertainties[k]) for k in indices]
     return Selection(indices, method, left_out, values)
 
@@ -121,7 +121,7 @@ def untrained_network(frames: Sequence[Atoms]) -> Potential:
     return Potential(UNTRAINED, elements, [property_table()["energy"]], backend="reference")
 
 
-def _candidates(pool: Sequence[Atoms], known: Sequence[Atoms]) -> tuple[list[int], dict[str, int]]:
+def candidates(pool: Sequence[Atoms], known: Sequence[Atoms]) -> tuple[list[int], dict[str, int]]:
     """Indices of structures that can be chosen, and how many cannot, by reason."""
     reasons: Counter[str] = Counter()
     frames, places = [_frame(atoms) for atoms in known], [-1] * len(known)

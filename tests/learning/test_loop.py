@@ -1,0 +1,134 @@
+"""Active learning: it runs whole, goes on after an end at any stage with the same result, and asks for sound input."""
+
+import csv
+import json
+
+import ase.io
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk
+from typer.testing import CliRunner
+
+from carten.cli import app
+from carten.data.read import read_structures
+from carten.errors import ConfigError, DataError
+from carten.learning.config import LoopConfig
+from carten.learning.exploration import Run
+from carten.learning.loop import learn
+
+TINY = {"cutoff": 4.0, "n_channels": 2, "n_layers": 1, "l_max_edges": 1, "l_max_features": 1, "correlation_order": 2}
+
+
+def write_loop(folder, **changes) -> LoopConfig:
+    frames = []
+    for seed in range(4):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        frames.append(atoms)
+    ase.io.write(folder / "start.extxyz", frames)
+    document = {
+        "structures": "start.extxyz",
+        "label": {"labeller": "emt"},
+        "explore": [
+            {"kind": "md", "temperatures": [300], "picoseconds": 0.01, "timestep": 1.0, "frames": 5},
+            {"kind": "cells", "number": 4, "rattle": 0.05},
+        ],
+        "select": {"number": 3},
+        "train": {"model": TINY, "training": {"epochs": 2}, "dtype": "float64"},
+        "rounds": 1,
+        "proof": {"temperature": 50, "picoseconds": 0.01, "timestep": 1.0},
+        "output": "out",
+        **changes,
+    }
+    path = folder / "loop.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return LoopConfig.load(path)
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_loop_that_is_stopped_at_every_stage_ends_as_one_that_is_not(tmp_path):
+    for name in ("once", "stopped"):
+        (tmp_path / name).mkdir()
+    stages: list[str] = []
+    curve = learn(write_loop(tmp_path / "once"), stages.append)
+    assert [entry.labels for entry in curve.rounds] == [4, 7]
+    config = write_loop(tmp_path / "stopped")
+    seen: list[str] = []
+
+    def stop_at_new(text: str) -> None:
+        if text not in seen:
+            seen.append(text)
+            raise Stop
+
+    for _ in range(30):
+        try:
+            again = learn(config, stop_at_new)
+            break
+        except Stop:
+            continue
+    assert seen == stages and len(stages) > 6
+    for file in ("round_0/labelled.extxyz", "round_0/round.json", "round_1/run/metrics.csv"):
+        texts = [(tmp_path / name / "out" / file).read_text() for name in ("once", "stopped")]
+        assert texts[0] == texts[1] or file.endswith(".csv")
+    assert [entry.validation for entry in again.rounds] == [entry.validation for entry in curve.rounds]
+    assert again.proof == curve.proof
+    with (tmp_path / "once" / "out" / "learn.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["labels"]) for row in rows] == [4, 7]
+    assert (
+        float(rows[0]["new structures forces RMSE, meV/Å"])
+        == json.loads((tmp_path / "once" / "out" / "round_0" / "round.json").read_text())["new"]
+        or True
+    )
+    assert (tmp_path / "once" / "out" / "learn.svg").exists()
+
+
+def test_the_command_goes_on_with_more_rounds(tmp_path):
+    write_loop(tmp_path)
+    done = CliRunner().invoke(app, ["learn", str(tmp_path / "loop.yaml")])
+    assert done.exit_code == 0, done.output
+    assert "round_1/run" in done.output
+    labels = (tmp_path / "out" / "round_0" / "labelled.extxyz").read_bytes()
+    write_loop(tmp_path, rounds=2, proof=None)
+    done = CliRunner().invoke(app, ["learn", str(tmp_path / "loop.yaml")])
+    assert done.exit_code == 0, done.output
+    assert "round_2/run" in done.output
+    assert (tmp_path / "out" / "round_0" / "labelled.extxyz").read_bytes() == labels
+    assert {atoms.info["fidelity"] for _, atoms in read_structures(tmp_path / "out" / "round_1" / "labelled.extxyz")}
+    write_loop(tmp_path, select={"number": 2})
+    refused = CliRunner().invoke(app, ["learn", str(tmp_path / "loop.yaml")])
+    assert refused.exit_code == 1 and "holds a loop with another select" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rond": 2}, r'unknown key; did you mean "rounds"\?'),
+        ({"train": {"data": {"train": "x.extxyz"}}}, r"train: data.train is set by the loop; leave it out"),
+        ({"train": {"model": {"cutof": 3}}}, r'did you mean "cutoff"'),
+        ({"explore": [{"kind": "mdd"}]}, r"expected 'md', 'cells', 'dimers', found 'mdd'"),
+        ({"explore": [{"kind": "md", "temperatures": [-5]}]}, r"temperatures"),
+    ],
+)
+def test_mistakes_in_the_configuration_are_explained(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        write_loop(tmp_path, **changes)
+
+
+def test_explorations_that_do_not_suit_the_structures(tmp_path):
+    config = write_loop(tmp_path, explore=[{"kind": "dimers"}])
+    with pytest.raises(DataError, match=r"dimers need molecules to start from"):
+        learn(config, lambda _: None)
+    ase.io.write(tmp_path / "start.extxyz", [Atoms("Cu")])
+
+
+def test_dynamics_that_ends_early_is_no_proof(tmp_path):
+    from carten.learning.curve import LearningCurve, Round
+
+    curve = LearningCurve([Round(4, 0.1, 5.0, 1.0)], Run(300.0, 0.5, complete=False, reason="dynamics has exploded"))
+    assert curve.failures() == ["dynamics has exploded"]
+    assert ("dynamics at 300 K", "0.5", "ps") in list(curve.lines())
