@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from carten.learning.exploration import Run
+from carten.learning.exploration import Trajectory
 from carten.math.arrays import Array
 from carten.workflows.results import JobResult, Quantity
 
@@ -54,7 +54,7 @@ class LearningCurve(JobResult):
 
     job: ClassVar[str] = "learn"
 
-    def __init__(self, rounds: Sequence[Round], proof: Run | None = None, remarks: Sequence[str] = ()) -> None:
+    def __init__(self, rounds: Sequence[Round], proof: Trajectory | None = None, remarks: Sequence[str] = ()) -> None:
         self.rounds = tuple(rounds)
         self.proof = proof
         self.remarks = list(remarks)

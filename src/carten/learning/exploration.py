@@ -21,7 +21,7 @@ from carten.workflows.records import RunFiles
 
 
 @dataclass(frozen=True)
-class Run:
+class Trajectory:
     """A run of dynamics that is over.
 
     Args:
@@ -39,7 +39,7 @@ class Run:
 
 def explore(
     model: Path, known: Sequence[Atoms], explorations: Sequence[Exploration], folder: Path, seed: int
-) -> tuple[list[Atoms], list[Run]]:
+) -> tuple[list[Atoms], list[Trajectory]]:
     """Structures of all explorations, without those whose atoms overlap, and the runs of dynamics.
 
     Args:
@@ -51,7 +51,7 @@ def explore(
     """
     folder.mkdir(exist_ok=True)
     frames: list[Atoms] = []
-    runs: list[Run] = []
+    runs: list[Trajectory] = []
     for number, section in enumerate(explorations):
         rng = np.random.default_rng([seed, number])
         match section:
@@ -73,11 +73,11 @@ def explore(
     return [atoms for atoms in frames if not overlapping(atoms)], runs
 
 
-def run_until(model: Path, start: Atoms, settings: Settings, path: Path) -> Run:
+def run_until(model: Path, start: Atoms, settings: Settings, path: Path) -> Trajectory:
     """Dynamics to its end, or until it explodes; a run that was interrupted goes on."""
     over = path.with_suffix(".over.json")
     if over.exists():
-        return Run(**json.loads(over.read_text(encoding="utf-8")))
+        return Trajectory(**json.loads(over.read_text(encoding="utf-8")))
     start.calc = Calculator(model)
     reason = ""
     try:
@@ -86,12 +86,12 @@ def run_until(model: Path, start: Atoms, settings: Settings, path: Path) -> Run:
     except ModelError as error:
         reason = str(error)
         step = _last_step(path)
-    run = Run(settings.temperature, step * settings.timestep / 1000.0, not reason, reason)
+    run = Trajectory(settings.temperature, step * settings.timestep / 1000.0, not reason, reason)
     write_text(over, json.dumps(asdict(run)))
     return run
 
 
-def prove(model: Path, known: Sequence[Atoms], proof: ProofConfig, folder: Path, seed: int) -> Run:
+def prove(model: Path, known: Sequence[Atoms], proof: ProofConfig, folder: Path, seed: int) -> Trajectory:
     """Dynamics that has to last."""
     folder.mkdir(exist_ok=True)
     steps = max(1, round(1000.0 * proof.picoseconds / proof.timestep))

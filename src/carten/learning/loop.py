@@ -21,7 +21,7 @@ from carten.errors import ConfigError, DataError
 from carten.learning.choice import choose_structures
 from carten.learning.config import CellsConfig, DimersConfig, DynamicsConfig, LoopConfig
 from carten.learning.curve import NAN, LearningCurve, Round
-from carten.learning.exploration import Run, explore, prove
+from carten.learning.exploration import Trajectory, explore, prove
 from carten.learning.geometries import bonds, is_one_molecule
 from carten.learning.labelling import FAILURE, Labelled, label_structures, write_frames
 from carten.learning.selection import candidates
@@ -184,7 +184,9 @@ class _Loop:
         entry = Round(**{**asdict(entry), **values})
         return (path if path.exists() else None), entry
 
-    def _explored(self, number: int, folder: Path, files: Sequence[Path], model: Path) -> tuple[list[Atoms], list[Run]]:
+    def _explored(
+        self, number: int, folder: Path, files: Sequence[Path], model: Path
+    ) -> tuple[list[Atoms], list[Trajectory]]:
         self.say(f"round {number}: exploring")
         seed = self.config.seed + 1000 * number
         pool, runs = explore(model, _frames(*files), self.config.explore, folder / "explore", seed)
