@@ -9,6 +9,7 @@ from ase.build import molecule
 from carten.data.labels import Label
 from carten.data.neighbours import graph
 from carten.errors import DataError, ModelError
+from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
 from carten.properties.routes import Derivative, Property
@@ -136,7 +137,7 @@ def test_intensities_are_those_of_the_exact_derivatives(model):
     atoms = molecule("H2O")
     masses = np.repeat(atoms.get_masses(), 3)
     modes = (np.eye(9) / np.sqrt(masses)[:, None]).reshape(9, 3, 3)  # one coordinate at a time
-    found, activities = intensities(model, atoms, modes)
+    found, activities = intensities(Calculator(model), atoms, modes)
     exact = model(graph(atoms, model.cutoff), ["polar", "raman"])
     slopes = exact["polar"].numpy().transpose(0, 2, 1).reshape(9, 3) / np.sqrt(masses)[:, None]
     assert np.allclose(found, INFRARED * np.sum(slopes**2, axis=1), rtol=1e-3, atol=1e-3 * found.max())

@@ -23,6 +23,7 @@ from carten.cli import (
     labelling,
     learning,
     model,
+    molecules,
     reference,
     relax,
     spectrum,
@@ -122,6 +123,7 @@ app.command("eos", cls=Command, rich_help_panel=USE)(crystals.eos_command)
 app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_command)
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
+app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)

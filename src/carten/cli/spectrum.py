@@ -11,7 +11,7 @@ from carten.cli.options import Backend, Device, ModelFile, Overwrite, load_model
 
 if TYPE_CHECKING:
     from carten.workflows.spectrum import Spectrum
-    from carten.workflows.vibrations import HarmonicLines
+    from carten.workflows.vibrations import Vibrations
 
 def spectrum_command(
     model: ModelFile,
@@ -68,7 +68,7 @@ def spectrum_command(
         typer.echo(f"figure        {plot}")
 
 
-def table(bands: Spectrum, harmonic: HarmonicLines) -> list[str]:
+def table(bands: Spectrum, harmonic: Vibrations) -> list[str]:
     """Harmonic lines, and the nearest maximum of the spectra."""
     from carten.workflows.spectrum import nearest_peaks
 

@@ -1,47 +1,149 @@
-"""Harmonic vibrations of a molecule: wavenumbers from the Hessian, infrared intensities and Raman activities."""
+"""Harmonic vibrations of a molecule: wavenumbers from the Hessian, infrared and Raman intensities, thermochemistry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import ase
 import numpy as np
+from ase.calculators.calculator import BaseCalculator
 from ase.optimize import BFGS
+from matplotlib.figure import Figure
 
-from carten.errors import ModelError
+from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.properties.potential import Potential
-from carten.workflows.predict import predict
+from carten.workflows.hessian import hessian
+from carten.workflows.results import JobResult, Model, Progress, Quantity, as_calculator, require_relaxed
 from carten.workflows.spectrum import INFRARED, LIGHT, activity, isotropic_and_rest
+from carten.workflows.thermochemistry import Conditions, IdealGas, ideal_gas
 
 STEP = 0.002  # Å sqrt(amu), along normal coordinates
 EXTERNAL = 1e-2  # of the largest: below it, the turn of a linear molecule about its axis
+FRAMES = 20
+"""Of the animation of a mode: one period."""
+SWING = 0.3
+"""Å, largest displacement of an atom in it."""
+WIDTH = 10.0
+"""cm^-1, half width at half maximum of drawn lines."""
 
 
 @dataclass(frozen=True)
-class HarmonicLines:
-    """Lines of a relaxed molecule.
+class Vibrations(JobResult):
+    """Vibrations of a molecule.
 
     Args:
+        atoms: the molecule.
         wavenumbers: (modes,) cm^-1, ascending; imaginary ones negative.
         infrared: (modes,) ``N_A / (12 eps0 c^2) |d dipole/dQ|^2``, km/mol; NaN without dipoles.
         raman: (modes,) ``45 a'^2 + 7 gamma'^2``, Å^4/amu; NaN without polarizabilities.
-        atoms: relaxed.
+        modes: (modes, N, 3) displacements dr/dQ, amu^-1/2.
+        largest_force: eV/Å.
+        gas: thermochemistry of the ideal gas; ``None`` where it was not computed.
     """
 
+    job: ClassVar[str] = "vibrations"
+    size: ClassVar[tuple[float, float]] = (4.0, 7.0)
+    atoms: ase.Atoms
     wavenumbers: Floats
     infrared: Floats
     raman: Floats
-    atoms: ase.Atoms
+    modes: Floats = field(repr=False)
+    largest_force: float = 0.0
+    gas: IdealGas | None = None
+
+    def quantities(self) -> list[Quantity]:
+        columns = [("cm⁻¹", self.wavenumbers), ("km/mol", self.infrared), ("Å⁴/amu", self.raman)]
+        present = [(unit, column) for unit, column in columns if not np.isnan(column).all()]
+        units = ", ".join(unit for unit, _ in present)
+        lines = [
+            Quantity(f"mode {k + 1}", np.array([column[k] for _, column in present]), units)
+            for k in range(len(self.wavenumbers))
+        ]
+        gas = [] if self.gas is None else self.gas.quantities()
+        return [*lines, Quantity("largest force", self.largest_force, "eV/Å"), *gas]
+
+    def tables(self) -> Mapping[str, Mapping[str, Floats]]:
+        columns = {"wavenumber_1/cm": self.wavenumbers, "infrared_km/mol": self.infrared, "raman_A^4/amu": self.raman}
+        return {"modes": {name: column for name, column in columns.items() if not np.isnan(column).all()}}
+
+    def structures(self) -> list[ase.Atoms]:
+        """One period of each mode, one after the other; ``info`` says which."""
+        frames = []
+        for number, (wavenumber, mode) in enumerate(zip(self.wavenumbers, self.modes, strict=True)):
+            swing = SWING * mode / np.linalg.norm(mode, axis=1).max()
+            for phase in 2.0 * np.pi * np.arange(FRAMES) / FRAMES:
+                frames.append(self.atoms.copy())
+                frames[-1].positions += np.sin(phase) * swing
+                frames[-1].info = {"mode": number + 1, "wavenumber": float(wavenumber)}
+        return frames or [self.atoms.copy()]
+
+    def warnings(self) -> list[str]:
+        imaginary = [f"{-value:.0f}i" for value in self.wavenumbers if value < 0.0]
+        if not imaginary:
+            return []
+        return [
+            f"{len(imaginary)} imaginary modes ({', '.join(imaginary)} cm⁻¹): the molecule is no minimum, and "
+            "thermochemistry leaves them out. Relax it further, or move it along the mode"
+        ]
+
+    def failures(self) -> list[str]:
+        return require_relaxed(self.largest_force)
+
+    def draw(self, figure: Figure) -> None:
+        curves = self._curves() or {"modes": np.ones(len(self.wavenumbers))}
+        grid = np.linspace(0.0, 1.1 * max(100.0, self.wavenumbers.max(initial=0.0)), 2000)
+        panels = np.atleast_1d(figure.subplots(len(curves), sharex=True))
+        for number, (axes, (name, heights)) in enumerate(zip(panels, curves.items(), strict=True)):
+            lorentzian = WIDTH / np.pi / ((grid[:, None] - self.wavenumbers) ** 2 + WIDTH**2)
+            axes.plot(grid, lorentzian @ heights * np.pi * WIDTH, color=f"C{number}", linewidth=1.1)
+            axes.vlines(self.wavenumbers, 0.0, heights, color=f"C{number}", linewidth=1.1, alpha=0.5)
+            axes.set(ylabel=name, xlim=(0.0, grid[-1]), ylim=(0.0, None))
+        panels[-1].set_xlabel("wavenumber (cm⁻¹)")
+
+    def _curves(self) -> dict[str, Floats]:
+        curves = {"infrared (km/mol)": self.infrared, "Raman (Å⁴/amu)": self.raman}
+        return {name: heights for name, heights in curves.items() if len(heights) and not np.isnan(heights).all()}
 
 
-def harmonic_lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1000) -> HarmonicLines:
-    """Relax a molecule, without its constraints; its harmonic lines without translations and rotations.
+def vibrations(
+    atoms: ase.Atoms, model: Model, conditions: Conditions | None = None, progress: Progress | None = None
+) -> Vibrations:
+    """Harmonic vibrations of a molecule where it is, and the thermochemistry of its ideal gas.
 
     Args:
-        model: predicts energies, best in float64; lines have intensities if it predicts dipole, activities if
-            polarizability.
+        atoms: a molecule, relaxed; constraints do not count.
+        model: a model, its file, or any calculator of ASE. Lines have intensities if it has a dipole, activities if it
+            has a polarizability.
+        conditions: of the gas.
+        progress: called with rows of the Hessian done and all.
+
+    Raises:
+        DataError: the structure is periodic or has no atoms.
+        ModelError: an element that the model does not know.
+    """
+    if atoms.pbc.any() or not len(atoms):
+        problem = f"{atoms.symbols} is periodic: use phonons" if len(atoms) else "the structure has no atoms"
+        raise DataError(f"vibrations are those of a molecule, {problem}")
+    calculator = as_calculator(model)
+    free = atoms.copy()
+    free.set_constraint()
+    free.calc = calculator
+    force = float(np.linalg.norm(free.get_forces(), axis=1).max())
+    wavenumbers, modes = normal_modes(free, hessian(free, calculator, progress))
+    lines = intensities(calculator, free, modes)
+    gas = ideal_gas(free, wavenumbers, float(free.get_potential_energy()), conditions or Conditions())
+    return Vibrations(atoms.copy(), wavenumbers, *lines, modes, force, gas)
+
+
+def harmonic_lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps: int = 1000) -> Vibrations:
+    """Relax a molecule, without its constraints; its vibrations there.
+
+    Args:
+        model: see :func:`vibrations`, best in float64.
         atoms: near a minimum.
         fmax: largest force that remains, eV/Å.
         steps: of the relaxation, at most.
@@ -54,13 +156,12 @@ def harmonic_lines(model: Potential, atoms: ase.Atoms, fmax: float = 1e-3, steps
     relaxed.calc = Calculator(model)
     if not BFGS(relaxed, logfile=None).run(fmax=fmax, steps=steps):
         raise ModelError(f"forces stay above {fmax:g} eV/Å after {steps} steps: start nearer to a minimum")
-    wavenumbers, modes = normal_modes(relaxed, relaxed.calc.get_property("hessian", relaxed))
-    return HarmonicLines(wavenumbers, *intensities(model, relaxed, modes), relaxed)
+    return vibrations(relaxed, relaxed.calc)
 
 
-def no_harmonic_lines(atoms: ase.Atoms) -> HarmonicLines:
+def no_harmonic_lines(atoms: ase.Atoms) -> Vibrations:
     """Of a molecule whose modes are not known."""
-    return HarmonicLines(np.empty(0), np.empty(0), np.empty(0), atoms)
+    return Vibrations(atoms, np.empty(0), np.empty(0), np.empty(0), np.empty((0, len(atoms), 3)))
 
 
 def normal_modes(atoms: ase.Atoms, hessian: Floats) -> tuple[Floats, Floats]:
@@ -101,23 +202,20 @@ def _external_motions(atoms: ase.Atoms) -> Floats:
     return weighted
 
 
-def intensities(model: Potential, atoms: ase.Atoms, modes: Floats) -> tuple[Floats, Floats]:
+def intensities(calculator: BaseCalculator, atoms: ase.Atoms, modes: Floats) -> tuple[Floats, Floats]:
     """Infrared intensities and Raman activities by central differences along modes (modes, N, 3) = dr/dQ."""
-    names = [name for name in ("dipole", "polarizability") if name in model.properties]
-    slopes = {name: np.full(len(modes), np.nan) for name in ("dipole", "polarizability")}
-    if not names:
-        return slopes["dipole"], slopes["polarizability"]
-    moved = []
-    for mode in modes:
-        for sign in (-1.0, 1.0):
-            moved.append(atoms.copy())
-            moved[-1].positions += sign * STEP * mode
-    predictions = list(predict(model, moved, names))
-    results = {name: np.array([values[name] for values in predictions]) for name in names}
-    change = {name: (value[1::2] - value[::2]) / (2.0 * STEP) for name, value in results.items()}
-    if "dipole" in change:
-        slopes["dipole"] = INFRARED * np.sum(change["dipole"] ** 2, axis=1)
-    if "polarizability" in change:
-        mean, rest = isotropic_and_rest(change["polarizability"])
-        slopes["polarizability"] = activity(mean**2, np.sum(rest**2, axis=1))
-    return slopes["dipole"], slopes["polarizability"]
+    lines = {name: np.full(len(modes), np.nan) for name in ("dipole", "polarizability")}
+    changes: dict[str, Floats] = {}
+    for name in [name for name in lines if len(modes) and name in calculator.implemented_properties]:
+        values = []
+        for displacement in np.concatenate([STEP * modes, -STEP * modes]):
+            moved = atoms.copy()
+            moved.positions += displacement
+            values.append(calculator.get_property(name, moved))
+        changes[name] = (np.array(values[: len(modes)]) - np.array(values[len(modes) :])) / (2.0 * STEP)
+    if "dipole" in changes:
+        lines["dipole"] = INFRARED * np.sum(changes["dipole"] ** 2, axis=1)
+    if "polarizability" in changes:
+        mean, rest = isotropic_and_rest(changes["polarizability"])
+        lines["polarizability"] = activity(mean**2, np.sum(rest**2, axis=1))
+    return lines["dipole"], lines["polarizability"]
