@@ -1,4 +1,4 @@
-"""Small ensembles of each kind, of random weights."""
+"""Small ensembles of each kind, of random weights, evaluated by plain torch unless libraries are tested."""
 
 import torch
 
@@ -7,15 +7,18 @@ from carten.properties.members import Uncertainty
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
 from carten.uncertainty import Ensemble
-from small import NETWORK, small_model
+from small import NETWORK
 
 KINDS = ("committee", "readouts", "posterior")
 
 
-def plain_model(seed: int = 1, n_layers: int = 2, n_members: int = 1, properties=("energy", "forces")) -> Potential:
+def plain_model(
+    seed: int = 1, n_layers: int = 2, n_members: int = 1, properties=("energy", "forces"), backend: str = "reference"
+) -> Potential:
     changes = {"n_layers": n_layers, "radial": {"hidden": (8,)}, "n_members": n_members}
     rows = [property_table()[name] for name in properties]
-    return Potential(NetworkConfig.model_validate(NETWORK | changes), (1, 6, 8), rows, seed=seed).freeze()
+    config = NetworkConfig.model_validate(NETWORK | changes)
+    return Potential(config, (1, 6, 8), rows, seed=seed, backend=backend).freeze()
 
 
 def posterior(model: Potential, draws: int, scales=None) -> Uncertainty:
@@ -24,11 +27,11 @@ def posterior(model: Potential, draws: int, scales=None) -> Uncertainty:
     return Uncertainty(scales or {}, root @ root.T / size + 0.1 * torch.eye(size, dtype=torch.float64), draws)
 
 
-def ensemble(kind: str, scales=None, draws: int = 8) -> Ensemble:
+def ensemble(kind: str, scales=None, draws: int = 8, backend: str = "reference") -> Ensemble:
     if kind == "committee":
-        models = [small_model(properties=("energy", "forces"), seed=k) for k in range(4)]
+        models = [plain_model(seed=k, n_layers=1, backend=backend) for k in range(4)]
         return Ensemble(models, Uncertainty(scales or {}))
     if kind == "readouts":
-        return Ensemble([plain_model(n_members=4)], Uncertainty(scales or {}))
-    model = plain_model()
+        return Ensemble([plain_model(n_members=4, backend=backend)], Uncertainty(scales or {}))
+    model = plain_model(backend=backend)
     return Ensemble([model], posterior(model, draws, scales))

@@ -28,6 +28,7 @@ from carten.cli import (
     relax,
     spectrum,
     training,
+    uncertainty,
 )
 from carten.report.text import printable
 
@@ -117,6 +118,8 @@ app.command("learn", cls=Command, rich_help_panel=DATA)(learning.learn_command)
 app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
 app.command("evaluate", cls=Command, rich_help_panel=USE)(model.evaluate_command)
 app.command("predict", cls=Command, rich_help_panel=USE)(model.predict_command)
+app.command("committee", cls=Command, rich_help_panel=USE)(uncertainty.committee_command)
+app.command("calibrate", cls=Command, rich_help_panel=USE)(uncertainty.calibrate_command)
 app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
 app.command("relax", cls=Command, rich_help_panel=USE)(relax.relax_command)
 app.command("eos", cls=Command, rich_help_panel=USE)(crystals.eos_command)

@@ -21,7 +21,7 @@ from carten.cli.options import (
     LabelArguments,
     ModelFile,
     Overwrite,
-    load_model,
+    load_any_model,
     parse_labels,
     require_new,
     trained_labels,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from carten.data.labels import Label
     from carten.properties.potential import Potential
     from carten.report.page import EvaluatedData
+    from carten.uncertainty import Ensemble
     from carten.workflows.work import OperatorWork
 
 MaxAtoms = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
@@ -85,11 +86,11 @@ def evaluate_command(
     """
     from rich.console import Console
 
-    from carten.cli.tables import evaluation_table, group_table
+    from carten.cli.tables import evaluation_table, group_table, uncertainty_table
     from carten.data.write import replacing
     from carten.errors import ConfigError
-    from carten.properties.io import header
     from carten.report.assembly import evaluation_report
+    from carten.uncertainty import model_header
     from carten.workflows.error_files import write_atoms, write_structures
 
     outputs = [path for path in (report, json_file, structures_csv, atoms_csv) if path is not None]
@@ -99,13 +100,15 @@ def evaluate_command(
         raise ConfigError("two of --report, --json, --structures and --atoms name the same file")
     if metrics is not None and not metrics.is_file():
         raise ConfigError(f"--metrics: there is no file {metrics}")
-    head, potential = header(model), load_model(model, device, dtype, backend)
+    head, potential = model_header(model), load_any_model(model, device, dtype, backend)
     labels = trained_labels(head, potential.properties) | parse_labels(label, potential.properties)
     console = Console()
     read = partial(_evaluated, potential, head, labels, group, max_atoms, console, format=format)
     evaluated, key = read(data)
     evaluation, names = evaluated.evaluation, ", ".join(path.name for path in data)
     console.print(evaluation_table(evaluation))
+    if any(comparison.quality is not None for comparison in evaluation.comparisons.values()):
+        console.print("", uncertainty_table(evaluation), sep="\n")
     if len(set(evaluation.groups)) > 1:
         console.print("", group_table(evaluation, key), sep="\n")
     for path, write in ((structures_csv, write_structures), (atoms_csv, write_atoms)):
@@ -125,7 +128,7 @@ def evaluate_command(
 
 
 def _evaluated(
-    model: Potential,
+    model: Potential | Ensemble,
     head: Mapping[str, Any],
     labels: Mapping[str, Label],
     group: str | None,
@@ -192,7 +195,7 @@ def predict_command(
     from carten.data.read import read_structures
     from carten.data.write import replacing, write_structure
     from carten.errors import ConfigError
-    from carten.properties.io import header
+    from carten.uncertainty import model_header
     from carten.workflows.predict import PREFIX, predict, replaced, with_values
 
     if output.suffix not in (".extxyz", ".xyz"):
@@ -203,8 +206,8 @@ def predict_command(
     names = None if properties is None else [name.strip() for name in properties.split(",") if name.strip()]
     if names is not None and not names:
         raise ConfigError(f"--properties: expected names with commas between them, found {properties!r}")
-    potential = load_model(model, device, dtype, backend)
-    inputs = trained_labels(header(model), potential.inputs, section="inputs")
+    potential = load_any_model(model, device, dtype, backend)
+    inputs = trained_labels(model_header(model), potential.inputs, section="inputs")
     structures = read_structures(data, format)
     where, frames = [name for name, _ in structures], [atoms for _, atoms in structures]
     if prefix is None:
@@ -244,12 +247,14 @@ def info_command(
 
         print_library(model, as_json)
         return
-    from carten.properties.io import has_checksum, header, load
+    from carten.properties.io import has_checksum
     from carten.properties.isolated import surprises
     from carten.report.text import printable
+    from carten.uncertainty import Ensemble, model_header
     from carten.workflows.work import per_atom
 
-    head, potential = header(model), load(model, backend="reference")
+    head, loaded = model_header(model), load_any_model(model, "cpu", None, "reference")
+    potential = loaded.model if isinstance(loaded, Ensemble) else loaded
     parameters = sum(parameter.numel() for parameter in potential.parameters())
     work = per_atom(potential)
     if as_json:
@@ -257,6 +262,8 @@ def info_command(
         typer.echo(json.dumps({**head, "parameters": parameters, **amounts}, indent=2))
         return
     lines = list(description(head, parameters, work))
+    if isinstance(loaded, Ensemble):
+        lines.append(("uncertainty", _known_errors(loaded)))
     if not has_checksum(model):
         lines.append(("checksum", "none: written by an older carten; damage of the file would go unnoticed"))
     lines += [("isolated", text) for text in surprises(potential)]
@@ -303,6 +310,16 @@ def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) ->
     yield from (("validation", text) for text in _validation(head))
     if "config" in provenance:
         yield "configuration", yaml.safe_dump(provenance["config"], sort_keys=False, allow_unicode=True)
+
+
+def _known_errors(ensemble: Ensemble) -> str:
+    """What an ensemble consists of, and how its uncertainties are scaled."""
+    kinds = {"committee": "models", "readouts": "readouts on one network", "posterior": "draws from a posterior"}
+    text = f"{ensemble.n_members} {kinds[ensemble.kind]}"
+    if not ensemble.uncertainty.scales:
+        return f"{text}, not calibrated (carten calibrate)"
+    scales = ", ".join(f"{name} {scale:.3g}" for name, scale in ensemble.uncertainty.scales.items())
+    return f"{text}; calibrated, scales: {scales}"
 
 
 def _told(row: Mapping[str, Any]) -> str:

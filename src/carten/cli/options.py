@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from carten.model.conditions import Input
     from carten.properties.potential import Potential
     from carten.properties.routes import Property
+    from carten.uncertainty import Ensemble
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model, e.g. run/best.carten.", show_default=False)]
 DataFiles = Annotated[
@@ -69,6 +70,18 @@ def load_model(path: Path, device: str | None, dtype: str | None, backend: str) 
 
     precision = None if dtype is None else getattr(torch, dtype)
     return load(path, dtype=precision, backend=backend).to(find_device(device))
+
+
+def load_any_model(path: Path, device: str | None, dtype: str | None, backend: str) -> Potential | Ensemble:
+    """Load a model, as an ensemble where it has uncertainties, see :func:`load_model`."""
+    import torch
+
+    from carten.uncertainty import has_uncertainty, load_ensemble
+
+    if not has_uncertainty(path):
+        return load_model(path, device, dtype, backend)
+    precision = None if dtype is None else getattr(torch, dtype)
+    return load_ensemble(path, precision, backend).to(find_device(device))
 
 
 def find_device(name: str | None) -> torch.device:

@@ -24,6 +24,17 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return table
 
 
+def uncertainty_table(evaluation: Evaluation) -> Table:
+    """How uncertainties compare with errors, a line for each property."""
+    table = _table("uncertainty", "root mean\nsquare", "RMSE", "within\n90 %", "NLL", "rank\ncorrelation")
+    for name, comparison in evaluation.comparisons.items():
+        if (quality := comparison.quality) is not None:
+            cells = [number(quality.mean), number(quality.rmse), f"{100 * quality.coverage:.1f} %"]
+            cells += [f"{quality.nll:.2f}", f"{quality.spearman:.2f}"]
+            table.add_row(name, unit(comparison.row.report_unit), *cells)
+    return table
+
+
 def group_table(evaluation: Evaluation, key: str) -> Table:
     """RMSE and mean error (bias) of each property for each group; per atom where the property is extensive."""
     columns = []

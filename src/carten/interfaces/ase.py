@@ -16,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from carten.data.structures import read_inputs, require_known
 from carten.deploy import Deployed
 from carten.deploy.results import Row
-from carten.interfaces.paths import ModelPaths
+from carten.interfaces.ensemble_paths import open_paths
 from carten.math.arrays import Array, Floats
 from carten.physics.names import FRAGMENT_CHARGE
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from carten.properties.potential import Potential
+    from carten.uncertainty import Ensemble
 
 ALWAYS = ("energies", "energy", "forces")
 """Evaluated together, whichever of them is asked for: they cost one pass."""
@@ -43,12 +44,17 @@ class Calculator(BaseCalculator):
     library (see :mod:`carten.deploy`); Hessians, responses and models with long-ranged terms are evaluated with torch.
     ``path`` says which of the two ran last. Threads may share a calculator; one of them evaluates at a time.
 
+    Where the model knows its errors there is ``energy_uncertainty``, ``forces_uncertainty`` (one number for each atom)
+    and so on, in the unit of the property: calibrated standard deviations of one component, see
+    :class:`carten.uncertainty.Ensemble`. With a committee they are among the results of every calculation; where
+    members share a network they are evaluated when they are asked for by ``get_property``.
+
     Nothing is evaluated twice for the same atoms and inputs, and the neighbour list is kept while atoms move less than
     half the skin. Inputs of the model are read from ``inputs``, else from ``atoms.info`` (structures) and
     ``atoms.arrays`` (atoms) under the name of the row or the name ASE has for it, else they have the row's default.
 
     Args:
-        model: a ``.carten`` file, a library made by ``carten export``, or a model.
+        model: a ``.carten`` file, a library made by ``carten export``, a model, or an ensemble.
         device: e.g. ``"cpu"``, ``"cuda"``; the CPU by default.
         dtype: ``"float32"`` or ``"float64"``; as the model is by default.
         backend: ``"auto"``, or one of :data:`carten.ops.library.BACKENDS`, which are evaluated with torch.
@@ -71,7 +77,7 @@ class Calculator(BaseCalculator):
 
     def __init__(
         self,
-        model: str | Path | Potential | Deployed,
+        model: str | Path | Potential | Deployed | Ensemble,
         device: torch.device | str | None = None,
         dtype: str | None = None,
         backend: str = "auto",
@@ -80,7 +86,7 @@ class Calculator(BaseCalculator):
         threads: int | None = None,
     ) -> None:
         BaseCalculator.__init__(self)
-        self._paths = ModelPaths(model, device, dtype, backend, (skin, threads))
+        self._paths = open_paths(model, device, dtype, backend, (skin, threads))
         self.inputs = dict(inputs or {})
         rows = self._paths.rows
         self._known = {name: name for name in rows} | {row.ase: name for name, row in rows.items() if row.ase}
@@ -200,6 +206,7 @@ class Calculator(BaseCalculator):
         if any(name in (*ALWAYS, "stress") for name in names):
             solid = atoms.pbc.all() and atoms.cell.rank == 3
             names.update(dict.fromkeys((*ALWAYS, "stress") if solid else ALWAYS))
+        names.update(dict.fromkeys(self._paths.along_with([*names])))
         return [name for name in names if name in self._paths.rows]
 
     def _require_volume(self, atoms: ase.Atoms, names: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from carten.model.conditions import Input
+    from carten.model.graph import Graph
     from carten.properties.potential import Potential
 
 _COMPILED = ("auto", "cpp")
@@ -139,6 +140,14 @@ class ModelPaths:
             self.path = "torch"
         return values
 
+    def along_with(self, names: Sequence[str]) -> list[str]:
+        """What comes with properties at no cost."""
+        return []
+
+    def graph(self, atoms: ase.Atoms, input_values: Mapping[str, Array], device: torch.device | str) -> Graph:
+        """The structure as torch evaluates it; the neighbour list is kept while atoms move little."""
+        return self._neighbours.graph(atoms, input_values, device)
+
     def _step(
         self, library: Deployed, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]
     ) -> dict[str, Floats]:
@@ -157,7 +166,7 @@ class ModelPaths:
         import torch
 
         with torch.inference_mode(False), torch.enable_grad():
-            graph = self._neighbours.graph(atoms, input_values, self.model.element_of.device)
+            graph = self.graph(atoms, input_values, self.model.element_of.device)
             values = self.model(graph, list(names))
             return {name: value.detach().to("cpu", torch.float64).numpy() for name, value in values.items()}
 

@@ -13,6 +13,7 @@ from carten.errors import ModelFileError
 from carten.model.conditions import Input
 from carten.model.config import NetworkConfig
 from carten.physics.config import AnyTerm
+from carten.properties.peek import COMMITTEE
 from carten.properties.routes import Property
 from carten.properties.rows import dump, load_input, load_property
 from carten.properties.upgrades import UPGRADES
@@ -20,8 +21,6 @@ from carten.properties.upgrades import UPGRADES
 FORMAT = 8
 CHECKED_SINCE = 6
 """Format from which on files have a checksum."""
-COMMITTEE = "committee"
-"""Key of the headers of all members, in files that hold several models."""
 
 PropertyRow = Annotated[Property, BeforeValidator(load_property), PlainSerializer(dump)]
 InputRow = Annotated[Input, BeforeValidator(load_input), PlainSerializer(dump)]

@@ -18,12 +18,12 @@ from carten.properties import container
 from carten.properties.container import parts as read
 from carten.properties.header import FORMAT, Header, checked, current
 from carten.properties.members import Uncertainty
+from carten.properties.peek import KEY
 from carten.properties.potential import Potential
 from carten.properties.rows import dump
 
 __all__ = ["FORMAT", "KEY", "has_checksum", "header", "load", "read", "save"]
 
-KEY = "carten"
 KIND = "a carten model"
 COVARIANCE = "uncertainty.covariance"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ FEW = 1500
 MAX_GROUPS = 25
 """Groups that a figure shows; tables hold all."""
 
-_NAME_WIDTH = 26
+NAME_WIDTH = 26
 """Characters of a name on an axis."""
 
 MAX_BINS = 60
@@ -110,30 +110,30 @@ def pictures(name: str, sets: Mapping[str, Comparison], groups: Mapping[str, Flo
 
 def parity(name: str, sets: Mapping[str, Values]) -> str:
     """Predicted against reference values."""
-    title = clean(name, _NAME_WIDTH)
+    title = clean(name, NAME_WIDTH)
     with Drawing() as drawing:
         axes = drawing.axes
         low = min(min(values.reference.min(), values.predicted.min()) for values in sets.values())
         axes.axline((low, low), slope=1.0, color=MUTED, linewidth=0.8)
         for colour, (data, values) in _drawn_last_first(sets):
-            _points(axes, values.reference, values.predicted, colour, data)
+            draw_points(axes, values.reference, values.predicted, colour, data)
         name_of_unit = next(iter(sets.values())).unit
         axes.set(xlabel=f"reference {title} ({name_of_unit})", ylabel=f"predicted {title} ({name_of_unit})")
-        _legend(axes, sets)
+        add_legend(axes, sets)
         return drawing.svg(f"{title}: predicted against reference values, in {name_of_unit}")
 
 
 def residuals(name: str, sets: Mapping[str, Values]) -> str:
     """Errors against reference values."""
-    title = clean(name, _NAME_WIDTH)
+    title = clean(name, NAME_WIDTH)
     with Drawing() as drawing:
         axes = drawing.axes
         axes.axhline(0.0, color=MUTED, linewidth=0.8)
         for colour, (data, values) in _drawn_last_first(sets):
-            _points(axes, values.reference, values.errors, colour, data)
+            draw_points(axes, values.reference, values.errors, colour, data)
         name_of_unit = next(iter(sets.values())).unit
         axes.set(xlabel=f"reference {title} ({name_of_unit})", ylabel=f"error ({name_of_unit})")
-        _legend(axes, sets)
+        add_legend(axes, sets)
         return drawing.svg(f"{title}: errors against reference values, in {name_of_unit}")
 
 
@@ -146,13 +146,13 @@ def histogram(name: str, sets: Mapping[str, Values]) -> str:
         axes = drawing.axes
         for colour, (data, values) in _drawn_last_first(sets):
             share = 100.0 * np.histogram(values.errors, edges)[0] / values.errors.size
-            axes.stairs(share, edges, color=colour, linewidth=1.3, label=clean(data, _NAME_WIDTH))
+            axes.stairs(share, edges, color=colour, linewidth=1.3, label=clean(data, NAME_WIDTH))
             axes.stairs(share, edges, color=colour, fill=True, alpha=0.2)
         axes.axvline(0.0, color=MUTED, linewidth=0.8)
         name_of_unit = next(iter(sets.values())).unit
-        axes.set(xlabel=f"error of {clean(name, _NAME_WIDTH)} ({name_of_unit})", ylabel="values per bin (%)")
-        _legend(axes, sets)
-        return drawing.svg(f"{clean(name, _NAME_WIDTH)}: histogram of errors in {name_of_unit}")
+        axes.set(xlabel=f"error of {clean(name, NAME_WIDTH)} ({name_of_unit})", ylabel="values per bin (%)")
+        add_legend(axes, sets)
+        return drawing.svg(f"{clean(name, NAME_WIDTH)}: histogram of errors in {name_of_unit}")
 
 
 def cumulative(name: str, sets: Mapping[str, Values]) -> str:
@@ -164,15 +164,15 @@ def cumulative(name: str, sets: Mapping[str, Values]) -> str:
             share = 100.0 * np.arange(1, len(errors) + 1) / len(errors)
             kept = np.unique(np.linspace(0, len(errors) - 1, 400).astype(int))
             positive = kept[errors[kept] > 0.0]
-            axes.step(errors[positive], share[positive], where="post", color=colour, label=clean(data, _NAME_WIDTH))
+            axes.step(errors[positive], share[positive], where="post", color=colour, label=clean(data, NAME_WIDTH))
         drawing.logarithmic("x")
         name_of_unit = next(iter(sets.values())).unit
         axes.set(
-            xlabel=f"|error| of {clean(name, _NAME_WIDTH)} ({name_of_unit})", ylabel="values with a smaller error (%)"
+            xlabel=f"|error| of {clean(name, NAME_WIDTH)} ({name_of_unit})", ylabel="values with a smaller error (%)"
         )
         axes.set_ylim(0.0, 100.0)
-        _legend(axes, sets)
-        return drawing.svg(f"{clean(name, _NAME_WIDTH)}: cumulative distribution of absolute errors in {name_of_unit}")
+        add_legend(axes, sets)
+        return drawing.svg(f"{clean(name, NAME_WIDTH)}: cumulative distribution of absolute errors in {name_of_unit}")
 
 
 def by_element(comparison: Comparison) -> str:
@@ -189,8 +189,8 @@ def by_element(comparison: Comparison) -> str:
             axes.plot(selected.max(), line, "|", color=SERIES[1], markersize=9.0, markeredgewidth=1.8)
         drawing.logarithmic("x")
         _name_lines(axes, [chemical_symbols[element] for element in elements])
-        axes.set_xlabel(f"|error| of {clean(comparison.row.name, _NAME_WIDTH)} ({unit(comparison.row.report_unit)})")
-        return drawing.svg(f"{clean(comparison.row.name, _NAME_WIDTH)}: distribution of absolute errors by element")
+        axes.set_xlabel(f"|error| of {clean(comparison.row.name, NAME_WIDTH)} ({unit(comparison.row.report_unit)})")
+        return drawing.svg(f"{clean(comparison.row.name, NAME_WIDTH)}: distribution of absolute errors by element")
 
 
 def by_group(name: str, groups: Mapping[str, Floats], unit_name: str) -> str:
@@ -203,8 +203,8 @@ def by_group(name: str, groups: Mapping[str, Floats], unit_name: str) -> str:
             _box(axes, line, groups[group])
             axes.plot(groups[group].mean(), line, "o", color=INK, markersize=4.0)
         _name_lines(axes, [clean(group, 24) for group in worst])
-        axes.set_xlabel(f"error of {clean(name, _NAME_WIDTH)} ({unit_name})")
-        return drawing.svg(f"{clean(name, _NAME_WIDTH)}: errors by group in {unit_name}")
+        axes.set_xlabel(f"error of {clean(name, NAME_WIDTH)} ({unit_name})")
+        return drawing.svg(f"{clean(name, NAME_WIDTH)}: errors by group in {unit_name}")
 
 
 def _box(axes: Axes, line: int, values: Floats) -> float:
@@ -226,15 +226,15 @@ def _drawn_last_first(sets: Mapping[str, Values]) -> list[tuple[str, tuple[str, 
     return list(zip(SERIES, sets.items(), strict=False))[::-1]
 
 
-def _legend(axes: Axes, sets: Mapping[str, Values]) -> None:
+def add_legend(axes: Axes, sets: Collection[str]) -> None:
     """A legend where there is more than one set."""
     if len(sets) > 1:
         axes.legend(fontsize=8.0)
 
 
-def _points(axes: Axes, x: Floats, y: Floats, colour: str, label: str) -> None:
+def draw_points(axes: Axes, x: Floats, y: Floats, colour: str, label: str) -> None:
     """Points, or hexagons whose opacity grows with the logarithm of the number of points they hold."""
-    label = clean(label, _NAME_WIDTH)
+    label = clean(label, NAME_WIDTH)
     if len(x) <= FEW:
         axes.scatter(x, y, s=9.0, color=colour, alpha=0.45, linewidths=0.0, label=label)
         return

@@ -31,6 +31,7 @@ from carten.report.sections import (
 )
 from carten.report.tabular import values_table
 from carten.report.text import clean
+from carten.report.uncertainty import uncertainty_pictures
 from carten.report.viewer import packed, viewer
 from carten.workflows.evaluate import Evaluation
 
@@ -165,7 +166,7 @@ def _property(anchor: str, name: str, sets: Mapping[str, EvaluatedData]) -> tupl
     compared = {data: evaluated.evaluation.comparisons for data, evaluated in sets.items()}
     comparisons = {data: by_name[name] for data, by_name in compared.items() if name in by_name}
     groups = group_errors(subject.groups, comparisons[next(iter(sets))])
-    shown = pictures(_file_name(name), comparisons, groups)
+    shown = [*pictures(_file_name(name), comparisons, groups), *uncertainty_pictures(_file_name(name), comparisons)]
     names = {data: [structure_name(frame) for frame in evaluated.frames] for data, evaluated in sets.items()}
     table = values_table(name, {data: evaluated.evaluation for data, evaluated in sets.items()}, names)
     title = clean(name.replace("_", " ").capitalize(), 60)

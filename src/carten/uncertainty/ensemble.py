@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -31,7 +32,7 @@ class Ensemble:
 
     Args:
         models: of one design; several are a committee.
-        uncertainty: calibration; a single model, which then has it, has its own by default.
+        uncertainty: calibration, and posterior; of a single model, its own by default.
 
     Raises:
         ModelError: the models are not alike, or there is a single one that has no members.
@@ -39,9 +40,9 @@ class Ensemble:
 
     def __init__(self, models: Sequence[Potential], uncertainty: Uncertainty | None = None) -> None:
         self.models = tuple(models)
-        self.model = self.models[0]
         if uncertainty is not None and len(models) == 1:
-            self.model.uncertainty = uncertainty
+            self.models = (_with(models[0], uncertainty),)
+        self.model = self.models[0]
         self.uncertainty = uncertainty or self.model.uncertainty or Uncertainty()
         if len(models) == 1 and self.model.n_members == 1:
             raise ModelError(
@@ -177,6 +178,13 @@ def divided(names: Sequence[str]) -> tuple[list[str], list[str]]:
         [name for name in names if not name.endswith(SUFFIX)],
         [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)],
     )
+
+
+def _with(model: Potential, uncertainty: Uncertainty) -> Potential:
+    """The same model, with the same weights, but for what it knows of its errors."""
+    other = copy.copy(model)
+    other.uncertainty = uncertainty
+    return other
 
 
 def _row(row: Property) -> Property:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +11,12 @@ import torch
 import carten
 from carten.errors import ModelError, ModelFileError
 from carten.properties import container, io
-from carten.properties.header import COMMITTEE, FORMAT, UncertaintyFacts, current
+from carten.properties.header import FORMAT, UncertaintyFacts, current
 from carten.properties.members import Uncertainty
+from carten.properties.peek import COMMITTEE, peeked
 from carten.uncertainty.ensemble import Ensemble, require_alike
 
 MOST_MEMBERS = 256
-LONGEST_HEADER = 100_000_000  # bytes; those of models have some ten thousand
-
-
-def has_uncertainty(path: str | Path) -> bool:
-    """Whether a file says that its model knows its errors; read without torch, and not for files of other kinds."""
-    facts = _peeked(path)
-    return bool(COMMITTEE in facts or facts.get("uncertainty") or facts.get("network", {}).get("n_members", 1) > 1)
 
 
 def model_header(path: str | Path) -> dict[str, Any]:
@@ -33,7 +25,7 @@ def model_header(path: str | Path) -> dict[str, Any]:
     Raises:
         ModelFileError: the file is missing, damaged, of another kind, or of a newer format.
     """
-    if COMMITTEE not in _peeked(path):
+    if COMMITTEE not in peeked(path):
         return io.header(path)
     content = container.read(path, io.KEY, io.KIND)
     heads = _heads(path, content)
@@ -52,7 +44,7 @@ def load_ensemble(path: str | Path, dtype: torch.dtype | None = None, backend: s
         ModelFileError: the file is missing, damaged, of another kind, or of a newer format.
         ModelError: the model has no uncertainty.
     """
-    if COMMITTEE not in _peeked(path):
+    if COMMITTEE not in peeked(path):
         try:
             return Ensemble([io.load(path, dtype, backend)])
         except ModelError as error:
@@ -100,6 +92,13 @@ def save_ensemble(
     container.write(path, io.KEY, tensors, head, overwrite)
 
 
+def provenances(path: str | Path) -> list[dict[str, Any]]:
+    """How each of the models in a file was made."""
+    if COMMITTEE not in peeked(path):
+        return [io.header(path)["provenance"]]
+    return [head["provenance"] for head in _heads(path, container.read(path, io.KEY, io.KIND))]
+
+
 def join(paths: Sequence[str | Path], output: str | Path, overwrite: bool = False) -> Ensemble:
     """Several model files as one committee.
 
@@ -139,15 +138,3 @@ def _heads(path: str | Path, content: container.Content) -> list[dict[str, Any]]
         return [current(head, content.is_verified).as_dict() for head in heads]
     except ValueError as error:
         raise ModelFileError(f"{path}: {error}") from error
-
-
-def _peeked(path: str | Path) -> dict[str, Any]:
-    """The header, not verified; empty where the file is no model: whoever reads it in full says why."""
-    try:
-        with Path(path).open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            text = json.loads(file.read(min(size, LONGEST_HEADER)))
-        facts = json.loads(text["__metadata__"][io.KEY])
-    except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from ase.data import chemical_symbols
 from carten.math.arrays import Floats
 from carten.math.symmetry import decompose
 from carten.properties.routes import NET_CHARGE, Property
+from carten.uncertainty.quality import Quality
 
 Integers = npt.NDArray[np.int64]
 
@@ -60,6 +62,7 @@ class Comparison:
         structure: (rows,) the structure of each row, as its position in the data.
         numbers: (rows,) atomic number of each row of an atom property, 0 for structures.
         sizes: (rows,) atoms of the row's structure.
+        uncertainty: (rows,) of one component, in ``row.report_unit``; None where the model has none.
     """
 
     row: Property
@@ -68,6 +71,7 @@ class Comparison:
     structure: Integers
     numbers: Integers
     sizes: Integers
+    uncertainty: Floats | None = None
 
     @property
     def error(self) -> Floats:
@@ -77,6 +81,11 @@ class Comparison:
     def total(self) -> ErrorStatistics:
         """Over all components of all rows."""
         return ErrorStatistics.of(self.reference, self.predicted, self.row.report_unit)
+
+    @cached_property
+    def quality(self) -> Quality | None:
+        """How the uncertainties compare with the errors."""
+        return None if self.uncertainty is None else Quality.of(self.error, self.uncertainty)
 
     def per_atom(self) -> ErrorStatistics | None:
         """Of values divided by the number of atoms, for an extensive property of structures."""
@@ -154,6 +163,7 @@ class Comparison:
             self.structure[rows],
             self.numbers[rows],
             self.sizes[rows],
+            None if self.uncertainty is None else self.uncertainty[rows],
         )
 
     def by_group(self, groups: Sequence[str]) -> dict[str, Comparison]:

@@ -61,6 +61,8 @@ def _values(name: str, comparison: Comparison, lines: Iterable[int], n_lines: in
     row = comparison.row
     columns: Columns = {}
     places = list(lines)
+    if comparison.uncertainty is not None:
+        columns[f"{name}_uncertainty ({row.report_unit or '1'})"] = _placed(places, comparison.uncertainty, n_lines)
     for number, axes in enumerate(product("xyz", repeat=row.rank)):
         component = f"_{''.join(axes)}" if axes else ""
         reference, predicted = comparison.reference[:, number], comparison.predicted[:, number]

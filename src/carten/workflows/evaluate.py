@@ -14,13 +14,14 @@ from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Batch, Dataset, collate
 from carten.data.labels import Frame, carried
 from carten.data.structures import require_known
-from carten.deploy.graphs import GraphEvaluator
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.properties.branches import nearest_branch
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
 from carten.train.loss import structure_of_rows
+from carten.uncertainty.ensemble import SUFFIX, Ensemble
+from carten.uncertainty.evaluator import evaluator
 from carten.units import conversion
 from carten.workflows.comparison import Comparison
 
@@ -82,7 +83,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Potential,
+    model: Potential | Ensemble,
     frames: Sequence[Frame],
     properties: Sequence[str] | None = None,
     max_atoms: int = 500,
@@ -92,7 +93,7 @@ def evaluate(
     """Predict what structures carry labels of, and compare.
 
     Args:
-        model: predicts, on the device and in the dtype it is in.
+        model: predicts, on the device and in the dtype it is in; an ensemble also says how uncertain it is.
         frames: structures with labels.
         properties: names to compare; all the model predicts and the data carry when omitted.
         max_atoms: evaluated together, unless one structure has more.
@@ -115,14 +116,15 @@ def evaluate(
         )
     parts: dict[str, list[Comparison]] = {name: [] for name in rows}
     n_structures, n_atoms, seconds = 0, 0, 0.0
-    predict = GraphEvaluator(model)
+    predict = evaluator(model)
     for batch in _batches(model, frames, rows.values(), max_atoms):
         names = [name for name in rows if _labelled(batch, name)]
         started = time.perf_counter()
-        predicted = predict(batch.graph, names)
+        spreads = [f"{name}{SUFFIX}" for name in names if f"{name}{SUFFIX}" in model.properties]
+        predicted = predict(batch.graph, [*names, *spreads])
         seconds += time.perf_counter() - started
         for name in names:
-            parts[name].append(_compare(rows[name], batch, predicted[name]))
+            parts[name].append(_compare(rows[name], batch, predicted[name], predicted.get(f"{name}{SUFFIX}")))
         n_structures += batch.graph.n_structures
         n_atoms += batch.graph.n_atoms
         if advance is not None:
@@ -133,14 +135,16 @@ def evaluate(
     return Evaluation(comparisons, n_structures, n_atoms, seconds, tuple(groups))
 
 
-def _rows(model: Potential, properties: Sequence[str] | None) -> dict[str, Property]:
+def _rows(model: Potential | Ensemble, properties: Sequence[str] | None) -> dict[str, Property]:
     names = tuple(model.properties) if properties is None else tuple(properties)
     if unknown := [name for name in names if name not in model.properties]:
         raise DataError(f"the model does not predict {', '.join(unknown)}; it predicts {', '.join(model.properties)}")
     return {name: model.properties[name] for name in names}
 
 
-def _batches(model: Potential, frames: Sequence[Frame], rows: Iterable[Property], max_atoms: int) -> Iterator[Batch]:
+def _batches(
+    model: Potential | Ensemble, frames: Sequence[Frame], rows: Iterable[Property], max_atoms: int
+) -> Iterator[Batch]:
     dataset = Dataset(frames, tuple(rows), model.cutoff, prepared=False)
     bounds = Bounds(atoms=max(max_atoms, *dataset.n_atoms()))
     for indices in BatchSampler(dataset, bounds, shuffle=False):
@@ -151,7 +155,7 @@ def _labelled(batch: Batch, name: str) -> bool:
     return name in batch.targets and not bool(torch.isnan(batch.targets[name]).all())
 
 
-def _compare(row: Property, batch: Batch, predicted: Floats) -> Comparison:
+def _compare(row: Property, batch: Batch, predicted: Floats, uncertainty: Floats | None) -> Comparison:
     graph = batch.graph
     structure = structure_of_rows(row, batch).cpu()
     sizes = torch.bincount(graph.structure.cpu(), minlength=graph.n_structures)
@@ -168,10 +172,12 @@ def _compare(row: Property, batch: Batch, predicted: Floats) -> Comparison:
         structure=batch.index.cpu()[structure].numpy()[labelled],
         numbers=numbers.numpy()[labelled],
         sizes=sizes[structure].numpy()[labelled],
+        uncertainty=None if uncertainty is None else uncertainty[labelled] * factor,
     )
 
 
 def _joined(parts: Sequence[Comparison]) -> Comparison:
+    spreads = [part.uncertainty for part in parts if part.uncertainty is not None]
     return Comparison(
         row=parts[0].row,
         reference=np.concatenate([part.reference for part in parts]),
@@ -179,6 +185,7 @@ def _joined(parts: Sequence[Comparison]) -> Comparison:
         structure=np.concatenate([part.structure for part in parts]),
         numbers=np.concatenate([part.numbers for part in parts]),
         sizes=np.concatenate([part.sizes for part in parts]),
+        uncertainty=np.concatenate(spreads) if spreads else None,
     )
 
 
@@ -197,6 +204,8 @@ def _summary(comparison: Comparison) -> dict[str, Any]:
         summary["sums"] = asdict(sums)
     if parts := comparison.parts():
         summary["parts"] = {name: asdict(statistics) for name, statistics in parts.items()}
+    if comparison.quality is not None:
+        summary["uncertainty"] = asdict(comparison.quality)
     if elements := comparison.elements():
         summary["elements"] = {symbol: asdict(statistics) for symbol, statistics in elements.items()}
     return summary

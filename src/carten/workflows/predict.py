@@ -14,12 +14,13 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from carten.data.labels import Label
 from carten.data.layouts import VOIGT, matrix
 from carten.data.structures import read_inputs, require_known, structure_graph
-from carten.deploy.graphs import GraphEvaluator
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.model.graph import Graph, batch
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
+from carten.uncertainty.ensemble import Ensemble
+from carten.uncertainty.evaluator import evaluator
 
 PREFIX = "carten_"
 """Of predictions in files that have labels of the same names."""
@@ -28,7 +29,7 @@ UNITS = "carten_units"
 
 
 def predict(
-    model: Potential,
+    model: Potential | Ensemble,
     frames: Iterable[ase.Atoms],
     properties: Sequence[str] | None = None,
     max_atoms: int = 500,
@@ -42,7 +43,7 @@ def predict(
     Args:
         model: predicts, on the device and in the dtype it is in.
         frames: structures; inputs of the model are read as :class:`carten.Calculator` does.
-        properties: names; those the model was made for when omitted.
+        properties: names; those the model was made for when omitted, with the uncertainties of an ensemble.
         max_atoms: evaluated together, unless one structure has more.
         inputs: where else to look for inputs: names and units of the files at hand.
         where: names of the structures for messages; ``"structure 0"``, .. when omitted.
@@ -56,7 +57,7 @@ def predict(
         raise ModelError(
             f"the model does not predict {', '.join(unknown)}; it predicts {', '.join(model.properties)}"
         )
-    evaluate = GraphEvaluator(model)
+    evaluate = evaluator(model)
     done = 0
     for group in _groups(frames, max_atoms):
         places = [where[done + k] if where is not None else f"structure {done + k}" for k in range(len(group))]
@@ -74,7 +75,9 @@ def has_meaning(row: Property, atoms: ase.Atoms) -> bool:
     return not row.per_volume or bool(atoms.pbc.any() and abs(np.linalg.det(atoms.cell.array)) > 0.0)
 
 
-def _meaningful(model: Potential, atoms: ase.Atoms, values: Mapping[str, Floats], where: str) -> dict[str, Floats]:
+def _meaningful(
+    model: Potential | Ensemble, atoms: ase.Atoms, values: Mapping[str, Floats], where: str
+) -> dict[str, Floats]:
     kept = {name: value for name, value in values.items() if has_meaning(model.properties[name], atoms)}
     for name, value in kept.items():
         if not np.isfinite(value).all():
@@ -128,7 +131,7 @@ def replaced(atoms: ase.Atoms, values: Iterable[str], prefix: str) -> list[str]:
     return [key for key in keys if key in atoms.info or key in atoms.arrays or key in results]
 
 
-def _graph(model: Potential, atoms: ase.Atoms, where: str, inputs: Mapping[str, Label]) -> Graph:
+def _graph(model: Potential | Ensemble, atoms: ase.Atoms, where: str, inputs: Mapping[str, Label]) -> Graph:
     require_known(atoms.numbers, model.elements, where)
     try:
         input_values = read_inputs(atoms, model.inputs, {}, inputs) if len(atoms) else {}

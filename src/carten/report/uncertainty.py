@@ -1,0 +1,82 @@
+"""Figures of uncertainties: against errors, and how many errors intervals of each level hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from carten.drawing import MUTED, SERIES, Drawing
+from carten.math.arrays import Floats
+from carten.report.figures import NAME_WIDTH, Picture, add_legend, draw_points
+from carten.report.text import clean, unit
+from carten.uncertainty.quality import LEVEL, LEVELS, half_width
+from carten.workflows.comparison import Comparison
+
+
+def uncertainty_pictures(name: str, sets: Mapping[str, Comparison]) -> list[Picture]:
+    """Figures of the uncertainties of one property; none where there are no uncertainties.
+
+    Args:
+        name: of the property, which is also the name of the table of its values.
+        sets: comparisons by the name of the data; the first one is the subject.
+    """
+    if next(iter(sets.values())).uncertainty is None:
+        return []
+    sizes = "Errors against uncertainties, a point for each component: 90 % should lie below the line."
+    levels = "Share of errors within the intervals of each level: on the line if the uncertainties are right."
+    return [
+        Picture(f"{name}-uncertainty", against_uncertainty(name, sets), sizes, name),
+        Picture(f"{name}-calibration", coverage_curve(name, sets), levels, name),
+    ]
+
+
+def against_uncertainty(name: str, sets: Mapping[str, Comparison]) -> str:
+    """Absolute errors of components against their uncertainties, on logarithmic axes."""
+    title, name_of_unit = clean(name, NAME_WIDTH), unit(next(iter(sets.values())).row.report_unit)
+    with Drawing() as drawing:
+        axes = drawing.axes
+        drawn = {}
+        for data, comparison in sets.items():
+            if comparison.uncertainty is not None:
+                sigma = np.repeat(comparison.uncertainty, comparison.error.shape[1])
+                sizes = np.abs(comparison.error).ravel()
+                kept = (sigma > 0.0) & (sizes > 0.0)
+                drawn[data] = np.log10(sigma[kept]), np.log10(sizes[kept])
+        for colour, (data, (sigma, sizes)) in [*zip(SERIES, drawn.items(), strict=False)][::-1]:
+            draw_points(axes, sigma, sizes, colour, data)
+        axes.axline((0.0, float(np.log10(half_width(LEVEL)))), slope=1.0, color=MUTED, linewidth=0.8)
+        low, high = _range_of([x for pair in drawn.values() for x in pair])
+        axes.set(xlim=(low, high), ylim=(low, high))
+        axes.xaxis.set_major_formatter(_power)
+        axes.yaxis.set_major_formatter(_power)
+        axes.set(xlabel=f"uncertainty ({name_of_unit})", ylabel=f"absolute error ({name_of_unit})")
+        add_legend(axes, drawn)
+        return drawing.svg(f"{title}: absolute errors against uncertainties, in {name_of_unit}")
+
+
+def coverage_curve(name: str, sets: Mapping[str, Comparison]) -> str:
+    """Share of errors within the intervals of each level."""
+    title = clean(name, NAME_WIDTH)
+    curves = {data: comparison.quality.curve for data, comparison in sets.items() if comparison.quality is not None}
+    with Drawing() as drawing:
+        axes = drawing.axes
+        axes.axline((0.0, 0.0), slope=1.0, color=MUTED, linewidth=0.8)
+        for colour, (data, curve) in [*zip(SERIES, curves.items(), strict=False)][::-1]:
+            axes.plot(100.0 * np.array(LEVELS), 100.0 * np.array(curve), color=colour, label=clean(data, NAME_WIDTH))
+        axes.set(xlabel="level of the interval (%)", ylabel="errors within (%)", xlim=(0, 100), ylim=(0, 100))
+        add_legend(axes, curves)
+        return drawing.svg(f"{title}: share of errors within intervals of each level")
+
+
+def _range_of(values: Sequence[Floats]) -> tuple[float, float]:
+    """Where all but the smallest of some logarithms lie."""
+    together = np.concatenate([*values, np.zeros(0)])
+    if not len(together):
+        return -1.0, 1.0
+    return float(np.floor(np.quantile(together, 0.002))), float(np.ceil(together.max()))
+
+
+def _power(value: float, _: float) -> str:
+    """A power of ten on an axis of logarithms."""
+    return f"{10.0**value:g}" if abs(value - round(value)) < 1e-6 else ""

@@ -1,0 +1,51 @@
+"""Evaluation of batches of structures, with uncertainties where the model has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from carten.deploy.graphs import GraphEvaluator
+from carten.math.arrays import Floats
+from carten.model.graph import Graph
+from carten.properties.potential import Potential
+from carten.uncertainty.ensemble import SUFFIX, Ensemble, divided, spread
+
+Evaluate = Callable[[Graph, Sequence[str]], dict[str, Floats]]
+"""Properties by name, (S, 3, ..), (N, 3, ..) or (P, 3, ..), of a graph."""
+
+
+def evaluator(model: Potential | Ensemble) -> Evaluate:
+    """Evaluates a model by a library where that is possible, with uncertainties if it is an ensemble."""
+    return GraphEvaluator(model) if isinstance(model, Potential) else EnsembleEvaluator(model)
+
+
+class EnsembleEvaluator:
+    """As :class:`carten.deploy.graphs.GraphEvaluator`, for ensembles.
+
+    Members of a committee, and what is no uncertainty, are evaluated by libraries; members that share a network by
+    torch, with one pass back through the network for each.
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
+        self.evaluators = [GraphEvaluator(model) for model in ensemble.models]
+
+    def __call__(self, graph: Graph, names: Sequence[str]) -> dict[str, Floats]:
+        """Properties and uncertainties by name."""
+        values, spreads = divided(names)
+        if len(self.evaluators) == 1:
+            results = self.evaluators[0](graph, values) if values else {}
+            if spreads:
+                moved = graph.to(device=self.ensemble.element_of.device)
+                uncertain = self.ensemble(moved, [f"{name}{SUFFIX}" for name in spreads])
+                results |= {name: value.detach().cpu().double().numpy() for name, value in uncertain.items()}
+            return results
+        evaluated = [*dict.fromkeys((*values, *spreads))]
+        each = [evaluate(graph, evaluated) for evaluate in self.evaluators]
+        stacked = {name: torch.stack([torch.from_numpy(one[name]) for one in each]) for name in evaluated}
+        results = {name: stacked[name].mean(dim=0).numpy() for name in values}
+        for name in spreads:
+            results[f"{name}{SUFFIX}"] = self.ensemble.scale(name) * spread(stacked[name]).numpy()
+        return results
