@@ -19,6 +19,8 @@ LIBRARIES = (".so", ".dylib")
 def open_library(path: str | Path, dtype: str | None = None) -> Deployed:
     """The model of a file as a compiled library.
 
+    What was compiled once and compared with the model is used again whatever the compiler is now, and without one.
+
     Args:
         path: a ``.carten`` file, or a library made by `carten export`.
         dtype: ``"float32"`` or ``"float64"``; that of the file by default. A library has the one it was made with.

@@ -28,7 +28,7 @@ OPS = Path(compiler.__file__).parent
 _ALIGNED = 64
 
 ENTRIES = (
-    "header", "numbers", "n_intervals", "scales", "shifts", "defaults", "reach", "core", "zbl", "reserved",
+    "header", "numbers", "n_intervals", "scales", "shifts", "defaults", "reach", "core", "zbl",
 )  # fmt: skip
 """First entries of the table of constants; then two for each head but the energies, two for each weight."""
 
@@ -195,6 +195,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
         read["carten_model.h"],
         'asm(".hidden carten_data");\nextern "C" const char carten_data[];',
         f"typedef {_scalar(bound.dtype)} S;",
+        "constexpr int64_t C = 64;  // vectors are as wide as the processor's",
         *(f"constexpr bool model_{name} = {str(value).lower()};" for name, value in flags.items()),
         *(f"constexpr int64_t model_{name} = {value};" for name, value in numbers.items()),
         f"constexpr double model_cutoff = {radial.cutoff!r};",
@@ -208,7 +209,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
             f'extern "C" __attribute__((visibility("hidden"))) bool {each.function}(const int64_t*);'
             for each in source.kernels
         ),
-        *(read[name] for name in ("matrix.h", "memory.h", "threads.h", "view.h", "runtime.h")),
+        *(read[name] for name in ("vectors.h", "matrix.h", "memory.h", "threads.h", "view.h", "runtime.h")),
         *(_readout(n, name, bound.heads[name], heads) for n, name in enumerate(others)),
         *source.functions,
         _functions(scheme, source),
@@ -324,7 +325,7 @@ def constants(bound: Bound, source: Source, heads: Sequence[str]) -> bytes:
     table.append(doubles(scales))
     table.append(doubles(energies.shift if energies else none))
     table.append(doubles([0.0 if row.default is None else row.default for row in bound.inputs] or none))
-    table += [doubles(reach), doubles(core), doubles(zbl), 0]
+    table += [doubles(reach), doubles(core), doubles(zbl)]
     for name in heads:
         if name != ENERGIES:
             head = bound.heads[name]

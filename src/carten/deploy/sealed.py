@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,9 +20,18 @@ MARK = b"carten library "
 """Before the version of the interface, at the beginning of the constants."""
 SEAL = b"sealed by carten"
 """The last bytes of a library file, after a digest of all that stands before."""
-FEATURES = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx2", "bmi2", "fma", "f16c", "sse4_2")
-LEVELS = {"x86-64-v2": FEATURES[9:], "x86-64-v3": FEATURES[5:], "x86-64-v4": FEATURES}
+_V2 = ("sse4_2",)
+_V3 = (*_V2, "avx2", "bmi2", "fma", "f16c")
+LEVELS = {
+    "x86-64-v2": _V2,
+    "x86-64-v3": _V3,
+    "x86-64-v4": (*_V3, *(f"avx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))),
+}
 """What processors need for code of a level."""
+INSTRUCTIONS = re.compile(
+    r"(sse|avx|amx|bmi|fma|xop|tbm|gfni|vaes|vpclmul|f16c|movbe|abm|adx|popcnt|sha_ni|pclmul|aes)"
+)
+"""Beginnings of the names of instructions that compilers use unasked where a processor has them."""
 
 
 def mark(version: int = INTERFACE) -> bytes:
@@ -104,10 +114,10 @@ def needed_features(march: str) -> Sequence[str]:
 
 @cache
 def features() -> tuple[str, ...]:
-    """Those of :data:`FEATURES` that this processor has."""
+    """Instructions that this processor has beyond those of all, as Linux names them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ()
     flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
-    return tuple(name for name in FEATURES if name in flags)
+    return tuple(sorted(filter(INSTRUCTIONS.match, flags)))

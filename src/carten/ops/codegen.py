@@ -46,8 +46,8 @@ def source(plan: Plan, scalar: str, channels: int, followed: str) -> str:
         f"constexpr int64_t n_head = {driver.n_head};",
         f"constexpr double site_work = {100.0 + cost(plan).multiply_adds(channels)};",
     ]
-    prelude = Path(__file__).with_name("prelude.h").read_text(encoding="utf-8")
-    return "\n".join(["#include <cstdint>", *constants, prelude, *site.functions, *driver.source(calls)]) + "\n"
+    headers = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("vectors.h", "prelude.h")]
+    return "\n".join(["#include <cstdint>", *constants, *headers, *site.functions, *driver.source(calls)]) + "\n"
 
 
 class _Site:

@@ -6,44 +6,16 @@
 #include <type_traits>
 #include <utility>
 
-#define INLINE inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 
 /// Tells the compiler that scalars in memory may have changed: reading one again, in the instruction that uses it, is
 /// cheaper than keeping it in a vector register, which spills others.
 #define FORGET(p, size) __asm__("" : "+m"(*(S(*)[size])(p)));
 
-#if defined(__AVX512F__)
-constexpr int64_t register_bytes = 64;
-#elif defined(__AVX__)
-constexpr int64_t register_bytes = 32;
-#else
-constexpr int64_t register_bytes = 16;
-#endif
-
-constexpr int64_t narrowest(int64_t lanes) { return lanes / 2 >= C && lanes > 2 ? narrowest(lanes / 2) : lanes; }
-
-/// Lanes of a vector, and channels padded to whole vectors.
-constexpr int64_t W = narrowest(register_bytes / sizeof(S));
+/// Channels padded to whole vectors.
 constexpr int64_t P = (C + W - 1) / W * W;
 
-typedef S V __attribute__((vector_size(W * sizeof(S))));
-typedef S Unaligned __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
-
 static inline V ones() { return V{} + S(1); }
-
-/// The first N lanes in memory; the others are zero.
-template <int N> static inline V load(const S* p) {
-  if (N == W) return *reinterpret_cast<const Unaligned*>(p);
-  V v{};
-  for (int i = 0; i < N; ++i) v[i] = p[i];
-  return v;
-}
-
-template <int N> static inline void store(S* p, V v) {
-  if (N == W) *reinterpret_cast<Unaligned*>(p) = v;
-  else for (int i = 0; i < N; ++i) p[i] = v[i];
-}
 
 /// Stores past the caches, which what a whole pass writes would only flush: for outputs nobody reads soon.
 template <class T> static inline void store_past(S* p, T v) {

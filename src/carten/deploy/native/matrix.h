@@ -4,31 +4,6 @@
 #include <cstdint>
 #include <cstring>
 
-#define INLINE inline __attribute__((always_inline))
-
-#if defined(__AVX512F__)
-constexpr int64_t register_bytes = 64;
-#elif defined(__AVX__)
-constexpr int64_t register_bytes = 32;
-#else
-constexpr int64_t register_bytes = 16;
-#endif
-constexpr int64_t W = register_bytes / sizeof(S);
-typedef S V __attribute__((vector_size(W * sizeof(S))));
-typedef S Unaligned __attribute__((vector_size(W * sizeof(S)), aligned(sizeof(S)), may_alias));
-
-template <int N> static INLINE V load(const S* p) {
-  if constexpr (N == W) return *reinterpret_cast<const Unaligned*>(p);
-  V v{};
-  for (int i = 0; i < N; ++i) v[i] = p[i];
-  return v;
-}
-
-template <int N> static INLINE void store(S* p, V v) {
-  if constexpr (N == W) *reinterpret_cast<Unaligned*>(p) = v;
-  else for (int i = 0; i < N; ++i) p[i] = v[i];
-}
-
 /// R rows times a matrix, for K vectors (the last one of N lanes) of its columns.
 template <int R, int K, int N> static INLINE void tile(const S* x, int64_t n_in, const S* w, int64_t n_out, S* y) {
   V sums[R][K] = {};

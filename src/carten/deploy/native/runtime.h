@@ -35,7 +35,7 @@ struct carten_state {
   S* array[model_n_arrays + 1];
   Buffer<S> unit, one, fraction, length, basis, slope, d_unit, d_length, seen;
   Buffer<double> core, virials;
-  Buffer<int64_t> centre, neighbour, low, zero, element, kind, origin, starts, centre_element, neighbour_element;
+  Buffer<int64_t> centre, neighbour, low, zero, element, origin, starts, centre_element, neighbour_element;
   Buffer<Chunk> chunks;
   int64_t n_chunks = 0;
   Buffer<double> given[model_n_inputs + 1];
