@@ -34,3 +34,23 @@ def test_wrong_indices_are_refused(index, message):
 
 def test_an_index_without_sites_is_fine():
     assert isinstance(Index(torch.empty(0, dtype=torch.int64), 0).address(0), int)
+
+
+@pytest.mark.parametrize(
+    ("index", "right"),
+    [
+        (Index(torch.tensor([0, 3, 1]), 4), True),
+        (Index(torch.tensor([0, 4, 1]), 4), False),
+        (Index(torch.tensor([0, -1, 1]), 4), False),
+        (Index(torch.tensor([0, 2, 1]), 4, ascending=True), False),
+        (Index(torch.tensor([0, 1, 1]), 4, ascending=True), True),
+        (Index(torch.empty(0, dtype=torch.int64), 0, ascending=True), True),
+    ],
+)
+def test_what_is_asked_on_a_gpu_without_waiting(index, right):
+    assert bool(index.is_right) == right
+
+
+def test_pointers_say_where_rows_begin():
+    for index in (Index(torch.tensor([2, 0, 2, 0, 4]), 6), Index(torch.tensor([0, 0, 2, 2, 4]), 6, ascending=True)):
+        assert index.pointers.tolist() == [0, 2, 2, 4, 4, 5, 5]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ from benchmarks.peers.settings import ELEMENTS, NEIGHBOURS, Array, Infer, Job, S
 def infer(job: Job, atoms: Atoms) -> Infer:
     torch.set_num_threads(job.threads)
     network = model(job.settings).eval().requires_grad_(False)
-    batch = _batch([atoms], job.settings.cutoff)
+    batch = inputs([atoms], job.settings)
 
     def run() -> tuple[float, Array]:
-        found = network(dict(batch), compute_force=True)
+        found = forward(network, batch)
         return float(found["energy"].detach()), as_array(found["forces"])
 
     return run
@@ -29,7 +29,7 @@ def infer(job: Job, atoms: Atoms) -> Infer:
 def train(job: Job, frames: Sequence[Atoms]) -> Train:
     torch.set_num_threads(job.threads)
     network = model(job.settings).train()
-    batch = _batch(frames, job.settings.cutoff)
+    batch = inputs(frames, job.settings)
 
     def predict() -> tuple[torch.Tensor, torch.Tensor]:
         found = network(dict(batch), training=True, compute_force=True)
@@ -67,11 +67,18 @@ def model(size: Settings) -> torch.nn.Module:
     return network.float()
 
 
-def _batch(frames: Sequence[Atoms], cutoff: float) -> dict[str, torch.Tensor]:
+def forward(network: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Energy and forces."""
+    found: dict[str, torch.Tensor] = network(dict(batch), compute_force=True)
+    return found
+
+
+def inputs(frames: Sequence[Atoms], size: Settings) -> dict[str, torch.Tensor]:
+    """Structures as MACE takes them."""
     table = AtomicNumberTable(list(ELEMENTS))
     keys = data.KeySpecification()
     graphs = [
-        data.AtomicData.from_config(data.config_from_atoms(frame, keys), z_table=table, cutoff=cutoff)
+        data.AtomicData.from_config(data.config_from_atoms(frame, keys), z_table=table, cutoff=size.cutoff)
         for frame in frames
     ]
     found: dict[str, torch.Tensor] = torch_geometric.Batch.from_data_list(graphs).to_dict()

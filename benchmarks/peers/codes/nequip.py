@@ -29,12 +29,12 @@ def infer(job: Job, atoms: Atoms) -> Infer:
     if job.variant == "compiled":
         from nequip.model.inference_models import load_compiled_model
 
-        model = load_compiled_model(str(_compiled(job)), torch.device("cpu"))[0]
+        network = load_compiled_model(str(_compiled(job)), torch.device("cpu"))[0]
     else:
-        model = _model(job.settings, "eager").eval().requires_grad_(False)
+        network = model(job.settings).eval().requires_grad_(False)
 
     def run() -> tuple[float, Array]:
-        found = model(dict(data))
+        found = forward(network, data)
         return float(found[AtomicDataDict.TOTAL_ENERGY_KEY]), as_array(found[AtomicDataDict.FORCE_KEY])
 
     return run
@@ -42,17 +42,30 @@ def infer(job: Job, atoms: Atoms) -> Infer:
 
 def train(job: Job, frames: Sequence[Atoms]) -> Train:
     torch.set_num_threads(job.threads)
-    model = _model(job.settings, "compile" if job.variant == "compiled" else "eager").train()
-    data = AtomicDataDict.batched_from_list([_data(frame, job.settings) for frame in frames])
+    network = model(job.settings, "compile" if job.variant == "compiled" else "eager").train()
+    data = inputs(frames, job.settings)
 
     def predict() -> tuple[torch.Tensor, torch.Tensor]:
-        found = model(dict(data))
+        found = forward(network, data)
         return found[AtomicDataDict.TOTAL_ENERGY_KEY], found[AtomicDataDict.FORCE_KEY]
 
-    return training_step(model.parameters(), predict, frames)
+    return training_step(network.parameters(), predict, frames)
 
 
-def _model(size: Settings, mode: str) -> Any:
+def forward(network: Any, data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+    """Energy and forces."""
+    found: AtomicDataDict.Type = network(dict(data))
+    return found
+
+
+def inputs(frames: Sequence[Atoms], size: Settings) -> AtomicDataDict.Type:
+    """Structures as NequIP takes them."""
+    found: AtomicDataDict.Type = AtomicDataDict.batched_from_list([_data(frame, size) for frame in frames])
+    return found
+
+
+def model(size: Settings, mode: str = "eager") -> Any:
+    """A model of this size."""
     set_global_state(allow_tf32=False)
     return NequIPGNNModel(
         seed=0,
@@ -93,14 +106,14 @@ def _compile(job: Job, target: Path) -> None:
     from nequip.utils.aoti_metadata import NEQUIP_AOTI_INPUTS_KEY, NEQUIP_AOTI_OUTPUTS_KEY, serialize_aoti_keys
 
     made = target.with_name(f"new-{target.name}")
-    model = _model(job.settings, "eager").eval()
+    network = model(job.settings).eval()
     bound = {name: torch.export.Dim(f"num_{name}s", min=2) for name in ("node", "edge")}
-    metadata = {**model.metadata, **get_latest_global_state(only_metadata_related=True)}
+    metadata = {**network.metadata, **get_latest_global_state(only_metadata_related=True)}
     metadata = {key: str(int(value)) if isinstance(value, bool) else value for key, value in metadata.items()}
     metadata[NEQUIP_AOTI_INPUTS_KEY] = serialize_aoti_keys(PAIR_NEQUIP_INPUTS)
     metadata[NEQUIP_AOTI_OUTPUTS_KEY] = serialize_aoti_keys(OUTPUTS)
     aot_export_model(
-        model=model,
+        model=network,
         device=torch.device("cpu"),
         input_fields=PAIR_NEQUIP_INPUTS,
         output_fields=OUTPUTS,

@@ -31,8 +31,8 @@ class Index:
     @cached_property
     def pointers(self) -> Tensor:
         """(rows + 1,) int64: sites of row r are ``order[pointers[r]:pointers[r + 1]]``."""
-        counts = torch.bincount(self.values, minlength=self.rows)
-        return torch.nn.functional.pad(torch.cumsum(counts, 0), (1, 0))
+        ascending = self.values if self.order is None else self.values[self.order]
+        return torch.searchsorted(ascending, torch.arange(self.rows + 1, device=ascending.device))
 
     @cached_property
     def inverse(self) -> Tensor | None:
@@ -66,10 +66,11 @@ class Index:
         return address
 
     def check(self) -> None:
-        """Look at the values, the first time.
+        """Look at the values, the first time; on a GPU, without waiting for it.
 
         Raises:
-            ValueError: the values are out of range, or not sorted though declared ascending.
+            ValueError: the values are out of range, or not sorted though declared ascending. On a GPU the program stops
+                with this message later.
         """
         _ = self._checked
 
@@ -83,10 +84,18 @@ class Index:
             )
         return len(values)
 
+    @property
+    def is_right(self) -> Tensor:
+        """Whether the values are in range and sorted, where they are."""
+        right = ((self.values >= 0) & (self.values < self.rows)).all()
+        return right & (self.values[1:] >= self.values[:-1]).all() if self.ascending else right
+
     @cached_property
     def _checked(self) -> bool:
         values = self.values
-        if len(values):
+        if values.is_cuda:
+            torch._assert_async(self.is_right, f"an index into {self.rows} rows has other values, or is not sorted")
+        elif len(values):
             low, high = (int(x) for x in torch.aminmax(values))
             if low < 0 or high >= self.rows:
                 raise ValueError(f"an index into {self.rows} rows has values from {low} to {high}")
