@@ -28,11 +28,11 @@ def vibrations_command(
     Intensities need a model with dipoles, activities one with polarizabilities. NAME.extxyz animates the modes,
     imaginary ones are named. Relax first (carten relax --fmax 0.001).
     """
-    from carten.workflows.thermochemistry import Conditions
+    from carten.workflows.thermochemistry import GasConditions
     from carten.workflows.vibrations import vibrations
 
     try:
-        conditions = Conditions(temperature, pressure, symmetry_number, spin)
+        conditions = GasConditions(temperature, pressure, symmetry_number, spin)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     files = JobFiles(model, data, output, dtype, overwrite, format)

@@ -18,7 +18,7 @@ LINEAR = 1e-4
 
 
 @dataclass(frozen=True)
-class Conditions:
+class GasConditions:
     """Of a gas.
 
     Args:
@@ -53,7 +53,7 @@ class IdealGas:
         gibbs: free energy, eV.
     """
 
-    conditions: Conditions
+    conditions: GasConditions
     zero_point: float
     enthalpy: float
     entropy: float
@@ -74,7 +74,7 @@ class IdealGas:
         ]
 
 
-def ideal_gas(atoms: ase.Atoms, wavenumbers: Floats, energy: float, conditions: Conditions) -> IdealGas:
+def ideal_gas(atoms: ase.Atoms, wavenumbers: Floats, energy: float, conditions: GasConditions) -> IdealGas:
     """Thermochemistry of molecules with an energy in eV and wavenumbers in cm^-1.
 
     Imaginary wavenumbers, which are negative, are left out.

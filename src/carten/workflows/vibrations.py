@@ -19,7 +19,7 @@ from carten.properties.potential import Potential
 from carten.workflows.hessian import hessian
 from carten.workflows.results import JobResult, Model, Progress, Quantity, as_calculator, require_relaxed
 from carten.workflows.spectrum import INFRARED, LIGHT, activity, isotropic_and_rest
-from carten.workflows.thermochemistry import Conditions, IdealGas, ideal_gas
+from carten.workflows.thermochemistry import GasConditions, IdealGas, ideal_gas
 
 STEP = 0.002  # Å sqrt(amu), along normal coordinates
 EXTERNAL = 1e-2  # of the largest: below it, the turn of a linear molecule about its axis
@@ -110,7 +110,7 @@ class Vibrations(JobResult):
 
 
 def vibrations(
-    atoms: ase.Atoms, model: Model, conditions: Conditions | None = None, progress: Progress | None = None
+    atoms: ase.Atoms, model: Model, conditions: GasConditions | None = None, progress: Progress | None = None
 ) -> Vibrations:
     """Harmonic vibrations of a molecule where it is, and the thermochemistry of its ideal gas.
 
@@ -135,7 +135,7 @@ def vibrations(
     force = float(np.linalg.norm(free.get_forces(), axis=1).max())
     wavenumbers, modes = normal_modes(free, hessian(free, calculator, progress))
     lines = intensities(calculator, free, modes)
-    gas = ideal_gas(free, wavenumbers, float(free.get_potential_energy()), conditions or Conditions())
+    gas = ideal_gas(free, wavenumbers, float(free.get_potential_energy()), conditions or GasConditions())
     return Vibrations(atoms.copy(), wavenumbers, *lines, modes, force, gas)
 
 
