@@ -76,7 +76,7 @@ def test_a_loop_that_is_stopped_at_every_stage_ends_as_one_that_is_not(tmp_path)
         assert texts[0] == texts[1]
     assert [entry.validation for entry in again.rounds] == [entry.validation for entry in curve.rounds]
     assert again.proof == curve.proof
-    with (tmp_path / "once" / "out" / "learn.csv").open() as file:
+    with (tmp_path / "once" / "out" / "learn-rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["labels"]) for row in rows] == [4, 7]
     record = json.loads((tmp_path / "once" / "out" / "round_0" / "round.json").read_text())

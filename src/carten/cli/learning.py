@@ -142,8 +142,8 @@ def learn_command(
 ) -> None:
     """Active learning: train, explore with the model, select structures, label them, and train again.
 
-    Everything is in the output folder: a folder for each round, and the learning curve as learn.csv, learn.svg, ... A
-    loop that was interrupted goes on where it was when the same command is given again; with more rounds in LOOP, a
+    Everything is in the output folder: a folder for each round, and the learning curve (learn-rounds.csv, learn.svg).
+    A loop that was interrupted goes on where it was when the same command is given again; with more rounds in LOOP, a
     finished one does. Exits with status 1 if the dynamics of the proof does not last.
     """
     from rich.console import Console
@@ -160,7 +160,7 @@ def learn_command(
         console.print(f"{name}: {value} {unit}", highlight=False)
     for remark in curve.warnings():
         typer.echo(remark, err=True)
-    typer.echo(f"{loop.output}: learn.csv, learn.svg; the last model is in round_{len(curve.rounds) - 1}/run")
+    typer.echo(f"{loop.output}: learn-rounds.csv, learn.svg; the last model is in round_{len(curve.rounds) - 1}/run")
     if curve.failures():
         raise ModelError(f"the dynamics of the proof did not last: {curve.failures()[0]}")
 

@@ -73,8 +73,12 @@ class LearningCurve(JobResult):
             values.append(Quantity(f"dynamics at {self.proof.temperature:g} K", self.proof.picoseconds, "ps"))
         return values
 
-    def columns(self) -> Mapping[str, Array]:
+    def columns(self) -> dict[str, Array]:
+        """A column for each entry of :class:`Round`, by title."""
         return {title: np.array([getattr(entry, name) for entry in self.rounds]) for name, title in NAMES.items()}
+
+    def tables(self) -> Mapping[str, Mapping[str, Array]]:
+        return {"rounds": self.columns()}
 
     def warnings(self) -> list[str]:
         return self.remarks

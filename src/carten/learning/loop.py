@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 def learn(config: LoopConfig, say: Say = print, console: Console | None = None) -> LearningCurve:
-    """Run active learning to its end; everything is in ``config.output``, the curve as ``learn.csv``, ``.svg``, ...
+    """Run active learning to its end; all is in ``config.output``, the curve in ``learn-rounds.csv``, ``learn.svg``, ..
 
     Args:
         config: of the loop.
