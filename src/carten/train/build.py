@@ -13,7 +13,7 @@ from carten.train.baseline import set_energy_baseline, set_readout_baselines
 from carten.train.config import Config
 from carten.train.loss import LossTerm
 from carten.train.sets import Sets
-from carten.train.start import begin, kept_elements
+from carten.train.start import begin
 from carten.train.terms import untrained
 
 
@@ -41,7 +41,7 @@ def build_model(
     rows = [term.property for term in terms]
     model = Potential(
         config.model,
-        sorted({*sets.elements, *kept_elements(config, source)}),
+        sets.elements,
         [*rows, *untrained(config, rows)],
         numbers.neighbours if source is None else source.neighbours,
         config.seed,

@@ -16,6 +16,7 @@ from carten.properties.planning import needed_inputs
 from carten.properties.routes import Property
 from carten.properties.spec import input_table
 from carten.train.config import DECLARATION, InputConfig
+from carten.train.start_config import ReplayConfig
 from carten.train.terms import require_name
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ def _label(name: str, config: InputConfig, structures: Sequence[tuple[str, Atoms
         defaults = () if row.default is None or row.default in values else (_whole(row.default),)
         row = replace(row, embed=replace(row.embed, values=(*values, *defaults)))
     return Label(row, key, None if new else config.unit)
+
+
+def with_replayed_level(label: Label, replay: ReplayConfig | None) -> Label:
+    """The input with the level of theory of replayed structures, which the data need not have."""
+    row = label.row
+    if replay is None or replay.level is None or not (isinstance(row, Input) and isinstance(row.embed, Fidelity)):
+        return label
+    values = row.embed.values
+    if replay.level in map(str, values):
+        return label
+    return replace(label, row=replace(row, embed=replace(row.embed, values=(*values, replay.level))))
 
 
 def input_row(name: str, config: InputConfig) -> Input:

@@ -18,7 +18,7 @@ from carten.physics.term import require_distinct
 from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
 from carten.train.fields import File, Files, Fraction, NotNegative, PositiveFloat, PositiveInt, as_list
-from carten.train.start_config import Groups, LoraConfig, Start
+from carten.train.start_config import Groups, LoraConfig, ReplayConfig, Start
 
 MAX_SEED = 2**63 - 1
 
@@ -236,6 +236,7 @@ class Config(_Section):
     radial (a part of these), products, updates, network (all of the former), readouts."""
     lora: LoraConfig | None = None
     """Trains low-rank additions to the weights of ``start``, which are part of plain weights in the end."""
+    replay: ReplayConfig | None = None
     reference_energies: Literal["auto", "isolated", "fitted", "none"] | Energies = "auto"
     """Isolated atoms if the data have them, else fitted; or given in eV by element.
 
@@ -255,7 +256,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _has_start(self) -> Config:
-        for key in ("freeze", "lora"):
+        for key in ("freeze", "lora", "replay"):
             if self.start is None and getattr(self, key) is not None:
                 raise ValueError(f"{key} needs start, a trained model: its weights are what it is about")
         if self.start is None and not self.training.epochs:

@@ -43,6 +43,8 @@ class Facts:
             files["data.test"] = config.data.test
         if config.start is not None:
             files["start"] = [config.start.model]
+        if config.replay is not None:
+            files["replay.data"] = config.replay.data
         digests = {key: {str(path): content_digest(path) for path in paths} for key, paths in files.items()}
         return cls(config.model_dump(mode="json"), digests)
 

@@ -37,6 +37,7 @@ from carten.train.module import Fit
 from carten.train.optimizer import Schedule
 from carten.train.progress import Display
 from carten.train.quiet import quiet
+from carten.train.replay import Replay
 from carten.train.resume import Facts, Progress, find_progress, require_free, require_same_run
 from carten.train.sets import read_sets
 from carten.train.signals import Interrupted, Interruption, interruptible
@@ -197,11 +198,14 @@ class _Run:
         config = self.config
         self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
-        sets = read_sets(config, loss_terms, kept_elements(config, source))
+        replay = Replay.read(config, source)
+        sets = read_sets(config, loss_terms, kept_elements(config, source, replay))
         require_memory(config.model, len(sets.elements))
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)
         model = build_model(config, sets, loss_terms, source, self.backend)
+        if replay is not None and source is not None:
+            sets = replay.added(sets, config, loss_terms, model, source)
         batches = Batches(config, sets)
         tuning = Tuning(model, config, source)
         if writes:

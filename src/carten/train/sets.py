@@ -19,12 +19,13 @@ from carten.model.conditions import Category, Fidelity, Input
 from carten.properties.fixed import Fixed
 from carten.properties.routes import Property
 from carten.properties.spec import property_table
-from carten.train.conditions import input_labels
+from carten.train.conditions import input_labels, with_replayed_level
 from carten.train.config import Config
 from carten.train.groups import Groups, find_groups, weights_by_group
 from carten.train.loss import LossTerm
 from carten.train.references import find_references, undetermined
 from carten.train.split import same_geometry, split_apart
+from carten.train.start_config import ReplayConfig
 from carten.train.terms import untrained
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Sets:
         test: looked at once, at the end.
         references: E0 in eV by atomic number of every element in the training files, of each level of theory; empty
             when there are none.
-        elements: atomic numbers in the training files.
+        elements: atomic numbers that the model knows: those in the training files, and of the model that the run starts
+            from.
         inputs: what the model requires besides the atoms.
         groups: of all structures.
         notes: what is to be said of the data.
@@ -116,7 +118,7 @@ def read_sets(config: Config, terms: Sequence[LossTerm], start_elements: Sequenc
     Args:
         config: of the run.
         terms: of the loss.
-        start_elements: of the model that the run starts from.
+        start_elements: those of the model that the run starts from which its model keeps.
 
     Raises:
         DataError: a file or structure is wrong, a structure lacks an input that has no default, no structure to train
@@ -128,10 +130,11 @@ def read_sets(config: Config, terms: Sequence[LossTerm], start_elements: Sequenc
     structures = read_structures(config.data.train, config.data.format)
     rows = [term.property for term in terms]
     inputs = input_labels(config.inputs, [*rows, *untrained(config, rows)], structures)
+    inputs = [with_replayed_level(label, config.replay) for label in inputs]
     present = frozenset({*start_elements, *(number for _, atoms in structures for number in atoms.numbers.tolist())})
     input_rows = [label.row for label in inputs if isinstance(label.row, Input)]
     fixed = Fixed(config.terms, config.model, sorted(present), rows, input_rows)
-    reader = _Reader(_labels(config, terms), inputs, fixed, config.model.cutoff, present)
+    reader = _Reader(labels_of(config, terms), inputs, fixed, config.model.cutoff, present)
     groups = find_groups(structures, config.data.group)
     everything = reader.train(structures, groups, config)
     files = {"validation": config.data.validation, "test": config.data.test}
@@ -144,7 +147,7 @@ def read_sets(config: Config, terms: Sequence[LossTerm], start_elements: Sequenc
     train, validation, notes = _split(config, frames, others, structures)
     _require_labels(train, terms)
     _require_any(validation, terms)
-    _require_values(everything, reader.rows)
+    _require_values(everything, reader.rows, config.replay)
     trained = "energy" in {label.name for label in reader.labels}
     references = find_references(config, everything, reader.rows) if trained else ()
     if config.start is None or config.reference_energies != "auto":
@@ -154,14 +157,15 @@ def read_sets(config: Config, terms: Sequence[LossTerm], start_elements: Sequenc
         _dataset(config, terms, validation),
         _dataset(config, terms, others["test"]) if "test" in others else None,
         tuple(level.values for level in references),
-        elements(everything),
+        tuple(sorted({*elements(everything), *start_elements})),
         reader.rows,
         groups,
         tuple(notes),
     )
 
 
-def _labels(config: Config, terms: Sequence[LossTerm]) -> list[Label]:
+def labels_of(config: Config, terms: Sequence[LossTerm]) -> list[Label]:
+    """What is read of the files of a run."""
     rows = [term.property for term in terms]
     built_in = property_table()
     return [_label(row, config, new=row.name not in built_in) for row in rows]
@@ -232,10 +236,12 @@ def _require_any(frames: Sequence[Frame], terms: Sequence[LossTerm]) -> None:
         )
 
 
-def _require_values(frames: Sequence[Frame], inputs: Sequence[Input]) -> None:
+def _require_values(frames: Sequence[Frame], inputs: Sequence[Input], replay: ReplayConfig | None) -> None:
+    replayed = None if replay is None else replay.level
     for row in inputs:
         if isinstance(row.embed, Category):
             present = {index for frame in frames for index in frame.inputs[row.name].tolist()}
+            present |= {index for index, value in enumerate(row.embed.values) if str(value) == replayed}
             if absent := [value for index, value in enumerate(row.embed.values) if index not in present]:
                 raise DataError(
                     f"inputs.{row.name}: none of the {len(frames)} structures of data.train has the value "

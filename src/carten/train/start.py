@@ -22,6 +22,7 @@ from carten.properties.spec import input_table
 from carten.train.baseline import by_level
 from carten.train.config import Config, InputConfig
 from carten.train.elements import with_elements
+from carten.train.replay import Replay
 from carten.train.sets import Sets
 from carten.train.start_checks import (
     alike_elements,
@@ -73,11 +74,11 @@ def _as_configured(row: Input, path: Path) -> InputConfig:
     return InputConfig(**options)
 
 
-def kept_elements(config: Config, source: Potential | None) -> tuple[int, ...]:
+def kept_elements(config: Config, source: Potential | None, replay: Replay | None = None) -> tuple[int, ...]:
     """Elements that the new model knows whether or not the data have them."""
-    if source is None or config.start is None or config.start.elements == "data":
+    if source is None or config.start is None:
         return ()
-    return source.elements
+    return source.elements if config.start.elements == "all" else (replay.elements if replay is not None else ())
 
 
 def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> None:

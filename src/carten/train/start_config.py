@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from carten.train.fields import File, PositiveFloat, PositiveInt, as_list
+from carten.train.fields import File, Files, PositiveFloat, PositiveInt, as_list
 
 Groups = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
 """Groups of parameters, see :mod:`carten.train.parts`."""
@@ -38,6 +38,21 @@ class LoraConfig(_Section):
     groups: Groups = ("network", "readouts")
     """Groups of parameters that are adapted, named as in ``freeze``. Those of their parameters that low rank does not
     make smaller, and parameters that the trained model lacks, are trained as they are, all others are frozen."""
+
+
+class ReplayConfig(_Section):
+    """Structures trained on beside the data, so that the model does not forget what it knew."""
+
+    data: Files
+    """Structures that the model of ``start`` was trained on, or others that it should go on to predict as it does."""
+    labels: Literal["model", "files"] = "model"
+    """What they are trained on: predictions of the model of ``start``, or the labels in the files."""
+    structures: PositiveInt | None = None
+    """How many of them are drawn at random; all by default."""
+    weight: PositiveFloat = 1.0
+    """Weight of each of them in the loss."""
+    level: str | None = None
+    """Their level of theory, where the model has levels: the energies of atoms may then be others than in the data."""
 
 
 def _as_section(value: Any) -> Any:
