@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from carten.data import geometry
 from carten.data.check import check
-from carten.data.geometry import closest_contacts, duplicates, surroundings
+from carten.data.geometry import closest_contacts, duplicates, kinds_of, surroundings
 from carten.data.labels import Label, frames_from, read_frames
 from carten.data.layouts import matrix as as_matrix
 from carten.data.neighbours import edges
@@ -115,7 +115,7 @@ def test_stress_by_compression_without_related_frames(sign, verdict):
 
 def group_of(structures):
     frames = as_frames(structures, [])
-    return duplicates(frames, [surroundings(frame, 5.0) for frame in frames])
+    return duplicates(frames, kinds_of(frames), np.array([surroundings(frame, 5.0).signature for frame in frames]))
 
 
 def test_duplicates_whatever_the_pose():

@@ -1,4 +1,4 @@
-"""carten init, carten check."""
+"""carten init, carten check, carten convert."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import DataFiles, FileFormat, LabelArguments, parse_labels
+from carten.cli.options import DataFiles, FileFormat, LabelArguments, Overwrite, parse_labels, require_new
 
 if TYPE_CHECKING:
     from carten.data.guess import Guess
+    from carten.data.labels import Label
     from carten.properties.routes import Property
 
 WEIGHTS = {"energy": 1.0, "forces": 10.0}
@@ -180,6 +181,81 @@ def _notes(guess: Guess) -> list[str]:
         f'# {_plain(tensor.key)}: {{scope: {tensor.scope}, indices: "{tensor.indices}", parity: 1, unit: ...}}'
         for tensor in guess.tensors
     ]
+
+
+def convert_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA... OUT.aselmdb",
+            help="Files, directories or patterns, and last the file to write.",
+            show_default=False,
+        ),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Training configuration that says what labels and inputs are called, and the cutoff.",
+            show_default=False,
+        ),
+    ] = None,
+    label: LabelArguments = None,
+    cutoff: Annotated[
+        float | None, typer.Option(min=0.1, max=100.0, help="Radius in Å for counting neighbours (default: 5).")
+    ] = None,
+    format: FileFormat = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert data to one ASE-LMDB file, which training reads lazily: [bold]carten convert runs/*.xml train.aselmdb[/].
+
+    Labels that are named get the names and units of carten, everything else is kept. A conversion that was stopped goes
+    on where it was when the command is repeated.
+    """
+    from rich.console import Console
+
+    from carten.cli.progress import progress
+    from carten.data.convert import Conversion, convert
+    from carten.errors import ConfigError
+
+    *sources, output = paths
+    if not sources:
+        raise ConfigError("expected data files and, last, the file to write: carten convert DATA... OUT.aselmdb")
+    require_new(output, overwrite)
+    labels, inputs, from_config = _conversion_labels(config, label)
+    conversion = Conversion(labels, inputs, cutoff or from_config, format)
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        if not (console.is_terminal and line.startswith("converting")):  # there the bar shows it
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    with progress(console, f"converting to {output}", None) as report:
+        count = convert(sources, output, conversion, report, say)
+    typer.echo(f"{output}: {count:,} structures, {output.stat().st_size / 2**20:.1f} MiB")
+
+
+def _conversion_labels(config: Path | None, texts: Sequence[str] | None) -> tuple[list[Label], list[Label], float]:
+    """Properties, inputs and the cutoff of a configuration, and those of the command line."""
+    from dataclasses import replace
+
+    from carten.data.labels import Label
+    from carten.properties.routes import Property
+    from carten.properties.spec import input_table, property_table
+    from carten.train.conditions import input_row
+    from carten.train.config import Config
+    from carten.train.sets import configured_labels
+
+    chosen = parse_labels(texts, {**property_table(), **input_table()})
+    cutoff = 5.0
+    if config is not None:
+        settings = Config.load(config)
+        cutoff = settings.model.cutoff
+        inputs = {name: Label(input_row(name, row), row.key or name, row.unit) for name, row in settings.inputs.items()}
+        chosen = {**configured_labels(settings), **inputs, **chosen}
+    optional = [replace(label, required=False) for label in chosen.values()]
+    properties = [label for label in optional if isinstance(label.row, Property)]
+    return properties, [label for label in optional if label not in properties], cutoff
 
 
 def check_command(

@@ -10,7 +10,7 @@ import numpy as np
 
 from carten.data.consistency import agreements
 from carten.data.findings import Duplicates, Report
-from carten.data.geometry import Surroundings, closest_contacts, duplicates, surroundings
+from carten.data.geometry import SIGNATURE, Surroundings, closest_contacts, duplicates, kinds_of, surroundings
 from carten.data.guess import guess_labels, with_categories
 from carten.data.label_check import input_report, label_report
 from carten.data.labels import MAX_NUMBER, Frame, Label, carried, carries, frame_from, is_meaningless
@@ -163,7 +163,8 @@ def _unused(structures: Sequence[tuple[str, Atoms]], used: set[str]) -> tuple[tu
 
 def _duplicates(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[Duplicates, ...]:
     groups = []
-    for group in duplicates(frames, environments):
+    signatures = np.array([around.signature for around in environments]).reshape(-1, SIGNATURE)
+    for group in duplicates(frames, kinds_of(frames), signatures):
         members = [frames[index] for index in group]
         energies = [float(frame.labels["energy"]) for frame in members if "energy" in frame.labels]
         spread = max(energies) - min(energies) if energies else None

@@ -46,6 +46,19 @@ def restore(atoms: Atoms, where: str = "structure") -> Atoms:
     return atoms
 
 
+def with_moments(atoms: Atoms) -> Atoms:
+    """Magnetic moments among the results become the initial ones where a structure has no others and they are not zero.
+
+    Results are lost as soon as a structure gets another calculator or is copied; what a model reads has to stay.
+    """
+    moments = atoms.calc.results.get("magmoms") if atoms.calc is not None else None
+    if moments is None or {"magmoms", "initial_magmoms"} & set(atoms.arrays) or len(moments) != len(atoms):
+        return atoms
+    if np.any(moments):
+        atoms.arrays["initial_magmoms"] = np.array(moments, dtype=float)
+    return atoms
+
+
 def require_fitting_constraints(atoms: Atoms, where: str) -> None:
     """Check that constraints can act on a structure.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
@@ -18,8 +17,9 @@ from carten.math.arrays import Array
 from carten.math.lattice import nearest_images
 
 _SAME = 1e-3  # Å, largest difference of corresponding positions or distances in duplicates
-_ALIKE = 1e-2  # largest difference of fingerprints of duplicates, relative to their largest entry
-_FEATURES = 16  # entries of fingerprints by which candidates are sought
+SIGNATURE = 17  # numbers
+_ALIKE = 5e-3  # largest difference of signatures of duplicates, relative to their scale
+_WAVES, _STEP = 16, 1.3  # numbers of a signature, and between their wave numbers, 1/Å
 _LARGE = 2000  # atoms; larger structures are not compared atom by atom
 
 
@@ -49,13 +49,13 @@ class Surroundings:
     Args:
         n_edges: number of edges within the cutoff.
         closest: distance and atoms of the closest contact by pair of elements.
-        fingerprint: (N, 3) invariants of the environments of the atoms, each column sorted: they depend on the geometry
-            within the cutoff, not on its orientation, origin or order of atoms.
+        signature: (17,) Fourier components of the distribution of distances, then their scale: they depend on the
+            geometry within the cutoff, not on its orientation, origin or order of atoms.
     """
 
     n_edges: int
     closest: Mapping[tuple[int, int], tuple[float, int, int]]
-    fingerprint: Array
+    signature: Array
 
 
 def surroundings(frame: Frame, cutoff: float) -> Surroundings:
@@ -70,23 +70,21 @@ def surroundings(frame: Frame, cutoff: float) -> Surroundings:
     closest = {}
     for pair, edge in zip(pairs.tolist(), order[first].tolist(), strict=True):
         closest[(pair // 1000, pair % 1000)] = (float(distance[edge]), int(centre[edge]), int(neighbour[edge]))
-    smooth = np.exp(-distance) * (1.0 - distance / cutoff) ** 2
-    fingerprint = _fingerprint(frame.numbers, centre, neighbour, vectors / distance[:, None], smooth)
-    return Surroundings(n_edges=len(distance), closest=closest, fingerprint=fingerprint)
+    weight = (
+        np.sqrt(frame.numbers[centre] * frame.numbers[neighbour]) * np.exp(-distance) * (1 - distance / cutoff) ** 2
+    )
+    return Surroundings(n_edges=len(distance), closest=closest, signature=_signature(distance, weight))
 
 
-def _fingerprint(numbers: Array, centre: Array, neighbour: Array, unit: Array, smooth: Array) -> Array:
-    """Norms of the monopole, dipole and quadrupole of neighbours about each atom, passed on to neighbours once."""
-    quadrupole = unit[:, :, None] * unit[:, None, :] - np.eye(3) / 3.0
-    basis = np.concatenate([np.ones((len(unit), 1)), unit, quadrupole.reshape(-1, 9)], axis=1)
-    ends = np.searchsorted(centre, np.arange(len(numbers) + 1))  # edges are sorted by centre
-    weight = numbers.astype(np.float64)
-    for _ in range(2):
-        moments = (weight[neighbour] * smooth)[:, None] * basis
-        sums = np.diff(np.concatenate([np.zeros((1, 13)), np.cumsum(moments, axis=0)])[ends], axis=0)
-        invariants = np.sqrt(np.add.reduceat(sums**2, (0, 1, 4), axis=1))
-        weight = numbers + invariants @ (1.0, 0.7, 0.4)
-    return np.sort(invariants, axis=0)
+def _signature(distance: Array, weight: Array) -> Array:
+    """``sum_e w_e cos(k q r_e) / (1 + k q)`` for k = 0, 1, .., and the root of the sum of squares of the weights."""
+    twice = 2.0 * np.cos(_STEP * distance)
+    waves = [weight, 0.5 * twice * weight]
+    for _ in range(_WAVES - 2):
+        waves.append(twice * waves[-1] - waves[-2])
+    sums = np.sum(waves, axis=1) / (1.0 + _STEP * np.arange(_WAVES))
+    sums[0] *= 0.5  # all of it moves with the size of a structure
+    return np.append(sums, np.sqrt(weight @ weight))
 
 
 def closest_contacts(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[Contact, ...]:
@@ -103,48 +101,54 @@ def closest_contacts(frames: Sequence[Frame], environments: Sequence[Surrounding
     return tuple(sorted(contacts, key=lambda contact: (contact.ratio, contact.elements)))
 
 
-def duplicates(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[tuple[int, ...], ...]:
+def kinds_of(frames: Sequence[Frame]) -> Array:
+    """A number for each structure, equal where the elements and the periodic directions are."""
+    seen: dict[tuple[bytes, bytes], int] = {}
+    return np.array(
+        [seen.setdefault((np.sort(f.numbers).tobytes(), f.pbc.tobytes()), len(seen)) for f in frames], dtype=np.int64
+    )
+
+
+def duplicates(frames: Sequence[Frame], kinds: Array, signatures: Array) -> tuple[tuple[int, ...], ...]:
     """Groups of indices of structures with the same geometry as the first of the group.
 
     Same means within 1e-3 Å, whatever the orientation, mirror image, origin and order of atoms: crystals can be
     superposed (cell vectors exchanged or reversed, but not another choice of cell), others have equal environments of
     atoms and equal distances between nearest images.
 
-    The time is nearly linear in the number of structures: only structures whose fingerprints are neighbours in a tree
-    are compared atom by atom.
+    The time is nearly linear in the number of structures: only structures whose signatures are neighbours in a tree
+    are read, and compared atom by atom.
+
+    Args:
+        frames: the structures.
+        kinds: (n,) see :func:`kinds_of`.
+        signatures: (n, 17) see :class:`Surroundings`.
     """
-    alike: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
-    for index, frame in enumerate(frames):
-        alike[(np.sort(frame.numbers).tobytes(), frame.pbc.tobytes())].append(index)
+    order = np.argsort(kinds, kind="stable")
+    ends = np.flatnonzero(np.diff(kinds[order])) + 1
     groups: list[tuple[int, ...]] = []
-    for indices in alike.values():
-        fingerprints = np.stack([environments[index].fingerprint.ravel() for index in indices])
-        groups += _groups([frames[index] for index in indices], indices, fingerprints)
+    for indices in np.split(order, ends):
+        if len(indices) > 1:
+            groups += _groups(frames, indices, np.asarray(signatures[indices], dtype=np.float64))
     return tuple(sorted(groups))
 
 
-def _groups(frames: Sequence[Frame], indices: Sequence[int], fingerprints: Array) -> list[tuple[int, ...]]:
+def _groups(frames: Sequence[Frame], indices: Array, signatures: Array) -> Iterator[tuple[int, ...]]:
     """Groups among structures of the same elements."""
-    if len(frames) < 2:
-        return []
-    tolerances = _ALIKE * np.maximum(np.abs(fingerprints).max(axis=1, initial=0.0), 1.0)
-    telling = np.argsort(-np.ptp(fingerprints, axis=0), kind="stable")[:_FEATURES]
-    features = fingerprints[:, telling]
+    features = signatures[:, :-1] / max(float(signatures[:, -1].max()), 1e-30)
     tree = cKDTree(features)
-    candidates = tree.query_ball_point(features, tolerances, p=np.inf, return_length=True)
-    grouped = np.zeros(len(frames), dtype=bool)
-    groups = []
+    candidates = tree.query_ball_point(features, _ALIKE, p=np.inf, return_length=True)
+    grouped = np.zeros(len(indices), dtype=bool)
     for first in np.flatnonzero(candidates > 1).tolist():
         if grouped[first]:
             continue
-        near = np.array(tree.query_ball_point(features[first], tolerances[first], p=np.inf))
+        near = np.array(tree.query_ball_point(features[first], _ALIKE, p=np.inf))
         near = np.sort(near[(near > first) & ~grouped[near]])
-        near = near[np.abs(fingerprints[near] - fingerprints[first]).max(axis=1, initial=0.0) <= tolerances[first]]
-        same = [other for other in near.tolist() if _same(frames[first], frames[other])]
+        one = frames[int(indices[first])] if len(near) else None
+        same = [other for other in near.tolist() if one is not None and _same(one, frames[int(indices[other])])]
         grouped[same] = True
         if same:
-            groups.append(tuple(indices[item] for item in (first, *same)))
-    return groups
+            yield tuple(int(indices[item]) for item in (first, *same))
 
 
 def _same(one: Frame, other: Frame) -> bool:

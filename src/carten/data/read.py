@@ -8,11 +8,9 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from carten.data.archives import is_packed, unpacked
 from carten.data.databases import iterate_database
-from carten.data.extra import restore
+from carten.data.extra import restore, with_moments
 from carten.data.formats import (
     EXTXYZ,
     JSON,
@@ -87,7 +85,7 @@ def _numbered(path: Path, label: str, format: str | None) -> Iterator[tuple[str,
     number = -1
     for number, atoms in enumerate(_iterate(path, format)):
         where = f"{label}, frame {number}"
-        yield where, _with_moments(restore(atoms, where))
+        yield where, with_moments(restore(atoms, where))
     if number < 0:
         raise DataError(f"{label}: no structure in it; check that the file is what you meant")
 
@@ -139,16 +137,3 @@ def _iterate(path: Path, format: str | None) -> Iterator[Atoms]:
         with opened(path) as file:
             require_plausible(file.read(), path)
     return iterate_with_ase(path, format)
-
-
-def _with_moments(atoms: Atoms) -> Atoms:
-    """Magnetic moments among the results become the initial ones where a structure has no others and they are not zero.
-
-    Results are lost as soon as a structure gets another calculator or is copied; what a model reads has to stay.
-    """
-    moments = atoms.calc.results.get("magmoms") if atoms.calc is not None else None
-    if moments is None or {"magmoms", "initial_magmoms"} & set(atoms.arrays) or len(moments) != len(atoms):
-        return atoms
-    if np.any(moments):
-        atoms.arrays["initial_magmoms"] = np.array(moments, dtype=float)
-    return atoms

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import zlib
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import orjson
 
-from carten.data.extra import constraint
+from carten.data.extra import constraint, restore, with_moments
 from carten.data.formats import third_party
 from carten.data.pages import Pages, Place
 from carten.errors import DataError
@@ -38,14 +39,18 @@ class Store(Sequence["tuple[str, Atoms]"]):
     Args:
         path: the file.
         places: of the rows, (rows, 2): offset and size; they are looked for by default.
+        origins: first row and name of each file that rows are from; this one by default.
 
     Raises:
         DataError: the file is damaged or cut off, or lacks rows that it announces. What is wrong with a row, pickles
             too, is an error when it is read.
     """
 
-    def __init__(self, path: Path, places: Array | None = None) -> None:
+    def __init__(
+        self, path: Path, places: Array | None = None, origins: Sequence[tuple[int, str]] | None = None
+    ) -> None:
         self.path = path
+        self.origins = [(0, str(path))] if origins is None else origins
         self._pages = Pages(path)
         self.places = self._find() if places is None else places
 
@@ -63,26 +68,23 @@ class Store(Sequence["tuple[str, Atoms]"]):
         where = self.where(number)
         start, size = self.places[number].tolist()
         with third_party(where):
-            return where, _atoms(decode(self._pages.read(start, size), where))
+            atoms = _atoms(decode(self._pages.read(start, size), where))
+        return where, with_moments(restore(atoms, where))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "places": self.places}
+        return {"path": self.path, "places": self.places, "origins": self.origins}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], state["places"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def where(self, number: int) -> str:
         """File and frame, for messages."""
-        return f"{self.path}, frame {number}"
+        first, name = self.origins[bisect(self.origins, number, key=lambda origin: origin[0]) - 1]
+        return f"{name}, frame {number - first}"
 
     def metadata(self) -> Mapping[str, Any]:
         """What the file says of itself."""
         return next((self._decoded(place) for place in self._pages.places() if place.key == b"metadata"), {})
-
-    @property
-    def stamp(self) -> str:
-        """Identifies the content, cheaply: files that differ in single bytes that LMDB did not write have the same."""
-        return stamp(self.path)
 
     def _decoded(self, place: Place) -> Any:
         with third_party(self.path):

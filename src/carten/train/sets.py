@@ -26,7 +26,7 @@ from carten.train.loss import LossTerm
 from carten.train.references import find_references, undetermined
 from carten.train.split import same_geometry, split_apart
 from carten.train.start_config import ReplayConfig
-from carten.train.terms import untrained
+from carten.train.terms import property_row, untrained
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -162,6 +162,13 @@ def read_sets(config: Config, terms: Sequence[LossTerm], start_elements: Sequenc
         groups,
         tuple(notes),
     )
+
+
+def configured_labels(config: Config) -> dict[str, Label]:
+    """Properties of a configuration as labels, those without weight too."""
+    built_in = property_table()
+    rows = [property_row(name, row) for name, row in config.properties.items()]
+    return {row.name: _label(row, config, new=row.name not in built_in) for row in rows}
 
 
 def labels_of(config: Config, terms: Sequence[LossTerm]) -> list[Label]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from carten.data.dataset import split
-from carten.data.geometry import duplicates, surroundings
+from carten.data.geometry import duplicates, kinds_of, surroundings
 from carten.data.labels import Frame
 from carten.errors import ConfigError
 
@@ -31,7 +31,7 @@ class Split:
 
 def same_geometry(frames: Sequence[Frame], cutoff: float) -> tuple[tuple[int, ...], ...]:
     """Groups of indices of frames that are the same but for orientation, origin and order of atoms."""
-    return duplicates(frames, [surroundings(frame, cutoff) for frame in frames])
+    return duplicates(frames, kinds_of(frames), np.stack([surroundings(frame, cutoff).signature for frame in frames]))
 
 
 def split_apart(
