@@ -15,12 +15,12 @@ import numpy as np
 from carten.data.archives import is_packed
 from carten.data.formats import LMDB, recognised
 from carten.data.geometry import SIGNATURE, surroundings
-from carten.data.index import Index, IndexBuilder, index_of, joined
 from carten.data.labels import frame_from
 from carten.data.progress import Say, counted, silent
 from carten.data.read import Paths, data_files, iterate_file
 from carten.data.sidecar import is_outdated, read_sidecar, sidecar, write_sidecar
 from carten.data.store import Store, stamp
+from carten.data.table import StructureTable, TableBuilder, joined, table_of
 from carten.data.writer import StoreWriter
 from carten.errors import DataError
 from carten.math.arrays import Array
@@ -53,13 +53,13 @@ class _Part:
 
     Args:
         structures: in memory or on disk.
-        index: their table.
+        table: of them.
         path: of the file that geometries are kept beside, and its stamp.
         held: what has to live as long.
     """
 
     structures: Structures
-    index: Index
+    table: StructureTable
     path: tuple[Path, str] | None = None
     held: object = None
 
@@ -75,7 +75,7 @@ class Collection(Sequence["tuple[str, Atoms]"]):
     def __init__(self, parts: Sequence[_Part]) -> None:
         self._parts = parts
         self._starts = np.cumsum([0, *(len(part.structures) for part in parts)]).tolist()
-        self.table = joined([part.index for part in parts])
+        self.table = joined([part.table for part in parts])
         self.in_memory = all(isinstance(part.structures, list) for part in parts)
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ def open_store(path: Path, say: Say = silent) -> _Part:
         arrays, words = kept
         places = arrays.pop("places")
         try:
-            return _Part(Store(path, places), Index.of_arrays(arrays, words), (path, mark))
+            return _Part(Store(path, places), StructureTable.of_arrays(arrays, words), (path, mark))
         except (KeyError, TypeError, ValueError):  # damaged: it is made anew
             pass
     if is_outdated(path, FRAMES):
@@ -162,13 +162,13 @@ def open_store(path: Path, say: Say = silent) -> _Part:
     store = Store(path)
     if not len(store):
         raise DataError(f"{path}: no structure in it; check that the file is what you meant")
-    index = index_of(counted(store, f"looking through {path}", len(store), say))
-    if problem := keep_index(store, index, mark):
+    index = table_of(counted(store, f"looking through {path}", len(store), say))
+    if problem := keep_table(store, index, mark):
         say(f"{problem}: {path} is looked through at every start")
     return _Part(store, index, (path, mark))
 
 
-def keep_index(store: Store, index: Index, mark: str) -> str:
+def keep_table(store: Store, index: StructureTable, mark: str) -> str:
     """Keep a table beside its file; returns why not, if it could not be written."""
     return write_sidecar(store.path, FRAMES, mark, {**index.arrays(), "places": store.places}, index.words())
 
@@ -237,7 +237,7 @@ def _read(files: Sequence[Path], format: str | None, say: Say) -> Iterator[_Part
             say(f"{title}: more than {MOST_ATOMS:,} atoms, they go to a temporary file; carten convert keeps it")
             yield _spooled(chain(few, _emptied(few), incoming))
             return
-    yield _Part(few, index_of(few))
+    yield _Part(few, table_of(few))
 
 
 def _emptied(items: list[tuple[str, Atoms]]) -> Iterator[tuple[str, Atoms]]:
@@ -249,7 +249,7 @@ def _emptied(items: list[tuple[str, Atoms]]) -> Iterator[tuple[str, Atoms]]:
 def _spooled(structures: Iterable[tuple[str, Atoms]]) -> _Part:
     folder = TemporaryDirectory(prefix="carten-")
     path = Path(folder.name, "structures.aselmdb")
-    builder = IndexBuilder()
+    builder = TableBuilder()
     origins: list[tuple[int, str]] = []
     with StoreWriter(path, durable=False) as writer:
         for where, atoms in structures:

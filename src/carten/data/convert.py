@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carten.data.collection import GeometryBuilder, keep_geometry, keep_index
-from carten.data.index import IndexBuilder
+from carten.data.collection import GeometryBuilder, keep_geometry, keep_table
 from carten.data.labels import Label, carries, frame_from
 from carten.data.lookup import find_entry
 from carten.data.progress import Say, counted, silent
 from carten.data.read import Paths, data_files, iterate_file
 from carten.data.store import Store, stamp
+from carten.data.table import TableBuilder
 from carten.data.writer import StoreWriter
 from carten.errors import ConfigError
 from carten.model.conditions import Category, Input
@@ -79,11 +79,11 @@ def convert(
     files = data_files(paths)
     partial = output.with_name(f"{output.name}.partial")
     task = _task(conversion)
-    index, geometry = IndexBuilder(), GeometryBuilder(conversion.cutoff)
+    table, geometry = TableBuilder(), GeometryBuilder(conversion.cutoff)
     with StoreWriter(partial) as writer:
         _begin(writer, task, files, say)
         for where, atoms in islice(Store(partial), writer.count) if writer.count else ():
-            index.add(atoms)
+            table.add(atoms)
             geometry.add(where, atoms)
         remaining = _remaining(files, conversion.format, writer)
         for where, atoms in counted(remaining, f"converting to {output}", None, say):
@@ -91,13 +91,13 @@ def convert(
             if len(files) > 1:
                 converted.info[SOURCE] = where.rpartition(", frame ")[0]
             geometry.add(where, converted)
-            index.add(converted)
+            table.add(converted)
             writer.append(converted)
             report(writer.count)
     os.replace(partial, output)
     store, mark = Store(output), stamp(output)
     keep_geometry(output, mark, conversion.cutoff, geometry.finish())
-    if problem := keep_index(store, index.finish(), mark):
+    if problem := keep_table(store, table.finish(), mark):
         say(f"{problem}: the index is not kept, {output} is looked through when it is used")
     return len(store)
 

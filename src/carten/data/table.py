@@ -36,7 +36,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Index:
+class StructureTable:
     """One row for each structure.
 
     Args:
@@ -109,7 +109,7 @@ class Index:
         return {"layouts": self.layouts, "texts": {name: column.values for name, column in self.texts.items()}}
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, Array], words: Mapping[str, Any]) -> Index:
+    def of_arrays(cls, arrays: Mapping[str, Array], words: Mapping[str, Any]) -> StructureTable:
         """From what :meth:`arrays` and :meth:`words` give; ``KeyError`` or ``ValueError`` where they do not fit."""
         numbers = {name[7:]: column for name, column in arrays.items() if name.startswith("number ")}
         texts = {name: Texts(arrays[f"text {name}"], tuple(values)) for name, values in words["texts"].items()}
@@ -126,9 +126,9 @@ class Index:
             raise ValueError("columns of different lengths")
         return table
 
-    def take(self, rows: Array) -> Index:
+    def take(self, rows: Array) -> StructureTable:
         """The table of some of the structures."""
-        return Index(
+        return StructureTable(
             self.n_atoms[rows],
             self.composition[rows],
             self.compositions,
@@ -140,8 +140,8 @@ class Index:
         )
 
 
-class IndexBuilder:
-    """Makes an :class:`Index` while structures pass by."""
+class TableBuilder:
+    """Makes an :class:`StructureTable` while structures pass by."""
 
     def __init__(self) -> None:
         self._n_atoms, self._periodic, self._composition, self._layout = (array("q") for _ in range(4))
@@ -174,12 +174,12 @@ class IndexBuilder:
         elif isinstance(value, int | float):
             self._numbers.setdefault(name, _Column()).put(row, float(value))
 
-    def finish(self) -> Index:
+    def finish(self) -> StructureTable:
         """The table."""
         n = len(self._n_atoms)
         compositions = np.frombuffer(b"".join(self._compositions), dtype=np.int32).reshape(-1, MAX_NUMBER + 1)
         few = {name: column for name, column in self._texts.items() if len(self._values[name]) <= MOST_TEXTS}
-        return Index(
+        return StructureTable(
             np.array(self._n_atoms, dtype=np.int32),
             np.array(self._composition, dtype=np.int32),
             compositions,
@@ -208,15 +208,15 @@ class _Column:
         return column
 
 
-def index_of(structures: Iterable[tuple[str, Atoms]]) -> Index:
+def table_of(structures: Iterable[tuple[str, Atoms]]) -> StructureTable:
     """The table of structures in memory."""
-    builder = IndexBuilder()
+    builder = TableBuilder()
     for _, atoms in structures:
         builder.add(atoms)
     return builder.finish()
 
 
-def joined(tables: Sequence[Index]) -> Index:
+def joined(tables: Sequence[StructureTable]) -> StructureTable:
     """One table after another."""
     if len(tables) == 1:
         return tables[0]
@@ -230,7 +230,7 @@ def joined(tables: Sequence[Index]) -> Index:
         np.concatenate([table.compositions for table in tables]), axis=0, return_inverse=True
     )
     rows = np.concatenate([table.composition + start for table, start in zip(tables, starts, strict=False)])
-    return Index(
+    return StructureTable(
         np.concatenate([table.n_atoms for table in tables]),
         position_of.ravel()[rows].astype(np.int32),
         compositions,
@@ -242,11 +242,11 @@ def joined(tables: Sequence[Index]) -> Index:
     )
 
 
-def _numbers(table: Index, name: str) -> Array:
+def _numbers(table: StructureTable, name: str) -> Array:
     return table.numbers.get(name, np.full(len(table), np.nan))
 
 
-def _joined_texts(tables: Sequence[Index], name: str) -> Texts:
+def _joined_texts(tables: Sequence[StructureTable], name: str) -> Texts:
     values: dict[str, int] = {}
     codes = []
     for table in tables:
