@@ -32,14 +32,14 @@ TABLE = property_table()
 
 def frames(count: int = 12) -> list[Atoms]:
     rng = np.random.default_rng(0)
-    made = []
+    structures = []
     for number in range(count):
         atoms = bulk("Cu", cubic=True) if number % 3 else molecule("H2O")
         atoms.rattle(0.05, seed=number)
         atoms.info.update(E_dft=23.06 * number, config_type="bulk" if number % 3 else "water", weight=1.0 + number)
         atoms.arrays["F_dft"] = rng.normal(size=(len(atoms), 3))
-        made.append(atoms)
-    return made
+        structures.append(atoms)
+    return structures
 
 
 @pytest.fixture
