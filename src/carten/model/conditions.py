@@ -86,6 +86,7 @@ class Input:
         ase: name under which ASE keeps it, if any; looked up when there is none under ``name``.
         along_with: another input that a structure has to carry if it carries this one.
         note: its meaning and conventions, for people.
+        time_parity: eigenvalue under time reversal.
 
     Raises:
         ModelError: a tensor has another default than 0.
@@ -102,6 +103,7 @@ class Input:
     ase: str = ""
     along_with: str = ""
     note: str = ""
+    time_parity: int = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.embed, Tensor) and self.default not in (None, 0):

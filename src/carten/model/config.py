@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from carten.ops.space import Space
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tace": {"radial": {"elements": False}, "product": {"paths": "symmetric", "weights": "channelwise"}},
     "ictp": {"radial": {"elements": False}, "product": {"paths": "full", "weights": "coupled"}},
@@ -56,11 +58,17 @@ class NetworkConfig(_Section):
     l_max_features: Rank = 2
     odd_products: bool = False
     """Whether odd products and pseudotensors take part: features of full O(3)."""
+    time_reversal: bool = True
+    """Whether energies stay exactly the same when all magnetic moments and fields are reversed (with odd_products)."""
     n_readout_channels: Count = 16
     n_members: Count = 1
     """Readouts of each property on the one network; several are an ensemble, whose spread is the uncertainty."""
     radial: RadialConfig = RadialConfig()
     product: ProductConfig = ProductConfig()
+
+    def space(self, l_max: int) -> Space:
+        """All parts of features up to a rank; layers leave out those that nothing leads to."""
+        return Space.up_to(l_max, self.odd_products, self.odd_products and self.time_reversal)
 
     @model_validator(mode="before")
     @classmethod

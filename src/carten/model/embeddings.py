@@ -209,7 +209,8 @@ class TensorEmbedding(Embedding):
     def __init__(self, row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__(row)
         decomposition = decompose(row.indices)
-        self.copies = {Part(l, row.parity): n for l, n in decomposition.parts}
+        time_parity = row.time_parity if config.time_reversal else 1
+        self.copies = {Part(l, row.parity, time_parity): n for l, n in decomposition.parts}
         self.messages = tuple(self.copies)
         self.start = self.messages if row.scope == "atom" else ()
         bases = {part: np.swapaxes(decomposition.basis(part.l), 0, 1) / row.scale for part in self.copies}

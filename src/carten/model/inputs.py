@@ -134,6 +134,10 @@ def _require_embeddable(row: Input, config: NetworkConfig) -> None:
             f"input {row.name!r} has indices {row.indices!r} and parity {row.parity:+d}: "
             f"embed it as tensor, not as {kind}"
         )
+    if isinstance(row.embed, Scalar | Category) and row.time_parity < 0 and config.time_reversal:
+        raise ModelError(
+            f"input {row.name!r} changes sign when time is reversed, energies do not: embed it as tensor or exchange"
+        )
     if isinstance(row.embed, Exchange) and (row.rank > 1 or row.scope != "atom"):
         raise ModelError(f"input {row.name!r}: exchange embeds scalars or vectors of atoms, found {row.indices!r}")
     if isinstance(row.embed, Category) and not row.embed.values:
@@ -141,13 +145,13 @@ def _require_embeddable(row: Input, config: NetworkConfig) -> None:
     if not isinstance(row.embed, conditions.Tensor):
         return
     for l, _ in decompose(row.indices).parts:
-        part = Part(l, row.parity)
+        part = Part(l, row.parity, row.time_parity if config.time_reversal else 1)
         if l > config.l_max_edges:
             raise ModelError(
                 f"input {row.name!r} needs features of rank {l}, the network has up to {config.l_max_edges}: "
                 f"set model.l_max_edges: {l}"
             )
-        if not part.natural and not config.odd_products:
+        if not (part.natural and part.t > 0) and not config.odd_products:
             raise ModelError(
                 f"input {row.name!r} needs pseudotensors {part.name}, which even products lose: "
                 "set model.odd_products: true"

@@ -97,7 +97,7 @@ class Interaction(Described):
     ) -> None:
         super().__init__()
         n = config.n_channels
-        self.target = Space.up_to(config.l_max_edges, config.odd_products)
+        self.target = config.space(config.l_max_edges)
         paths = builders.interaction_paths(features, config.l_max_edges, self.target)
         self.plan = builders.interaction_plan(features, config.l_max_edges, self.target)
         self.table_plan = builders.tabulated_interaction_plan(features, config.l_max_edges, self.target)

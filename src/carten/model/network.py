@@ -172,7 +172,7 @@ class Network(Layered):
         self.inputs = inputs
         self.embedding = normal((n_elements, config.n_channels), generator)
         self.start = inputs.start if inputs is not None else Space((SCALAR,))
-        hidden = Space.up_to(config.l_max_features, config.odd_products)
+        hidden = config.space(config.l_max_features)
         self.layers = nn.ModuleList()
         self.trained_intervals = 0
         self.spaces: list[Space] = []

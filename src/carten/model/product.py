@@ -125,7 +125,7 @@ class SpatialProduct(Described):
 
 def between(config: NetworkConfig) -> Space:
     """The parts that intermediate products are truncated to."""
-    return Space.up_to(config.l_max_edges, config.odd_products)
+    return config.space(config.l_max_edges)
 
 
 def reachable_features(config: NetworkConfig, space: Space, target: Space) -> Space:

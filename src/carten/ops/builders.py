@@ -19,8 +19,9 @@ VANISHING = 1e-10
 
 
 def couples(left: Part, right: Part, target: Part) -> bool:
-    """Whether left x right -> target exists in O(3): the triangle rule, and p3 = p1 p2."""
-    return is_admissible(left.l, right.l, target.l) and target.p == left.p * right.p
+    """Whether left x right -> target exists: the triangle rule, p3 = p1 p2 and t3 = t1 t2."""
+    signs = (left.p * right.p, left.t * right.t)
+    return is_admissible(left.l, right.l, target.l) and (target.p, target.t) == signs
 
 
 def coupling_terms(left: Part, right: Part, target: Part) -> list[Monomial]:

@@ -1,4 +1,4 @@
-"""Feature spaces: which irreducible tensors (rank l, parity p) a set of features consists of."""
+"""Feature spaces: which irreducible tensors (rank l, parity p, time parity t) a set of features consists of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """Irreducible tensors of one rank ``l`` and parity ``p`` (eigenvalue under inversion, -1 or +1) of O(3)."""
+    """Irreducible tensors of rank ``l``; ``p`` and ``t`` (±1) are eigenvalues under inversion and time reversal."""
 
     l: int
     p: int
+    t: int = 1
 
     @property
     def size(self) -> int:
@@ -20,13 +21,14 @@ class Part(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For example ``2+`` or ``1-``."""
-        return f"{self.l}{'+' if self.p > 0 else '-'}"
+        """For example ``2+`` or ``1-``; ``1+t`` changes sign when time is reversed, as magnetic moments do."""
+        return f"{self.l}{'+' if self.p > 0 else '-'}{'t' if self.t < 0 else ''}"
 
     @classmethod
     def named(cls, name: str) -> Part:
         """The part of this :attr:`name`."""
-        return cls(int(name[:-1]), 1 if name[-1] == "+" else -1)
+        sign = name.removesuffix("t")
+        return cls(int(sign[:-1]), 1 if sign[-1] == "+" else -1, -1 if name.endswith("t") else 1)
 
     @property
     def natural(self) -> bool:
@@ -41,15 +43,15 @@ class Space:
     parts: tuple[Part, ...]
 
     @classmethod
-    def up_to(cls, l_max: int, pseudo: bool = False) -> Space:
-        """All true tensors of rank <= l_max and, if asked, all pseudotensors too."""
-        parts = [Part(l, p * (-1) ** l) for l in range(l_max + 1) for p in ((1, -1) if pseudo else (1,))]
-        return cls(tuple(parts))
+    def up_to(cls, l_max: int, pseudo: bool = False, reversing: bool = False) -> Space:
+        """All true tensors of rank <= l_max and, if asked, all pseudotensors, and all that change sign with time."""
+        signs = [(p, t) for p in ((1, -1) if pseudo else (1,)) for t in ((1, -1) if reversing else (1,))]
+        return cls(tuple(Part(l, p * (-1) ** l, t) for l in range(l_max + 1) for p, t in signs))
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Space:
         """These parts, once each and in order."""
-        return cls(tuple(sorted(set(parts), key=lambda part: (part.l, not part.natural))))
+        return cls(tuple(sorted(set(parts), key=lambda part: (part.l, not part.natural, part.t < 0))))
 
     @property
     def l_max(self) -> int:

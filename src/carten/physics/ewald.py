@@ -243,5 +243,5 @@ def _completed(cell: Tensor, flat: Tensor, positions: Tensor, summation: Ewald) 
     completed = torch.stack([normal * height if k == axis else cell[k] for k in range(3)])
     if not sums.may_mesh(completed, len(places), summation.gaussians, summation.method):
         return completed
-    whole = normal * math.ceil(height)  # energies of meshes change with every height
-    return torch.stack([whole if k == axis else cell[k] for k in range(3)])
+    rounded = normal * math.ceil(height)  # energies of meshes change with every height
+    return torch.stack([rounded if k == axis else cell[k] for k in range(3)])

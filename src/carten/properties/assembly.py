@@ -95,8 +95,13 @@ class Design:
 
     @property
     def readouts(self) -> dict[str, Property]:
-        """Rows that are read from the features of atoms."""
-        return {name: row for name, row in self.properties.items() if has_readout(row)}
+        """Rows that are read from the features of atoms.
+
+        What changes sign with time is read from features that do, if the network is told something that does: else only
+        positions tell it.
+        """
+        rows = {name: row for name, row in self.properties.items() if has_readout(row)}
+        return rows if self.reverses else {name: replace(row, time_parity=1) for name, row in rows.items()}
 
     @property
     def embedded(self) -> list[Input]:
@@ -109,6 +114,12 @@ class Design:
         return frozenset(name for name, row in self.inputs.items() if isinstance(row.embed, Coupled))
 
     @property
+    def reverses(self) -> bool:
+        """Whether the network has features that change sign when time is reversed."""
+        odd = any(row.time_parity < 0 and isinstance(row.embed, Tensor) for row in self.embedded)
+        return self.config.odd_products and self.config.time_reversal and odd
+
+    @property
     def has_pull(self) -> bool:
         """Whether a field that the network is told pulls on charged structures as a whole."""
         is_embedded = FIELD in self.inputs and FIELD not in self.coupled
@@ -118,7 +129,7 @@ class Design:
     def target(self) -> Space:
         """Parts that the last layer must deliver; scalars always, since they gate the others."""
         needed = {part for row in self.readouts.values() for part in parts_of(row)}
-        return Space(tuple(sorted({SCALAR, *needed}, key=lambda part: (part.l, not part.natural))))
+        return Space.of({SCALAR, *needed})
 
     def plan(self, names: Sequence[str]) -> DerivativePlan:
         """The steps that evaluate some properties, and those that terms need for them.
@@ -163,7 +174,9 @@ def assemble(
     numbers = tuple(sorted(set(elements)))
     if not numbers or not 0 < numbers[0] <= numbers[-1] <= MAX_Z:
         raise ModelError(f"elements are atomic numbers from 1 to {MAX_Z}, found {list(numbers)}")
-    require_feasible(config, len(numbers), float(neighbours))
+    reverses = config.time_reversal and any(row.time_parity < 0 and isinstance(row.embed, Tensor) for row in inputs)
+    sized = config.model_copy(update={"time_reversal": reverses})
+    require_feasible(sized, len(numbers), float(neighbours))
     require_distinct(terms)
     for name in (*(row.name for row in properties), *(row.name for row in inputs)):
         _require_usable(name)
@@ -364,7 +377,7 @@ def _require_influence(design: Design) -> None:
 
 def _require_parts(name: str, parts: Sequence[Part], config: NetworkConfig) -> None:
     """Check that the network has features of these ranks and parities."""
-    reach = Space.up_to(max(config.l_max_edges, config.l_max_features), config.odd_products)
+    reach = config.space(max(config.l_max_edges, config.l_max_features))
     rank = max((part.l for part in parts), default=0)
     if rank > reach.l_max:
         raise ModelError(

@@ -19,7 +19,7 @@ from carten.properties.routes import Property
 
 def parts_of(row: Property) -> dict[Part, int]:
     """The irreducible parts of a property's values, with multiplicities."""
-    return {Part(rank, row.parity): copies for rank, copies in decompose(row.indices).parts}
+    return {Part(rank, row.parity, row.time_parity): copies for rank, copies in decompose(row.indices).parts}
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,7 @@ class Property:
             :data:`NET_CHARGE`.
         ase: name under which ASE knows it, where that differs.
         note: conventions (sign, origin, meaning of the indices), for people.
+        time_parity: eigenvalue under time reversal: -1 for magnetic moments.
     """
 
     name: str
@@ -204,6 +205,7 @@ class Property:
     total: str = ""
     ase: str = ""
     note: str = ""
+    time_parity: int = 1
 
     @property
     def rank(self) -> int:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from carten.errors import ModelError
 from carten.model.config import NetworkConfig
 from carten.ops.builders import couples, interaction_paths
-from carten.ops.space import Part, Space
+from carten.ops.space import Part
 
 MOST_PARAMETERS = 500_000_000
 """4 GB while a model is built."""
@@ -43,8 +43,8 @@ def require_feasible(config: NetworkConfig, n_elements: int, neighbours: float) 
 
 def product_paths(config: NetworkConfig) -> int:
     """Paths of the product of a layer, at most: ways of multiplying up to ν tensors to one that is kept."""
-    factors = Space.up_to(config.l_max_edges, config.odd_products).parts
-    targets = Space.up_to(max(config.l_max_features, config.l_max_edges), config.odd_products).parts
+    factors = config.space(config.l_max_edges).parts
+    targets = config.space(max(config.l_max_features, config.l_max_edges)).parts
     copies: Mapping[Part, int] = dict.fromkeys(factors, 1)
     total = len(factors)
     for order in range(2, config.correlation_order + 1):
@@ -57,8 +57,8 @@ def product_paths(config: NetworkConfig) -> int:
 
 def parameters(config: NetworkConfig, n_elements: int) -> int:
     """Number of parameters, about; more rather than less."""
-    n, space = config.n_channels, Space.up_to(config.l_max_edges, config.odd_products)
-    features = Space.up_to(config.l_max_features, config.odd_products)
+    n, space = config.n_channels, config.space(config.l_max_edges)
+    features = config.space(config.l_max_features)
     messages = len(interaction_paths(features, config.l_max_edges, space))
     radial = sum(a * b for a, b in pairwise([config.radial.n_basis, *config.radial.hidden, messages * n]))
     kinds = n_elements if config.product.elements else 1

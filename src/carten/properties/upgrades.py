@@ -42,8 +42,9 @@ def _add_checksum(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leave_ions_alone(header: dict[str, Any]) -> dict[str, Any]:
-    """From format 6, in whose models a field that the network is told did not pull on charged structures."""
-    return {**header, "format": 7, "pulls_ions": False}
+    """From format 6, whose fields did not pull on charged structures, and whose features did not know of time."""
+    network = {**header["network"], "time_reversal": False}
+    return {**header, "format": 7, "network": network, "pulls_ions": False}
 
 
 def _may_know_errors(header: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def alias_cells() -> list[list[str]]:
 
 def _cells(row: Property | Input) -> list[str]:
     indices = f"`{row.indices}`" if row.indices else "scalar"
-    return [f"`{row.name}`", row.scope, indices, "even" if row.parity > 0 else "odd", row.unit]
+    parity = "even" if row.parity > 0 else "odd"
+    return [f"`{row.name}`", row.scope, indices, f"{parity}, time-odd" if row.time_parity < 0 else parity, row.unit]
 
 
 def _default(row: Input) -> str:

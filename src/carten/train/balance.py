@@ -78,5 +78,5 @@ def _residuals(row: Property, frames: Sequence[Frame], sets: Sets) -> npt.NDArra
         return np.concatenate([part - part.mean() for part in parts if len(part)] or [np.zeros(0)])[:, None]
     if row.modulo:
         frames = [replace(frame, labels={row.name: folded(frame.labels[row.name], frame)}) for frame in frames]
-    residual = baseline(row, frames, sets.elements)[1]
+    residual = baseline(replace(row, time_parity=1), frames, sets.elements)[1]
     return residual.reshape(len(residual), -1)

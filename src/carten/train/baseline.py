@@ -79,7 +79,7 @@ def set_readout_baselines(model: Potential, properties: Sequence[Property], fram
     for row in properties:
         used = [frame for frame in frames if row.name in frame.labels]
         if row.name in model.heads and isinstance(head := model.heads[row.name], Head):
-            _set_baseline(head, row, used, model.elements)
+            _set_baseline(head, model.design.readouts[row.name], used, model.elements)
         scale = _rms([_per_row(row, frame) for frame in used])
         if isinstance(row.routes[0], Equilibrated) and ELECTRONEGATIVITIES not in labelled:
             _fill_source(model, row.name, scale)

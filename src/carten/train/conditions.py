@@ -82,7 +82,7 @@ def _whole(value: float | str) -> float | str:
 
 
 def _known(row: Input, config: InputConfig) -> Input:
-    fixed = [key for key in DECLARATION[:3] if getattr(config, key) is not None]
+    fixed = [key for key in (*DECLARATION[:3], "time_parity") if getattr(config, key) is not None]
     if fixed:
         raise ConfigError(
             f"inputs.{row.name}.{fixed[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
@@ -109,7 +109,8 @@ def _declared(name: str, config: InputConfig) -> Input:
         raise ConfigError(f"inputs.{name}.indices: {error}") from error
     scalar = not indices and config.parity == 1
     embed = _embedding(name, Scalar() if scalar else Tensor(), config)
-    return Input(name, config.scope or "structure", indices, config.parity or 1, config.unit or "", embed)
+    row = Input(name, config.scope or "structure", indices, config.parity or 1, config.unit or "", embed)
+    return replace(row, time_parity=config.time_parity or 1)
 
 
 def _embedding(name: str, default: EmbeddingKind, config: InputConfig) -> EmbeddingKind:

@@ -134,6 +134,8 @@ class PropertyConfig(_Section):
     scope: Literal["structure", "atom", "pair"] | None = None
     indices: str | None = None
     parity: Literal[-1, 1] | None = None
+    time_parity: Literal[-1, 1] | None = None
+    """Of a new one: -1 if it changes sign when time is reversed, as magnetic moments do."""
     derivative: DerivativeConfig | None = None
     """Makes a new property a derivative."""
 
@@ -158,6 +160,8 @@ class InputConfig(_Section):
     scope: Literal["structure", "atom"] | None = None
     indices: str | None = None
     parity: Literal[-1, 1] | None = None
+    time_parity: Literal[-1, 1] | None = None
+    """Of a new one: -1 if it changes sign when time is reversed, as magnetic moments do."""
 
 
 class OptimizerConfig(_Section):

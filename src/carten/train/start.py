@@ -70,7 +70,8 @@ def _as_configured(row: Input, path: Path) -> InputConfig:
     if isinstance(row.embed, Fidelity):
         options["levels"] = row.embed.mode
     if row.name not in input_table():
-        options |= {"scope": row.scope, "indices": row.indices, "parity": row.parity, "unit": row.unit}
+        names = ("scope", "indices", "parity", "time_parity", "unit")
+        options |= {name: getattr(row, name) for name in names}
     return InputConfig(**options)
 
 

@@ -73,7 +73,7 @@ def property_row(name: str, config: PropertyConfig) -> Property:
 
 
 def _known(row: Property, config: PropertyConfig) -> Property:
-    fixed = [key for key in (*DECLARATION[:3], "derivative") if getattr(config, key) is not None]
+    fixed = [key for key in (*DECLARATION[:3], "time_parity", "derivative") if getattr(config, key) is not None]
     if fixed:
         raise ConfigError(
             f"properties.{row.name}.{fixed[0]}: {row.name} is built in (scope {row.scope}, indices {row.indices!r}, "
@@ -101,7 +101,8 @@ def _declared(name: str, config: PropertyConfig) -> Property:
         decompose(indices)
     except ValueError as error:
         raise ConfigError(f"properties.{name}.indices: {error}") from error
-    return Property(name, config.scope, indices, config.parity or 1, config.unit or "", _routes(config))
+    row = Property(name, config.scope, indices, config.parity or 1, config.unit or "", _routes(config))
+    return replace(row, time_parity=config.time_parity or 1)
 
 
 def require_name(section: str, name: str) -> None:

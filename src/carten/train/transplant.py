@@ -21,7 +21,6 @@ from carten.model.exchange import ExchangeLayer
 from carten.model.interaction import Interaction
 from carten.model.product import CoupledProduct, RecursiveProduct, SpatialProduct, between
 from carten.ops import builders
-from carten.ops.space import Space
 from carten.properties.heads import Head
 from carten.properties.potential import Potential
 
@@ -105,7 +104,7 @@ def _products(product: RecursiveProduct | CoupledProduct, model: Potential) -> S
 def _messages(interaction: Interaction, model: Potential) -> SlotLabels:
     """Paths of messages, each with the part that it leads to, as those of products."""
     config = model.config
-    target = Space.up_to(config.l_max_edges, config.odd_products)
+    target = config.space(config.l_max_edges)
     paths = builders.interaction_paths(interaction.features, config.l_max_edges, target)
     return [(path[2], path[:2]) for path in paths]
 
