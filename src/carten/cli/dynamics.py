@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import Backend, Device, Dtype, FileFormat, ModelFile, load_model, trained_labels
+from carten.cli.options import Backend, Device, Dtype, FileFormat, ModelFile, load_any_model, trained_labels
 
 if TYPE_CHECKING:
     import ase
     from rich.console import Console
 
     from carten.properties.potential import Potential
+    from carten.uncertainty import Ensemble
     from carten.workflows.md import Settings, Summary
 
 QUIET = 60.0  # seconds without a line, at most
@@ -62,6 +63,17 @@ def md_command(
     max_step: Annotated[
         float, typer.Option(min=1e-6, help="Stop if an atom moves farther than this in one step, in Å.")
     ] = 0.5,
+    stop_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stop-at",
+            metavar="PROPERTY>VALUE",
+            help="End the run when a property of any atom, or of the structure, is above (or <, below) a value in its "
+            "unit, e.g. 'forces_uncertainty>0.3' in eV/Å; or 'contacts': when atoms are closer than in the training "
+            "data. Looked at every --interval steps. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = None,
     backend: Backend = "auto",
@@ -70,24 +82,32 @@ def md_command(
     """Molecular dynamics: writes frames and a log, reports temperature, energy drift and speed.
 
     An interrupted run continues when the same command is given with --restart. A run that explodes is stopped; its last
-    good frame is in the trajectory.
+    good frame is in the trajectory. So is the frame that a criterion of --stop-at is met in, and the run ends well.
     """
     from rich.console import Console
 
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
-    from carten.properties.io import header
-    from carten.workflows.limits import Limits
+    from carten.uncertainty import model_header
+    from carten.workflows.limits import Limits, trained_contacts
     from carten.workflows.md import Settings, run_dynamics
+    from carten.workflows.stop import parse_criterion
 
     limits = Limits(max_temperature, max_force, max_step)
     where, atoms = read_structures(structure, format)[-1]
-    potential, head = load_model(model, device, dtype, backend), header(model)
-    settings = Settings(steps, timestep, ensemble, temperature, damping, interval, seed, limits, model_digest(model))
+    potential, head = load_any_model(model, device, dtype, backend), model_header(model)
+    criteria = [
+        parse_criterion(text, potential.properties, trained_contacts(head), potential.cutoff) for text in stop_at or ()
+    ]
+    settings = Settings(
+        steps, timestep, ensemble, temperature, damping, interval, seed, limits, tuple(criteria), model_digest(model)
+    )
     atoms = _start(atoms, where, potential, head)
     atoms.calc = Calculator(potential, skin=skin)
     with _progress(Console(), f"{ensemble}, {len(atoms)} atoms", settings) as advance:
         summary = run_dynamics(atoms, settings, output, restart, advance)
+    if summary.stopped:
+        typer.echo(f"stopped at step {summary.steps}: {summary.stopped} (--stop-at); it is the last frame of {output}")
     for line in summary_lines(summary, settings):
         typer.echo(line)
     typer.echo(f"trajectory    {output}")
@@ -100,7 +120,7 @@ def model_digest(model: Path) -> str:
     return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
 
 
-def _start(atoms: ase.Atoms, where: str, model: Potential, head: dict[str, object]) -> ase.Atoms:
+def _start(atoms: ase.Atoms, where: str, model: Potential | Ensemble, head: dict[str, object]) -> ase.Atoms:
     """The structure with the inputs of the model where a calculator finds them, without labels; warns of contacts."""
     from carten.data.structures import require_known
     from carten.errors import DataError, ModelError

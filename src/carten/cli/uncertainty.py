@@ -146,9 +146,9 @@ def calibration_table(calibration: Calibration) -> Table:
     from carten.report.text import number, unit
 
     table = Table("", "unit", box=None, pad_edge=False, header_style="dim")
-    for heading in ("scale", "RMSE", "uncertainty\nbefore", "\nafter", "within 90 %\nbefore", "\nafter"):
+    for heading in ("scale", "RMSE", "spread\nbefore", "\nafter", "in 90 %\nbefore", "\nafter", "NLL\nbefore"):
         table.add_column(heading, justify="right")
-    for heading in ("NLL\nbefore", "\nafter", "rank\ncorrelation"):
+    for heading in ("\nafter", "rank\ncorr."):
         table.add_column(heading, justify="right")
     rows = calibration.ensemble.model.properties
     for name, before in calibration.before.items():

@@ -11,10 +11,11 @@ from carten.data.labels import Label, carries
 from carten.data.structures import find_label, read_inputs
 from carten.model.conditions import Category
 from carten.properties.potential import Potential
+from carten.uncertainty.ensemble import Ensemble
 from carten.workflows.predict import PREFIX, UNITS
 
 
-def with_inputs(model: Potential, atoms: ase.Atoms, labels: Mapping[str, Label]) -> ase.Atoms:
+def with_inputs(model: Potential | Ensemble, atoms: ase.Atoms, labels: Mapping[str, Label]) -> ase.Atoms:
     """A copy whose ``info`` and ``arrays`` hold the model's inputs under their own names, in their own units.
 
     Reading a file puts some, such as magnetic moments, among the results of a calculator, and a model may have been

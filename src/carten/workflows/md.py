@@ -6,7 +6,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from carten.math.arrays import Floats
 from carten.workflows.limits import Limits
 from carten.workflows.records import COLUMNS, Recorder, RunFiles
 from carten.workflows.state import RunState, require_unchanged, structure_facts
+from carten.workflows.stop import Criterion
 
 Ensemble = Literal["nve", "langevin", "bussi"]
 TINY = 1e-12  # eV
@@ -42,7 +43,8 @@ class Settings:
         damping: in fs, time in which the thermostat acts: the inverse friction of Langevin, tau of Bussi.
         interval: steps between frames and lines of the log.
         seed: of velocities and thermostat.
-        limits: beyond which the run is stopped.
+        limits: beyond which the run has failed.
+        stop_at: criteria by which it ends early, looked at whenever a frame is written.
         model: identifies the model, so that a run is not continued with another one.
 
     Raises:
@@ -57,6 +59,7 @@ class Settings:
     interval: int = 10
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
+    stop_at: tuple[Criterion, ...] = ()
     model: str = ""
 
     def __post_init__(self) -> None:
@@ -75,7 +78,7 @@ class Settings:
 
     def fixed(self) -> dict[str, Any]:
         """What a restart may not change."""
-        return {name: value for name, value in asdict(self).items() if name not in ("steps", "limits")}
+        return {name: value for name, value in asdict(self).items() if name not in ("steps", "limits", "stop_at")}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class Summary:
     ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
     mean square about the fit in meV/atom; both None for Langevin, which conserves nothing, and for fewer than three
     lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means over
-    the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation.
+    the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation. ``stopped`` says which
+    criterion ended the run early, with the last frame in the trajectory; it is empty otherwise.
     """
 
     steps: int
@@ -96,6 +100,7 @@ class Summary:
     fluctuation: float | None
     steps_per_second: float
     ns_per_day: float
+    stopped: str = ""
 
 
 def run_dynamics(
@@ -168,20 +173,25 @@ def _run(
         if frames.tell() == 0:
             recorder.save(dynamics, random)  # so that a run that is stopped from here on can be continued
 
-        def record() -> None:
+        def record() -> str:
+            """Write a frame; why to end the run, if there is a reason."""
+            reasons = [criterion.reason(atoms) for criterion in settings.stop_at]
             recorder.record(dynamics, random)
             guard.last = dynamics.nsteps
             if advance is not None:
                 advance(dynamics.nsteps)
+            return next((reason for reason in reasons if reason), "")
 
-        if frames.tell() == 0:
-            record()
+        stopped = record() if frames.tell() == 0 else ""
         first, started = dynamics.nsteps, time.perf_counter()
-        for _ in guard.steps(max(0, settings.steps - first)):
+        for _ in guard.steps(0 if stopped else max(0, settings.steps - first)):
             if dynamics.nsteps % settings.interval == 0 or dynamics.nsteps == settings.steps:
-                record()
+                stopped = record()
+            if stopped:
+                break
         seconds = time.perf_counter() - started
-    return _summary(files.log, settings, len(atoms), dynamics.nsteps - first, seconds)
+    summary = _summary(files.log, settings, len(atoms), dynamics.nsteps - first, seconds)
+    return replace(summary, stopped=stopped)
 
 
 class _Guard:

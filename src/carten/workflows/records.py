@@ -19,7 +19,7 @@ from ase.md.md import MolecularDynamics
 
 from carten.data.write import as_json, write_structure
 from carten.errors import DataError
-from carten.workflows.state import RESULTS, RunState
+from carten.workflows.state import RESULTS, UNCERTAINTIES, RunState
 
 COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
 
@@ -202,15 +202,18 @@ class Recorder:
 
 
 def frame(atoms: ase.Atoms, row: Mapping[str, float], constraints: Sequence[Any]) -> ase.Atoms:
-    """A copy with energy, forces and stress of the model, step and time; everything else as it is."""
+    """A copy with energy, forces and stress of the model, uncertainties, step and time; everything else as it is."""
     copy: ase.Atoms = atoms.copy()
     copy.set_constraint(constraints)
-    for name in RESULTS:
+    results = atoms.calc.results
+    for name in (*RESULTS, *UNCERTAINTIES):
         copy.info.pop(name, None)
         copy.arrays.pop(name, None)
     copy.info.update(
         step=int(row["step"]), time_ps=round(row["time_ps"], 9), temperature_K=round(row["temperature_K"], 6)
     )
-    kept = {name: atoms.calc.results[name] for name in RESULTS if name in atoms.calc.results}
+    for name in (name for name in UNCERTAINTIES if name in results):
+        (copy.arrays if name == "forces_uncertainty" else copy.info)[name] = results[name]
+    kept = {name: results[name] for name in RESULTS if name in results}
     copy.calc = SinglePointCalculator(copy, **kept)
     return copy

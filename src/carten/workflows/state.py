@@ -17,6 +17,8 @@ from carten.math.arrays import Floats
 
 RESULTS = ("energy", "forces", "stress")
 """Of the model, in frames."""
+UNCERTAINTIES = ("energy_uncertainty", "forces_uncertainty")
+"""Of ensembles, in frames where they were evaluated."""
 MOVING = ("numbers", "positions", "momenta", "masses")
 NOTES = ("step", "time_ps", "temperature_K")
 """Entries of a frame beside those of its structure."""
@@ -69,8 +71,8 @@ class RunState:
 
 def structure_facts(atoms: ase.Atoms) -> dict[str, Any]:
     """What a structure carries and dynamics does not change, ready for JSON."""
-    arrays = {name: value for name, value in atoms.arrays.items() if name not in (*MOVING, *RESULTS)}
-    info = {str(name): value for name, value in atoms.info.items() if name not in (*NOTES, *RESULTS)}
+    arrays = {name: value for name, value in atoms.arrays.items() if name not in (*MOVING, *RESULTS, *UNCERTAINTIES)}
+    info = {str(name): value for name, value in atoms.info.items() if name not in (*NOTES, *RESULTS, *UNCERTAINTIES)}
     facts = {
         "numbers": atoms.numbers,
         "masses": atoms.get_masses(),
