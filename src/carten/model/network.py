@@ -232,6 +232,7 @@ class Network(Layered):
         element: Tensor,
         added: Conditions | None = None,
         curved: bool = True,
+        tabulated: bool = False,
     ) -> list[Features]:
         """Features after each layer.
 
@@ -241,10 +242,11 @@ class Network(Layered):
             element: (N,) row of each atom's element.
             added: what :attr:`inputs` add.
             curved: whether features will be differentiated twice with respect to the vectors: tables are rough then.
+            tabulated: whether tables may be used in evaluation mode too, as :meth:`choose_tables` chose them.
         """
         if torch.compiler.is_compiling():
-            return uncompiled(self.forward)(vectors, edge_index, element, added, curved)
-        n_intervals = self.trained_intervals if self.training and not curved else 0
+            return uncompiled(self.forward)(vectors, edge_index, element, added, curved, tabulated)
+        n_intervals = self.trained_intervals if (self.training or tabulated) and not curved else 0
         edges = self._edges(vectors, edge_index, element, n_intervals)
         tensors = _named("start", added.places[0]) if added is not None else {}
         start = self.run(self.circuits["start"], tensors, {"all_element": edges.element}, edges.rows, self.backend)

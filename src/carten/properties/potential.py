@@ -224,6 +224,7 @@ class Potential(nn.Module):
     def members(self, graph: Graph, properties: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         """As :meth:`forward`, by every member of the ensemble in turn; the network is evaluated once.
 
+        Radial functions are looked up in tables, if :meth:`carten.model.network.Network.choose_tables` was called.
         For what is linear in the energies their mean is the model.
 
         Raises:
@@ -311,7 +312,8 @@ class Potential(nn.Module):
         asked = differentiated(graph)
         leaves = prepare_leaves(with_defaults(recordable(graph), self.inputs), plan.variables)
         terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
-        features, kind = self._features(leaves.vectors, leaves.graph, terms, plan.curved or asked)
+        tabulated = len(members) > 1
+        features, kind = self._features(leaves.vectors, leaves.graph, terms, plan.curved or asked, tabulated)
 
         rows = {name: row for name, row in plan.rows.items() if name in self.heads}
         keep = self.training or asked
@@ -330,7 +332,7 @@ class Potential(nn.Module):
             yield planned
 
     def _features(
-        self, vectors: Tensor, graph: Graph, terms: Sequence[EnergyTerm], curved: bool
+        self, vectors: Tensor, graph: Graph, terms: Sequence[EnergyTerm], curved: bool, tabulated: bool = False
     ) -> tuple[list[Features], Tensor]:
         """Features after each layer, and the row of each atom in the baselines of heads (N,).
 
@@ -342,7 +344,7 @@ class Potential(nn.Module):
         added = None
         if self.network.inputs is not None:
             added = self.network.inputs(graph.inputs, graph.structure, element)
-        features = self.network(vectors.to(self.dtype), graph.edge_index, element, added, curved)
+        features = self.network(vectors.to(self.dtype), graph.edge_index, element, added, curved, tabulated)
         if self.levels is None:
             return features, element
         return features, element + len(self.elements) * graph.inputs[self.levels.name][graph.structure]

@@ -51,6 +51,8 @@ class Ensemble:
             )
         if len(models) > 1:
             require_alike(self.models)
+        else:
+            self.model.network.choose_tables()  # good enough for what members differ by
 
     @property
     def kind(self) -> str:
