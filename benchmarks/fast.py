@@ -34,7 +34,6 @@ from carten.workflows.systems import find_system
 CUTOFF = 5.0
 """Å."""
 MODELS: dict[str, dict[str, Any]] = {
-    "carten, 8 channels, L 0, l_max 2, ν 3, one layer": {"n_channels": 8, "l_max_edges": 2},
     "carten, 16 channels, L 0, l_max 2, ν 3, one layer": {"n_channels": 16, "l_max_edges": 2},
     "carten, 16 channels, L 0, l_max 3, ν 3, one layer": {"n_channels": 16, "l_max_edges": 3},
     "carten, 16 channels, L 1, l_max 2, ν 3, two layers": {
