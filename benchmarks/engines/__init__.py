@@ -1,0 +1,1 @@
+"""Models in simulation engines: speed, and an example of path integrals."""
