@@ -321,6 +321,39 @@ print "change $(v_change:%.3g)"
     assert change and float(change[0].split()[1]) < 1e-7, output
 
 
+def test_a_committee_side_by_side(place, lammps, plugins):
+    """Means of energy and forces, and the spread of energies, are those of the committee."""
+    from carten.uncertainty import Ensemble
+
+    folder, atoms, prism = place
+    members = [random_model(), Potential(small_network(), [1, 8, 14], [property_table()["energy"]], seed=2).eval()]
+    libraries = []
+    for number, member in enumerate(members):
+        (folder / str(number)).mkdir()
+        libraries.append(exported(member, folder / str(number)))
+    style = "hybrid/scaled v_half " + " v_half ".join(f"carten {library}" for library in libraries)
+    text = head(folder, style=style, coefficients="* * carten 1 H O\npair_coeff * * carten 2 H O")
+    text = (
+        text.replace("pair_style", "variable half equal 0.5\npair_style")
+        + """
+compute first all pair carten 1
+compute second all pair carten 2
+variable spread equal abs(c_first-c_second)/sqrt(2)
+thermo_style custom step pe v_spread
+"""
+    )
+    output = run(folder, text + TAIL + 'print "spread $(v_spread:%.17g)"\n', plugins, lammps, 2)
+    atoms.calc = Calculator(Ensemble(members))
+    answers = {
+        line.split()[0]: float(line.split()[1])
+        for line in output.splitlines()
+        if line.startswith(("energy ", "spread "))
+    }
+    assert answers["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
+    assert answers["spread"] == pytest.approx(atoms.calc.get_property("energy_uncertainty", atoms), rel=1e-8)
+    np.testing.assert_allclose(forces_of(folder, prism), atoms.get_forces(), atol=FORCES, err_msg=output)
+
+
 def test_charges_and_dipoles_of_atoms(place, model, library, lammps, plugins):
     folder, atoms, prism = place
     text = (
