@@ -143,11 +143,17 @@ class Drawing:
         moment = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}}
         self.figure.savefig(path, dpi=200, metadata=moment.get(path.suffix))
 
-    def logarithmic(self, axis: str) -> None:
-        """Give the axis ``"x"`` or ``"y"`` a logarithmic scale with plain tick labels, once everything is drawn."""
-        (self.axes.set_xscale if axis == "x" else self.axes.set_yscale)("log")
-        ticks = self.axes.xaxis if axis == "x" else self.axes.yaxis
-        low, high = self.axes.get_xlim() if axis == "x" else self.axes.get_ylim()
+    def logarithmic(self, axis: str, axes: Axes | None = None) -> None:
+        """Give the axis ``"x"`` or ``"y"`` a logarithmic scale with plain tick labels, once everything is drawn.
+
+        Args:
+            axis: ``"x"`` or ``"y"``.
+            axes: of the figure, where it has several.
+        """
+        axes = self.axes if axes is None else axes
+        (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
+        ticks = axes.xaxis if axis == "x" else axes.yaxis
+        low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
         ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50.0 * low else (1.0,), numticks=6))
         ticks.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
         ticks.set_minor_formatter(NullFormatter())

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import carten
 from carten.train.config import Config
-from carten.train.files import BEST, LAST, METRICS
+from carten.train.files import BEST, LAST, LOG, METRICS
 from carten.train.resume import Progress
 from carten.train.run import train
 
@@ -159,4 +159,4 @@ def test_a_process_that_is_killed_ends_the_other(configure: Configure) -> None:
     assert (first[0], second[0]) == (1, -signal.SIGKILL), first[2]
     assert "another process of this run has ended" in first[2]
     assert "Traceback" not in first[2]
-    assert sorted(os.listdir(config.output)) == [BEST, "config.yaml", LAST, METRICS, "tensorboard"]
+    assert sorted(os.listdir(config.output)) == [BEST, "config.yaml", LAST, LOG, METRICS, "tensorboard"]

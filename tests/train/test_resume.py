@@ -92,6 +92,8 @@ def kill(config: Config, step: int, tmp_path: Path, by: str = "SIGKILL") -> subp
             },
             7,
         ),
+        # validated in steps, killed after a checkpoint at the very step of a validation
+        ({"training": {"checkpoint_minutes": 1e-6, "validate_every": "3 steps", "log_every": "2 steps"}}, 6),
         # killed before the epoch's validation; batches bounded by edges differ from epoch to epoch
         (
             {

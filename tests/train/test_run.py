@@ -23,7 +23,7 @@ from carten.properties.io import header, load
 from carten.properties.spec import property_table
 from carten.train import progress
 from carten.train.config import Config
-from carten.train.files import BEST, LAST, METRICS
+from carten.train.files import BEST, LAST, LOG, METRICS, PICTURES
 from carten.train.metrics import PropertyErrors
 from carten.train.module import Fit
 from carten.train.run import train
@@ -60,7 +60,7 @@ def test_outputs_of_a_run(configure: Configure, alloys: Path) -> None:
     config = configure(properties=STRESS, data={"test": str(alloys)})
     text = io.StringIO()
     result = train(config, console=Console(file=text))
-    assert sorted(os.listdir(config.output)) == [BEST, "config.yaml", LAST, METRICS, "tensorboard"]
+    assert sorted(os.listdir(config.output)) == [BEST, "config.yaml", *PICTURES, LAST, LOG, METRICS, "tensorboard"]
     assert Config.load(config.output / "config.yaml") == config
     found = rows(config)
     assert [row["epoch"] for row in found] == [1, 2, 3]

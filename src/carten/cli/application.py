@@ -76,14 +76,11 @@ class Group(TyperGroup):
         except USER_ERRORS as error:
             _fail(message(error), error)
         except RuntimeError as error:
-            if not _is_of_memory(error):
+            from carten.ops.memory import is_out_of_memory
+
+            if not is_out_of_memory(error):
                 raise
             _fail("not enough memory: make model.n_channels, data.batch or --max-atoms smaller", error)
-
-
-def _is_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch is about memory: on a CPU it has no class of its own."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _fail(text: str, error: Exception) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,20 @@ MAX_SEED = 2**63 - 1
 
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see carten init.", show_default=False)],
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Keys of CONFIG to set, as training.epochs=10 or data.batch='{atoms: 500}'.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the output folder.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Read, check, take a few steps, estimate time and memory; write nothing."),
     ] = False,
     backend: Backend = "auto",
     seed: Annotated[
@@ -33,20 +46,30 @@ def train_command(
         typer.Option(min=0, max=MAX_SEED, help="Random seed instead of the one in CONFIG.", show_default=False),
     ] = None,
 ) -> None:
-    """Train a model: best.carten, metrics.csv and a checkpoint to resume from go into the output folder.
+    """Train a model: best.carten, metrics.csv, learning curves and a checkpoint go into the output folder.
 
     Ctrl-C, SIGTERM and SIGUSR1 end a run after its present step with a checkpoint; --resume goes on from there.
     """
     with interruptible():
         try:
-            _train(config, resume, backend, seed)
+            _train(config, keys or [], _Options(resume, backend, seed, dry_run))
         except Interrupted as stop:
             if not stop.announced:
                 typer.echo(f"{stop.signal.name}: stopped before training", err=True)
             raise
 
 
-def _train(path: Path, resume: bool, backend: str, seed: int | None) -> None:
+@dataclass(frozen=True)
+class _Options:
+    """Of the command."""
+
+    resume: bool
+    backend: str
+    seed: int | None
+    dry_run: bool
+
+
+def _train(path: Path, keys: Sequence[str], options: _Options) -> None:
     from lightning.pytorch.utilities import rank_zero_only
     from rich.console import Console
 
@@ -54,23 +77,30 @@ def _train(path: Path, resume: bool, backend: str, seed: int | None) -> None:
     from carten.ops.memory import keep_freed_memory
     from carten.properties.io import load
     from carten.train.config import Config
+    from carten.train.files import PICTURES
+    from carten.train.run import dry_run as rehearse
     from carten.train.run import train as run
 
     console = Console()
-    configured = Config.load(path)
-    if seed is not None:
-        configured = configured.model_copy(update={"seed": seed})
+    configured = Config.load(path, keys)
+    if options.seed is not None:
+        configured = configured.model_copy(update={"seed": options.seed})
     keep_freed_memory()
-    result = run(configured, resume, console, backend)
+    if options.dry_run:
+        rehearse(configured, console, options.backend)
+        return
+    result = run(configured, options.resume, console, options.backend)
     if getattr(rank_zero_only, "rank", 0) != 0:  # one process speaks for all
         return
     sets = {"validation": result.validation, **({"test": result.test} if result.test else {})}
     done = f"{result.steps} steps in {result.minutes:.1f} minutes"
     console.print(f"\nbest model: [bold]{escape(str(result.model))}[/], {done}", highlight=False, soft_wrap=True)
-    rows = load(result.model, backend=backend).properties
+    rows = load(result.model, backend=options.backend).properties
     console.print(training_table(sets, rows))
     for title, columns in _breakdowns(result.breakdowns):
         console.print(breakdown_table(title, columns, rows))
+    curves = f"learning curves: {escape(str(result.model.with_name(PICTURES[0])))}"
+    console.print(curves, highlight=False, soft_wrap=True)
     following = f"next: carten evaluate {escape(str(result.model))} DATA --report report.html"
     console.print(following, style="dim", highlight=False, soft_wrap=True)
 

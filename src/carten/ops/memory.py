@@ -27,3 +27,8 @@ def keep_freed_memory() -> bool:
     except AttributeError:
         return False
     return bool(mallopt(M_TRIM_THRESHOLD, LARGEST)) and bool(mallopt(M_MMAP_THRESHOLD, 2**30))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch is about memory: on a CPU it has no class of its own."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

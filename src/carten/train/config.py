@@ -5,6 +5,7 @@ Relative paths are resolved against the folder of the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,8 @@ from carten.physics.config import AnyTerm
 from carten.physics.term import require_distinct
 from carten.train.document import read_document, require_bounded
 from carten.train.explain import explain
-from carten.train.fields import File, Files, Fraction, NotNegative, PositiveFloat, PositiveInt, as_list
+from carten.train.fields import Every, File, Files, Fraction, NotNegative, PositiveFloat, PositiveInt, as_list
+from carten.train.overrides import override
 from carten.train.start_config import Groups, LoraConfig, ReplayConfig, Start
 
 MAX_SEED = 2**63 - 1
@@ -212,8 +214,12 @@ class TrainingConfig(_Section):
     """Largest norm of the gradient."""
     patience: PositiveInt | None = None
     """Stop after this many epochs without a lower validation loss."""
-    validate_every: PositiveInt = 1
-    """Epochs between validations."""
+    validate_every: Every = 1
+    """Epochs between validations, or steps, as in ``500 steps``."""
+    log_every: Every | None = None
+    """Epochs, or steps as in ``100 steps``, between lines with the loss of training, which go to the loggers too."""
+    loggers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(as_list)] | None = None
+    """Where the errors of ``metrics.csv`` are logged as well; by default to TensorBoard, where that is installed."""
     checkpoint_minutes: NotNegative = 5.0
     """Time between checkpoints to resume from; 0 writes one each epoch."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -221,6 +227,11 @@ class TrainingConfig(_Section):
     """Processes on each node, which take parts of every batch; on GPUs as many as there are GPUs."""
     nodes: Annotated[int, Field(ge=1, le=4096)] = 1
     """Nodes on which the same command is started, by srun or torchrun."""
+
+    @property
+    def processes(self) -> int:
+        """On all nodes together."""
+        return self.devices * self.nodes
 
 
 Energies = Annotated[dict[str, float], Field(min_length=1)]
@@ -268,15 +279,21 @@ class Config(_Section):
         return self
 
     @classmethod
-    def load(cls, path: str | Path) -> Config:
-        """Read a YAML file.
+    def load(cls, path: str | Path, assignments: Sequence[str] = ()) -> Config:
+        """Read a YAML file, and set some keys.
+
+        Args:
+            path: of the file.
+            assignments: ``section.key=value``, see :func:`carten.train.overrides.override`.
 
         Raises:
             ConfigError: the file cannot be read, is not YAML, or a key or value is wrong; every mistake is listed with
                 the path of its key, what was found, what is allowed, and the nearest valid name.
         """
         path = Path(path)
-        return cls.parse(read_document(path), path.parent.absolute(), str(path))
+        document = override(read_document(path), assignments)
+        source = " ".join([str(path), *(["with keys of the command line"] if assignments else [])])
+        return cls.parse(document, path.parent.absolute(), source)
 
     @classmethod
     def parse(cls, document: Any, folder: Path | None = None, source: str = "configuration") -> Config:

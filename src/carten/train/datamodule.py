@@ -31,7 +31,7 @@ class Batches(LightningDataModule):
         self.stream = Loader(sets.train, self._sampler(sets.train, shuffle=True).batches, config.data.workers)
         self.share = ProcessShare()
         largest = max(len(batch) for batch in self.stream.plan(0))
-        if largest < (n_processes := config.training.devices * config.training.nodes):
+        if largest < (n_processes := config.training.processes):
             raise ConfigError(
                 f"training.devices times training.nodes is {n_processes}, but the batches have at most {largest} "
                 f"{'structure' if largest == 1 else 'structures'}, and every process takes a part of each: raise "
@@ -48,7 +48,7 @@ class Batches(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Take the share of this process of every batch."""
         if self.trainer is not None:
-            self.share = ProcessShare(self.trainer.global_rank, self.trainer.world_size)
+            self.share = ProcessShare(self.trainer.global_rank, self.config.training.processes)
 
     def train_dataloader(self) -> Loader:
         self.stream.divide(self.share)

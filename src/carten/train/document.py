@@ -66,6 +66,16 @@ def read_document(path: Path) -> Any:
     return document
 
 
+def read_value(text: str) -> Any:
+    """One value in YAML.
+
+    Raises:
+        yaml.YAMLError: it is none.
+        ValueError: it has a number that cannot be read.
+    """
+    return yaml.load(text, _Loader)
+
+
 def require_bounded(document: Any, source: str) -> None:
     """Check the size and the depth of nested lists and mappings: few lines of anchors can stand for billions of values.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,3 +28,19 @@ def as_list(value: Any) -> Any:
 
 File = Annotated[Path, BeforeValidator(_resolve)]
 Files = Annotated[tuple[File, ...], Field(min_length=1), BeforeValidator(as_list)]
+
+
+def _every(value: Any) -> Any:
+    matched = re.fullmatch(r"([1-9]\d{0,8})(?: (steps?|epochs?))?", str(value))
+    if isinstance(value, bool) or matched is None:
+        raise ValueError('expected a number of epochs, or of steps, as in "500 steps"')
+    return f"{matched[1]} steps" if (matched[2] or "").startswith("step") else int(matched[1])
+
+
+Every = Annotated[int | str, BeforeValidator(_every)]
+"""Number of epochs, or of steps as ``"500 steps"``."""
+
+
+def steps_of(every: int | str, steps_per_epoch: int) -> int:
+    """Number of steps of an :data:`Every`."""
+    return int(every.split()[0]) if isinstance(every, str) else every * steps_per_epoch

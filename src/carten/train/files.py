@@ -10,9 +10,12 @@ from pathlib import Path
 
 BEST, LAST, METRICS, CONFIG = "best.carten", "last.ckpt", "metrics.csv", "config.yaml"
 TENSORBOARD = "tensorboard"
+LOG = "log.txt"
+PICTURES = ("curves.png", "curves.svg")
 LOCK = ".lock"
 
-_STRAY = re.compile(rf"\.({'|'.join(re.escape(name) for name in (BEST, LAST, METRICS, CONFIG, LOCK))})\.[0-9a-f]{{16}}")
+_REPLACED = "|".join(re.escape(name) for name in (BEST, LAST, METRICS, CONFIG, LOCK, *PICTURES))
+_STRAY = re.compile(rf"\.({_REPLACED})\.[0-9a-f]{{16}}(\.png|\.svg)?")
 
 
 def temporary(path: Path) -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import torch
 
 from carten.errors import ConfigError
 from carten.model.config import NetworkConfig
@@ -18,7 +21,7 @@ def require_memory(config: NetworkConfig, n_elements: int) -> None:
     Raises:
         ConfigError: they do not fit into memory.
     """
-    count, memory = parameters(config, n_elements), _memory()
+    count, memory = parameters(config, n_elements), memory_limit(torch.device("cpu"))
     if memory is not None and BYTES_PER_PARAMETER * count > memory:
         raise ConfigError(
             f"model: some {count:.3g} parameters need {BYTES_PER_PARAMETER * count / 1e9:.3g} GB in training, this "
@@ -26,9 +29,19 @@ def require_memory(config: NetworkConfig, n_elements: int) -> None:
         )
 
 
-def _memory() -> int | None:
-    """Bytes of memory; ``None`` where the system does not tell."""
+def memory_limit(device: torch.device, processes: int = 1) -> int | None:
+    """Bytes of memory that each of the processes on a machine may use; ``None`` where the system does not tell.
+
+    On a CPU it is that of the machine, or what a batch system or a container leaves of it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+    try:
+        bound = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        bound = "max"
+    return min(memory, int(bound) if bound.isdecimal() else memory) // processes

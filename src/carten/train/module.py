@@ -86,7 +86,7 @@ class Fit(LightningModule):
         self._names = tuple(term.property.name for term in terms)
         self._rows, self._seed = SampledRows(terms, potential, seed), seed
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
-        self._measured = torch.zeros_like(self._trained)
+        self._measured, self._recent = torch.zeros_like(self._trained), torch.zeros_like(self._trained)
         self._earlier, self._since = 0.0, time.monotonic()
 
     @property
@@ -123,6 +123,12 @@ class Fit(LightningModule):
         """Number of the present epoch, from 1; 0 while a model is validated before training."""
         return 0 if self.trainer.state.fn == TrainerFn.VALIDATING else self.current_epoch + 1
 
+    def recent_loss(self) -> float:
+        """Mean loss of training since this was asked last."""
+        loss = float(combine(self.terms, self._recent))
+        self._recent.zero_()
+        return loss
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         configured = optimizer(self.tuning.tensors(self.potential), self.tuning.config)
         for group in configured.param_groups:
@@ -133,6 +139,7 @@ class Fit(LightningModule):
         """Batches move themselves; sums and averages follow the first."""
         if self._trained.device != device:
             self._trained, self._measured = self._trained.to(device), self._measured.to(device)
+            self._recent = self._recent.to(device)
         return batch.to(device)
 
     def setup(self, stage: str) -> None:
@@ -144,7 +151,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         if self.current_epoch + 1 == self.trainer.max_epochs:
-            self.trainer.check_val_every_n_epoch = 1  # the end is always validated
+            self._validate_the_end()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate of this step."""
@@ -160,6 +167,7 @@ class Fit(LightningModule):
         sums = loss_terms(self.terms, predictions, batch)
         self._trained += sums.detach()
         in_all = self._in_all(sums.detach())
+        self._recent += in_all
         self.watch.see(combine(self.terms, in_all), predictions, batch)
         share = combine(self.terms, torch.stack([sums[:, 0], in_all[:, 1]], dim=1))
         return share * self.trainer.world_size  # the mean of the gradients of all processes is that of the loss
@@ -185,7 +193,9 @@ class Fit(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.length.seconds is not None and self.progress >= 1.0:
             self.trainer.should_stop = True
-            self.trainer.check_val_every_n_epoch = 1
+            self._validate_the_end()
+        if self.trainer.is_last_batch and self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.val_check_batch = 1  # where validations are counted in steps
 
     def on_train_epoch_end(self) -> None:
         if isinstance(stream := self.trainer.train_dataloader, Loader):
@@ -247,6 +257,11 @@ class Fit(LightningModule):
         torch.set_rng_state(state["rng"].cpu())
         if self.tuning.low_rank is not None:
             self.tuning.low_rank.restore(state["low_rank"])
+
+    def _validate_the_end(self) -> None:
+        """Validate at the end of this epoch, even if it is not its turn; where steps are counted the trainer does."""
+        if self.trainer.check_val_every_n_epoch is not None:
+            self.trainer.check_val_every_n_epoch = 1
 
     def _begin(self, part: str) -> None:
         """Forget errors; ``part`` of the data, ``validation`` or ``test``, follows."""

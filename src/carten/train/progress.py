@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from carten.train.log import Log
 from carten.train.metrics import metric_names
 from carten.train.module import Fit
 
@@ -23,8 +23,9 @@ REFRESH = 0.2
 class Display(Callback):
     """Errors in reported units after each validation; in between a bar, or in a log file lines at intervals."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, lines: Log) -> None:
+        self.lines = lines
+        console = lines.console
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -99,7 +100,7 @@ class Display(Callback):
             self._print(" ".join(f"{column[line]:>{column[2]}}" for column in columns))
 
     def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.lines.line(line)
 
 
 def _columns(fit: Fit) -> list[tuple[str, str, int]]:

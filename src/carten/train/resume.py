@@ -10,7 +10,7 @@ from typing import Any
 from carten.errors import ConfigError, DataError, ModelFileError
 from carten.train.checkpoint import SafetensorsCheckpoint
 from carten.train.config import Config
-from carten.train.files import CONFIG, LAST, LOCK, TENSORBOARD, content_digest
+from carten.train.files import CONFIG, LAST, LOCK, LOG, TENSORBOARD, content_digest
 
 CHANGEABLE = {"training", "schedule", "output"}
 """Sections of the configuration that a resumed run may change: how long it goes on, and how fast it learns."""
@@ -94,7 +94,9 @@ def require_free(config: Config) -> None:
         ConfigError: it has files.
     """
     output = config.output
-    files = sorted(path.name for path in output.iterdir() if path.name not in (LOCK, TENSORBOARD))
+    if not output.exists():
+        return
+    files = sorted(path.name for path in output.iterdir() if path.name not in (LOCK, LOG, TENSORBOARD))
     if files == [CONFIG] and (output / CONFIG).read_text(encoding="utf-8") == config.dump():
         return
     if files:
@@ -112,7 +114,7 @@ def find_progress(config: Config) -> Progress:
     """
     last = config.output / LAST
     if not last.is_file():
-        files = sorted(path.name for path in config.output.iterdir() if path.name not in (LOCK, TENSORBOARD))
+        files = sorted(path.name for path in config.output.iterdir() if path.name not in (LOCK, LOG, TENSORBOARD))
         begin = f"remove it ({', '.join(files[:5])}) or choose another output, then train" if files else "train"
         raise ConfigError(f"--resume: nothing to resume, there is no checkpoint {last}; {begin} without --resume")
     return Progress.read(last)

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from carten.data.contacts import shortest_contacts
-from carten.errors import ConfigError, TrainingError
+from carten.errors import TrainingError
+from carten.ops.memory import is_out_of_memory
 from carten.ops.threads import only_kernels
 from carten.properties.io import load, save
 from carten.properties.isolated import surprises
 from carten.properties.potential import Potential
 from carten.train.balance import balanced, lines, losses_of_means
 from carten.train.build import build_model
-from carten.train.checkpoint import SafetensorsCheckpoint
 from carten.train.config import Config
 from carten.train.datamodule import Batches
-from carten.train.files import BEST, CONFIG, LAST, METRICS, TENSORBOARD, write_text
+from carten.train.files import BEST, CONFIG, LAST, LOG, write_text
 from carten.train.history import History
 from carten.train.keeper import Keeper
 from carten.train.lock import locked
+from carten.train.log import Log
+from carten.train.loggers import MAKERS, Recorder, chosen_loggers
 from carten.train.memory import require_memory
 from carten.train.metrics import Breakdown
 from carten.train.module import Fit
 from carten.train.optimizer import Schedule
 from carten.train.progress import Display
 from carten.train.quiet import quiet
+from carten.train.rehearsal import rehearse
 from carten.train.replay import Replay
 from carten.train.resume import Facts, Progress, find_progress, require_free, require_same_run
 from carten.train.sets import read_sets
@@ -44,8 +44,9 @@ from carten.train.signals import Interrupted, Interruption, interruptible
 from carten.train.start import kept_elements, read_start
 from carten.train.summary import summary
 from carten.train.terms import terms
+from carten.train.trainer import Patience, make_trainer
 from carten.train.tuning import Tuning
-from carten.train.world import in_turn, lost_process, processes, require_world
+from carten.train.world import in_turn, lost_process, require_world
 
 
 @dataclass(frozen=True)
@@ -94,31 +95,52 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
     """
     require_world(config.training.devices, config.training.nodes)
     run = _Run(config, resume, console or Console(), backend)
+    with _surroundings(run) as interruption:
+        return run(interruption)
+
+
+def dry_run(config: Config, console: Console | None = None, backend: str = "auto") -> None:
+    """Read and check everything, take a few steps, and say what the run needs; nothing is written.
+
+    Args:
+        config: what would be trained.
+        console: where the memory and the time that it needs are shown.
+        backend: as in :func:`train`.
+
+    Raises:
+        ConfigError: as :func:`train`; so are other errors.
+        MemoryError: a step does not fit.
+    """
+    run = _Run(config, False, console or Console(), backend)
+    with _surroundings(run):
+        run.rehearse()
+
+
+@contextmanager
+def _surroundings(run: _Run) -> Iterator[Interruption]:
+    """What holds while a run computes; errors are explained, and end up in its log file too."""
     with (
         quiet(),
         torch.random.fork_rng(devices=[]),
-        only_kernels(config.training.devices),
+        only_kernels(run.config.training.devices),
         interruptible() as interruption,
     ):
-        torch.set_rng_state(torch.Generator().manual_seed(config.seed).get_state())
+        torch.set_rng_state(torch.Generator().manual_seed(run.config.seed).get_state())
         try:
-            return run(interruption)
-        except TrainingError:
-            if not run.speaks:  # all processes have found the same
-                raise SystemExit(1) from None
-            raise
-        except RuntimeError as error:
-            if lost_process(error):
-                raise TrainingError(
-                    "another process of this run has ended, its message says why: --resume continues from the last "
-                    "checkpoint"
-                ) from error
-            raise
+            yield interruption
         except Interrupted as stop:
             if not stop.announced:
                 run.say(f"{stop.signal.name}: {run.kept}")
                 stop.announced = True
             raise
+        except Exception as error:
+            explained = run.explained(error)
+            run.log.note(f"ended by an error: {explained or error}")
+            if explained is None:
+                raise
+            raise explained from error
+        finally:
+            run.log.close()
 
 
 class _Run:
@@ -127,7 +149,8 @@ class _Run:
     def __init__(self, config: Config, resume: bool, console: Console, backend: str) -> None:
         self.config = config
         self.resume = resume
-        self.console = console
+        self.log = Log(console)
+        self.say = self.log.line
         self.backend = backend
         self.speaks = True
         self.resumed: Progress | None = None
@@ -139,13 +162,16 @@ class _Run:
         self.config = config
         last = config.output / LAST
         keeper = Keeper(last, self._save, config.training.checkpoint_minutes, interruption)
-        display = Display(self.console)
-        trainer = _trainer(config, [display, History(config.output / METRICS), keeper])
+        makers = {name: partial(MAKERS[name], config.output) for name in chosen_loggers(config.training.loggers)}
+        history = History(config, Recorder(makers, self.say), self.log)
+        callbacks: list[Callback] = [Display(self.log), history, keeper]
+        if config.training.patience is not None:
+            callbacks.append(Patience(config.training))
+        trainer = make_trainer(config, callbacks)
         self.keeper = keeper
         if not trainer.is_global_zero:
-            self.speaks, self.console = False, Console(quiet=True)
+            self.speaks, self.log.console = False, Console(quiet=True)
         with ExitStack() as held:
-
             def prepare() -> tuple[Fit, Batches]:
                 if trainer.is_global_zero:
                     held.enter_context(locked(config.output, self.say))
@@ -166,6 +192,35 @@ class _Run:
         tested = test.results if test is not None else {}
         return TrainResult(config.output / BEST, epochs, steps, minutes, keeper.results, tested, breakdowns)
 
+    def rehearse(self) -> None:
+        """Read, check, take a few steps, and say what the run needs."""
+        self.config, source = read_start(self.config)
+        chosen_loggers(self.config.training.loggers)
+        require_free(self.config)
+        fit, batches = self._prepare(source, writes=False)
+        for line in rehearse(self.config, fit, batches):
+            self.say(line)
+
+    def explained(self, error: Exception) -> BaseException | None:
+        """An error that says what to do instead of one of torch; ``None`` where there is nothing to add."""
+        if isinstance(error, TrainingError) and not self.speaks:
+            return SystemExit(1)  # all processes have found the same
+        if not isinstance(error, RuntimeError):
+            return None
+        if is_out_of_memory(error):
+            batch = self.config.data.batch.model_dump(exclude_none=True)
+            smaller = ", ".join(f"{key}: {max(1, bound // 2)}" for key, bound in batch.items())
+            return MemoryError(
+                f"a step with data.batch {batch} did not fit; try data.batch='{{{smaller}}}', more training.devices, "
+                "which divide it, or fewer model.n_channels; carten train --dry-run measures what fits"
+            )
+        if lost_process(error):
+            return TrainingError(
+                "another process of this run has ended, its message says why: --resume continues from the last "
+                "checkpoint"
+            )
+        return None
+
     @property
     def kept(self) -> str:
         """What a run that is interrupted leaves."""
@@ -176,10 +231,6 @@ class _Run:
         if self.resumed is not None:
             return f"stopped before the next step; {last} is unchanged: --resume continues from there"
         return "stopped before the first checkpoint: nothing is kept"
-
-    def say(self, line: str) -> None:
-        """Show a line as it is."""
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _enter(self, facts: Facts) -> None:
         """Look at the output folder; nothing is written to it until data and model have been found right."""
@@ -209,6 +260,7 @@ class _Run:
         batches = Batches(config, sets)
         tuning = Tuning(model, config, source)
         if writes:
+            self.log.open(config.output / LOG)
             self.contacts = shortest_contacts(sets.train)
             write_text(config.output / CONFIG, config.dump())
         for line in [*summary(config, sets, model, source), *tuning.lines, *sets.notes, *lines(loss_terms, losses)]:
@@ -229,39 +281,3 @@ class _Run:
         best = Fit(model, fit.terms, fit.tuning, fit.schedule, fit.length, groups=batches.sets.groups)
         trainer.test(best, datamodule=batches, verbose=False)
         return best
-
-
-def _logger(output: Path) -> TensorBoardLogger | bool:
-    """TensorBoard files where TensorBoard is installed (the extra ``tensorboard``); ``metrics.csv`` has the same."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return False
-    return TensorBoardLogger(output, name=TENSORBOARD, version="")
-
-
-def _trainer(config: Config, callbacks: list[Callback]) -> Trainer:
-    training = config.training
-    if training.patience is not None:
-        validations = -(-training.patience // training.validate_every)
-        callbacks = [*callbacks, EarlyStopping("validation_loss", patience=validations, check_finite=False)]
-    try:
-        return Trainer(
-            accelerator=training.accelerator,
-            devices=training.devices,
-            num_nodes=training.nodes,
-            strategy=processes(training.devices, training.nodes),
-            max_epochs=training.epochs,
-            check_val_every_n_epoch=training.validate_every,
-            gradient_clip_val=training.clip,
-            callbacks=callbacks,
-            logger=_logger(config.output),
-            plugins=[SafetensorsCheckpoint()],
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            inference_mode=False,
-            use_distributed_sampler=False,
-        )
-    except MisconfigurationException as error:
-        raise ConfigError(
-            f"training: {training.devices} devices of accelerator {training.accelerator} can't be used here: {error}"
-        ) from error
