@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from carten.properties.potential import Potential
 from carten.train.metrics import Breakdown
@@ -61,21 +62,28 @@ class Keeper(Checkpoint):
         self.interruption.install()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, Fit) or not pl_module.results["loss"] < self.best:
-            return
-        self.best, self.results, self.breakdowns = pl_module.results["loss"], pl_module.results, pl_module.breakdowns
-        if trainer.is_global_zero:
-            self.save(pl_module.averaged, pl_module.provenance())
+        if isinstance(pl_module, Fit) and pl_module.results["loss"] < self.best:
+            results, self.breakdowns = pl_module.results, pl_module.breakdowns
+            self.best, self.results = results["loss"], results
+            if trainer.is_global_zero:
+                self.save(pl_module.averaged, pl_module.provenance())
+        if trainer.state.fn == TrainerFn.FITTING and _validates_within_epoch(trainer):
+            self._write_within_epoch(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Within an epoch when the time has come or a signal; the last batch is left to the end of the epoch."""
+        """Within an epoch when the time has come or a signal: after the validation, if one follows this step."""
         self.interruption.postponed = True
-        if trainer.is_last_batch or trainer.should_stop:
-            return
         if trainer.world_size > 1 and isinstance(pl_module, Fit) and trainer.global_step % pl_module.watch.every:
             return  # to agree waits for the device
+        if not _validates_within_epoch(trainer):
+            self._write_within_epoch(trainer, pl_module)
+
+    def _write_within_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What comes after the last batch is left to the end of the epoch."""
+        if trainer.is_last_batch or trainer.should_stop:
+            return
         due, stopped = self._agreed(trainer)
         if stopped or (self.seconds and due):
             self._write(trainer, pl_module)
@@ -116,3 +124,9 @@ class Keeper(Checkpoint):
         trainer.save_checkpoint(self.last, weights_only=False)
         self._saved = time.monotonic()
         self.written = (trainer.current_epoch + 1, trainer.global_step)
+
+
+def _validates_within_epoch(trainer: Trainer) -> bool:
+    """Whether validations are counted in steps and one belongs to the present step."""
+    every = trainer.val_check_batch
+    return trainer.check_val_every_n_epoch is None and bool(every) and trainer.global_step % int(every or 1) == 0
