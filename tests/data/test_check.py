@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from carten.data import geometry
 from carten.data.check import check
-from carten.data.geometry import closest_contacts, duplicates, kinds_of, surroundings
+from carten.data.geometry import Closest, add_contacts, closest_contacts, duplicates, kinds_of, surroundings
 from carten.data.labels import Label, frames_from, read_frames
 from carten.data.layouts import matrix as as_matrix
 from carten.data.neighbours import edges
@@ -238,7 +238,10 @@ def test_rigid_parts_at_different_distances_are_no_duplicates():
 def test_closest_contacts():
     first, second = Atoms("H2O", [[0, 0, 0], [0, 0, 0.9], [0, 0.8, 0]]), Atoms("H2", [[0, 0, 0], [0, 0, 0.5]])
     frames = as_frames([first, second], [])
-    found = closest_contacts(frames, [surroundings(frame, 5.0) for frame in frames])
+    closest: Closest = {}
+    for frame in frames:
+        add_contacts(closest, frame, surroundings(frame, 5.0))
+    found = closest_contacts(closest)
     by_pair = {contact.elements: contact for contact in found}
     assert by_pair[(1, 1)].distance == pytest.approx(0.5)
     assert by_pair[(1, 1)].where == "frame 1"
@@ -302,7 +305,7 @@ def test_report_of_everything_that_is_wrong(tmp_path):
         assert words in problems
     assert rows["forces"].carried == 9, "not in frames 4 (NaN), 5 (none), 7 (impossible)"
     text = "\n".join(report_lines(report))
-    for words in ("violates its index symmetry", "1 duplicates in 1 groups", "differ in energy", "Problems: 3"):
+    for words in ("violates its index symmetry", "1 duplicate in 1 group", "differ in energy", "Problems: 3"):
         assert words in text
 
 

@@ -71,8 +71,8 @@ def test_batches_are_in_double():
 
 def test_prepared_or_not_is_the_same():
     one, other = (Dataset(frames(), ROWS, 4.0, prepared=prepared) for prepared in (True, False))
-    assert one.n_edges() == other.n_edges()
-    assert one.n_atoms() == other.n_atoms()
+    assert np.array_equal(one.n_edges(), other.n_edges())
+    assert np.array_equal(one.n_atoms(), other.n_atoms())
     for index in range(len(one)):
         assert torch.equal(one[index].graph.edge_index, other[index].graph.edge_index)
     assert one[3].graph is one[3].graph

@@ -13,8 +13,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 from scipy.spatial.transform import Rotation
 
+from carten.data.collection import open_collection
 from carten.data.dataset import split
-from carten.data.labels import frame_from
+from carten.data.frames import Frames
 from carten.errors import ConfigError, DataError
 from carten.train.config import Config
 from carten.train.run import train
@@ -95,7 +96,7 @@ def test_duplicates_stay_on_one_side(configure: Configure, tmp_path: Path, seed:
 
 
 def test_without_duplicates_the_split_is_the_plain_one(alloys: Path) -> None:
-    frames = [frame_from(atoms) for atoms in ase.io.read(alloys, ":")]
+    frames = Frames.of(open_collection(alloys), [], [])
     for part in (5, 0.4):
         sides = split_apart(frames, part, 3, 3.5)
         assert [sides.train, sides.validation] == split(len(frames), [part], 3)

@@ -277,7 +277,7 @@ def check_command(
     chosen = list(parse_labels(label, {**property_table(), **input_table()}).values())
     labels = [choice for choice in chosen if isinstance(choice.row, Property)]
     inputs = [choice for choice in chosen if not isinstance(choice.row, Property)]
-    report = check_data(data, labels or None, cutoff, inputs or None, format)
+    report = check_data(data, labels or None, cutoff, inputs or None, format, lambda line: typer.echo(line, err=True))
     for line in report_lines(report):
         typer.echo(printable(line))
     if report.problems:

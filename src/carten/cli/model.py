@@ -139,6 +139,7 @@ def _evaluated(
 ) -> tuple[EvaluatedData, str]:
     """Errors on the structures of some files, and what tells their groups."""
     from carten.cli.progress import progress
+    from carten.data.collection import collection_of
     from carten.data.labels import frames_from
     from carten.data.read import read_structures
     from carten.report.page import EvaluatedData
@@ -149,10 +150,10 @@ def _evaluated(
     key = group or head["provenance"].get("config", {}).get("data", {}).get("group")
     if group is None and key != FILE and not any(key in atoms.info for _, atoms in structures):
         key = None  # that of training is not in these files
-    groups = find_groups(structures, key)
+    groups = find_groups(collection_of(structures), key)
     inputs = trained_labels(head, model.inputs, section="inputs")
     frames = frames_from(structures, list(labels.values()), list(inputs.values()))
-    members = [groups.members[frame.where] for frame in frames]
+    members = [groups.names[code] for code in groups.codes.tolist()]
     with progress(console, f"{len(frames)} structures", len(frames)) as done:
         evaluation = evaluate(model, frames, max_atoms=max_atoms, advance=done, groups=members)
     return EvaluatedData(frames, evaluation, members), groups.key

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carten.data.collection import Collection, open_collection
 from carten.data.consistency import agreements
-from carten.data.findings import Duplicates, Report
-from carten.data.geometry import SIGNATURE, Surroundings, closest_contacts, duplicates, kinds_of, surroundings
+from carten.data.findings import Duplicates, Report, counted_noun
+from carten.data.frames import SAMPLE, STRATUM, Frames
+from carten.data.geometry import SIGNATURE, Closest, add_contacts, closest_contacts, duplicates, surroundings
 from carten.data.guess import guess_labels, with_categories
-from carten.data.label_check import input_report, label_report
-from carten.data.labels import MAX_NUMBER, Frame, Label, carried, carries, frame_from, is_meaningless
+from carten.data.label_check import InputCollector, LabelCollector
+from carten.data.labels import Frame, Label, carries, frame_from
 from carten.data.lookup import label_names
-from carten.data.read import Paths, read_structures
+from carten.data.progress import Say, counted, silent
+from carten.data.read import Paths
 from carten.data.response import responses
 from carten.data.statistics import ReferenceEnergies, reference_energies
 from carten.data.stress import check_stress
+from carten.data.table import StructureTable
 from carten.errors import DataError
+from carten.math.arrays import Array
 from carten.properties.routes import Property
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+_RUN = 50  # consecutive structures in a sample: labels are compared between neighbours
+_CHARGES = ("charge", "total_charge", "net_charge", "molecular_charge")
+_LAYOUTS = 100  # of which some structures are sampled
 
 
 def check(
@@ -32,8 +42,12 @@ def check(
     cutoff: float = 5.0,
     inputs: Sequence[Label] | None = None,
     format: str | None = None,
+    say: Say = silent,
 ) -> Report:
     """Report on the structures and labels of one or more files.
+
+    Every structure is looked at once. Names of labels, reference energies and comparisons of labels with each other
+    are those of a sample where there are more than 20,000.
 
     Args:
         paths: as :func:`carten.data.read.read_structures`.
@@ -41,80 +55,156 @@ def check(
         cutoff: for neighbours and contacts, in Å.
         inputs: what models can use, and where it is; ``None``: as for labels.
         format: as :func:`carten.data.read.read_structures`.
+        say: takes lines on what takes long.
 
     Raises:
         DataError: a file cannot be read. What is wrong with single structures and labels is in ``Report.problems``.
         ConfigError: a unit is unknown or does not fit.
     """
-    structures = read_structures(paths, format)
+    collection = open_collection(paths, format, say)
+    table, sampled = collection.table, _sampled(collection.table)
+    structures = [collection[number] for number in np.flatnonzero(sampled).tolist()]
     guess = guess_labels(structures)
     labels = guess.labels if labels is None else labels
     inputs = guess.inputs if inputs is None else [with_categories(label, structures) for label in inputs]
-    frames, problems = _sound_labels(structures, labels, inputs)
-    sound, environments, impossible = _sound_geometries(frames, cutoff)
-    references, undetermined = _references(sound, cutoff)
-    problems += impossible + _uncarried(frames, labels) + undetermined
-    carried_labels = [label for label in labels if carried(sound, label.name)]
-    rows = {label.name: label.row for label in carried_labels if isinstance(label.row, Property)}
-    n_atoms = [len(atoms) for _, atoms in structures]
+    _ = [label.factor for label in (*labels, *inputs)]  # a unit that does not fit is an error of the whole check
+    looked = _Pass(collection, labels, inputs, cutoff, sampled, say)
+    references, undetermined = _references(looked.sample, cutoff)
+    sound_labels = [collector for collector in looked.labels if len(collector.numbers)]
+    rows = {c.label.name: c.label.row for c in sound_labels if isinstance(c.label.row, Property)}
+    has_stress = any(collector.label.name == "stress" for collector in sound_labels)
     return Report(
-        n_structures=len(structures),
-        atoms=(min(n_atoms), float(np.mean(n_atoms)), max(n_atoms)),
-        periodic=dict(sorted(Counter(int(atoms.pbc.sum()) for _, atoms in structures).items())),
-        elements=_elements(structures),
+        n_structures=len(table),
+        atoms=(int(table.n_atoms.min()), float(table.n_atoms.mean()), int(table.n_atoms.max())),
+        periodic={count: int(n) for count, n in enumerate(_directions(table)) if n},
+        elements={number: int(table.has_element(number).sum()) for number in table.elements if number},
         cutoff=cutoff,
-        neighbours=sum(around.n_edges for around in environments) / max(sum(len(frame) for frame in sound), 1),
-        labels=tuple(label_report(label, sound, references) for label in carried_labels),
-        inputs=tuple(input_report(label, sound) for label in inputs if any(label.name in f.inputs for f in sound)),
-        unused=_unused(structures, {key for label in (*labels, *inputs) for key in label.keys}),
+        neighbours=looked.n_edges / max(int(table.n_atoms[looked.rows].sum()), 1),
+        labels=tuple(collector.report(collection, references) for collector in sound_labels),
+        inputs=tuple(collector.report() for collector in looked.inputs if collector.count),
+        unused=_unused(collection, {key for label in (*labels, *inputs) for key in label.keys}),
         references=references,
-        duplicates=_duplicates(sound, environments),
-        contacts=closest_contacts(sound, environments),
-        stress=check_stress(sound) if carried(sound, "stress") else None,
-        agreements=agreements(sound, rows) + responses(sound),
+        duplicates=looked.duplicates(),
+        contacts=closest_contacts(looked.closest),
+        stress=check_stress(looked.sample) if has_stress else None,
+        agreements=agreements(looked.sample, rows) + responses(looked.sample),
         others={label.name: guess.others[label.name] for label in labels if guess.others.get(label.name)},
         zero=tuple(key for key in guess.zero if key not in {label.file_key for label in labels}),
-        left_out={label.name: count for label in labels if (count := _meaningless(structures, label))},
-        problems=tuple(problems),
+        left_out={label.name: count for label in labels if (count := _meaningless(table, label))},
+        problems=(*looked.problems, *looked.impossible, *looked.uncarried(), *undetermined),
+        hints=_hints(collection, labels, inputs),
+        sampled=int(sampled.sum()),
     )
 
 
-def _elements(structures: Sequence[tuple[str, Atoms]]) -> dict[int, int]:
-    counts = Counter(int(number) for _, atoms in structures for number in np.unique(atoms.numbers))
-    return {number: counts[number] for number in sorted(counts) if 1 <= number <= MAX_NUMBER}
+class _Pass:
+    """One look at every structure."""
 
+    def __init__(
+        self,
+        collection: Collection,
+        labels: Sequence[Label],
+        inputs: Sequence[Label],
+        cutoff: float,
+        sampled: Array,
+        say: Say,
+    ) -> None:
+        self._collection = collection
+        self.labels = [LabelCollector(label) for label in labels]
+        self.inputs = [InputCollector(label) for label in inputs]
+        self._carried: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.impossible: list[str] = []
+        self.sample: list[Frame] = []
+        self.closest: Closest = {}
+        self.n_edges = 0
+        numbers, signatures = array("q"), array("f")
+        for number, (where, atoms) in enumerate(counted(collection, "checking", len(collection), say)):
+            frame = self._frame(where, atoms)
+            if frame is None:
+                continue
+            self._carried.update(frame.labels.keys())
+            try:
+                around = surroundings(frame, cutoff)
+            except DataError as error:
+                self.impossible.append(f"{where}: {error}")
+                continue
+            self.n_edges += around.n_edges
+            add_contacts(self.closest, frame, around)
+            numbers.append(number)
+            signatures.extend(around.signature.tolist())
+            for label_collector in self.labels:
+                label_collector.add(number, frame)
+            for input_collector in self.inputs:
+                input_collector.add(frame)
+            if sampled[number]:
+                self.sample.append(frame)
+        self.rows = np.asarray(numbers, dtype=np.int64)
+        self._signatures = np.asarray(signatures, dtype=np.float64).reshape(-1, SIGNATURE)
 
-def _uncarried(frames: Sequence[Frame], labels: Sequence[Label]) -> list[str]:
-    return [
-        f'label "{label.file_key}" of {label.name} is carried by no structure'
-        for label in labels
-        if label.required and not carried(frames, label.name)
-    ]
-
-
-def _meaningless(structures: Sequence[tuple[str, Atoms]], label: Label) -> int:
-    return sum(is_meaningless(atoms, label) for _, atoms in structures)
-
-
-def _sound_labels(
-    structures: Sequence[tuple[str, Atoms]], labels: Sequence[Label], inputs: Sequence[Label]
-) -> tuple[list[Frame], list[str]]:
-    """Frames with the labels and inputs that they carry and that can be used, and what is wrong with the others."""
-    _ = [label.factor for label in (*labels, *inputs)]  # a unit that does not fit is an error of the whole check
-    frames: list[Frame] = []
-    problems: list[str] = []
-    for where, atoms in structures:
-        carried_inputs = [label for label in inputs if carries(atoms, label)]
+    def _frame(self, where: str, atoms: Atoms) -> Frame | None:
+        """The frame with the labels and inputs that it carries and that can be used; None without any."""
+        labels = [collector.label for collector in self.labels]
+        inputs = [collector.label for collector in self.inputs if carries(atoms, collector.label)]
         try:
-            frames.append(frame_from(atoms, labels, carried_inputs, where))
+            return frame_from(atoms, labels, inputs, where)
         except DataError:
-            wrong = _problems(atoms, labels, carried_inputs, where)
-            problems += dict.fromkeys(wrong.values())
-            if "" not in wrong:
-                sound_labels = [label for label in labels if label.name not in wrong]
-                sound_inputs = [label for label in carried_inputs if label.name not in wrong]
-                frames.append(frame_from(atoms, sound_labels, sound_inputs, where))
-    return frames, problems
+            wrong = _problems(atoms, labels, inputs, where)
+            self.problems += dict.fromkeys(wrong.values())
+            if "" in wrong:
+                return None
+            sound_labels = [label for label in labels if label.name not in wrong]
+            return frame_from(atoms, sound_labels, [label for label in inputs if label.name not in wrong], where)
+
+    def uncarried(self) -> list[str]:
+        """Labels that have to be there and are not."""
+        return [
+            f'label "{collector.label.file_key}" of {collector.label.name} is carried by no structure'
+            for collector in self.labels
+            if collector.label.required and not self._carried[collector.label.name]
+        ]
+
+    def duplicates(self) -> tuple[Duplicates, ...]:
+        """Structures of equal geometry, and how far their energies are apart."""
+        frames = Frames(self._collection, (), (), self.rows, np.ones(len(self.rows)))
+        kinds = self._collection.table.kinds[self.rows]
+        energies = {}
+        for collector in self.labels:
+            if collector.label.name == "energy":
+                energies = dict(zip(*(column.tolist() for column in collector.energies()), strict=True))
+        groups = []
+        for group in duplicates(frames, kinds, self._signatures):
+            numbers = self.rows[list(group)].tolist()
+            values = [energies[number] for number in numbers if number in energies]
+            spread = max(values) - min(values) if values else None
+            groups.append(Duplicates(tuple(map(self._collection.where, numbers)), spread))
+        return tuple(groups)
+
+
+def _sampled(table: StructureTable) -> Array:
+    """(n,) which structures are compared with each other: all, or runs of consecutive ones and some of each element."""
+    if len(table) <= SAMPLE:
+        return np.ones(len(table), dtype=bool)
+    chosen = np.zeros(len(table), dtype=bool)
+    starts = np.linspace(0, len(table) - _RUN, SAMPLE // _RUN).astype(np.int64)
+    chosen[(starts[:, None] + np.arange(_RUN)).ravel()] = True
+    order = np.random.default_rng(0).permutation(len(table))
+    layouts = [table.layout == layout for layout in np.unique(table.layout)[:_LAYOUTS]]
+    for stratum in (*(table.has_element(number) for number in table.elements), *layouts):
+        chosen[order[stratum[order]][:STRATUM]] = True
+    chosen[np.flatnonzero(table.n_atoms == 1)[:SAMPLE]] = True
+    return chosen
+
+
+def _directions(table: StructureTable) -> Array:
+    """Numbers of structures that are periodic in 0, 1, 2 and 3 directions."""
+    directions = sum((table.periodic >> bit) & 1 for bit in range(3))
+    return np.bincount(np.asarray(directions), minlength=4)
+
+
+def _meaningless(table: StructureTable, label: Label) -> int:
+    per_volume = isinstance(label.row, Property) and (label.row.per_volume or label.name == "stress")
+    return int((table.carries(label.keys) & ~table.has_volume).sum()) if per_volume else 0
 
 
 def _problems(atoms: Atoms, labels: Sequence[Label], inputs: Sequence[Label], where: str) -> dict[str, str]:
@@ -129,17 +219,6 @@ def _problems(atoms: Atoms, labels: Sequence[Label], inputs: Sequence[Label], wh
     return wrong
 
 
-def _sound_geometries(frames: Sequence[Frame], cutoff: float) -> tuple[list[Frame], list[Surroundings], list[str]]:
-    sound, environments, problems = [], [], []
-    for frame in frames:
-        try:
-            environments.append(surroundings(frame, cutoff))
-            sound.append(frame)
-        except DataError as error:
-            problems.append(f"{frame.where}: {error}")
-    return sound, environments, problems
-
-
 def _references(frames: Sequence[Frame], cutoff: float) -> tuple[ReferenceEnergies | None, list[str]]:
     used = [frame for frame in frames if "energy" in frame.labels]
     if not used:
@@ -150,23 +229,29 @@ def _references(frames: Sequence[Frame], cutoff: float) -> tuple[ReferenceEnergi
         return None, [str(error)]
 
 
-def _unused(structures: Sequence[tuple[str, Atoms]], used: set[str]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    counts: Counter[str] = Counter()
-    for _, atoms in structures:
-        for name, shape in label_names(atoms).items():
-            if name not in used:
-                shapes.setdefault(name, shape)
-                counts[name] += 1
-    return tuple((name, shapes[name], counts[name]) for name in sorted(shapes))
+def _hints(collection: Collection, labels: Sequence[Label], inputs: Sequence[Label]) -> tuple[str, ...]:
+    """What entries may be meant as."""
+    table, hints = collection.table, []
+    dipole = next((label for label in labels if label.name == "dipole"), None)
+    if dipole is not None and (count := int((table.carries(dipole.keys) & table.has_volume).sum())):
+        hints.append(
+            f"dipoles of {counted_noun(count, 'periodic structure')} are defined up to e times lattice vectors: train "
+            f"them as polarization (properties: {{polarization: {{key: {dipole.file_key}}}}})"
+        )
+    charges = [name for name in _CHARGES if name in table.numbers and "total_charge" not in {x.name for x in inputs}]
+    hints += [
+        f"{name} may be the total charge of {counted_noun(int(table.carries([name]).sum()), 'structure')}: a model takes "
+        f"it as an input (inputs: {{total_charge: {{key: {name}}}}})"
+        for name in charges
+    ]
+    return tuple(hints)
 
 
-def _duplicates(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[Duplicates, ...]:
-    groups = []
-    signatures = np.array([around.signature for around in environments]).reshape(-1, SIGNATURE)
-    for group in duplicates(frames, kinds_of(frames), signatures):
-        members = [frames[index] for index in group]
-        energies = [float(frame.labels["energy"]) for frame in members if "energy" in frame.labels]
-        spread = max(energies) - min(energies) if energies else None
-        groups.append(Duplicates(tuple(frame.where for frame in members), spread))
-    return tuple(groups)
+def _unused(collection: Collection, used: set[str]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+    unused = []
+    for name in collection.table.names:
+        carriers = collection.table.carries([name])
+        shape = label_names(collection[int(np.argmax(carriers))][1]).get(name) if name not in used else None
+        if shape is not None:
+            unused.append((name, shape, int(carriers.sum())))
+    return tuple(unused)

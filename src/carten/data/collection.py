@@ -147,6 +147,11 @@ def open_collection(paths: Paths, format: str | None = None, say: Say = silent) 
     return Collection([*parts, *_read(others, format, say)])
 
 
+def collection_of(structures: Structures) -> Collection:
+    """Structures in memory, each with where it is."""
+    return Collection([_Part(list(structures), table_of(structures))])
+
+
 def open_store(path: Path, say: Say = silent) -> _Part:
     """An ASE-LMDB file and its table, which is kept beside it."""
     mark = stamp(path)

@@ -15,6 +15,7 @@ from carten.data.labels import Frame
 from carten.data.neighbours import edges
 from carten.data.structures import structure_graph
 from carten.errors import ConfigError, DataError
+from carten.math.arrays import Array
 from carten.model.graph import Graph, batch
 from carten.properties.routes import Property
 
@@ -86,6 +87,8 @@ class Dataset(TorchDataset[Sample]):
         cutoff: of the neighbour lists, in Å.
         prepared: find all neighbour lists now and keep them (data that fits into memory); otherwise they are found anew
             whenever a sample is asked for, which is what workers of a ``DataLoader`` are for.
+        n_atoms: (n,) numbers of atoms, where they are known.
+        n_edges: (n,) numbers of edges, where they are known.
 
     Raises:
         DataError: a structure is impossible (see :func:`carten.data.neighbours.edges`); the message names it.
@@ -97,12 +100,14 @@ class Dataset(TorchDataset[Sample]):
         properties: Sequence[Property],
         cutoff: float,
         prepared: bool = True,
+        n_atoms: Array | None = None,
+        n_edges: Array | None = None,
     ) -> None:
         self.frames = frames
         self.properties = tuple(properties)
         self.cutoff = cutoff
         self._samples = [self._sample(index) for index in range(len(frames))] if prepared else None
-        self._n_edges: tuple[int, ...] | None = None
+        self._n_atoms, self._n_edges = n_atoms, n_edges
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -112,14 +117,16 @@ class Dataset(TorchDataset[Sample]):
             raise IndexError(f"sample {index} of {len(self.frames)}")
         return self._samples[index] if self._samples is not None else self._sample(index)
 
-    def n_atoms(self) -> tuple[int, ...]:
-        """Number of atoms of every structure."""
-        return tuple(len(frame) for frame in self.frames)
+    def n_atoms(self) -> Array:
+        """(n,) numbers of atoms."""
+        if self._n_atoms is None:
+            self._n_atoms = np.array([len(frame) for frame in self.frames], dtype=np.int64)
+        return self._n_atoms
 
-    def n_edges(self) -> tuple[int, ...]:
-        """Number of edges of every structure; finds all neighbour lists once if they are not prepared."""
+    def n_edges(self) -> Array:
+        """(n,) numbers of edges; finds all neighbour lists once if they are neither prepared nor known."""
         if self._n_edges is None:
-            self._n_edges = tuple(self._count(index) for index in range(len(self.frames)))
+            self._n_edges = np.array([self._count(index) for index in range(len(self.frames))], dtype=np.int64)
         return self._n_edges
 
     def _count(self, index: int) -> int:

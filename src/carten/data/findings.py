@@ -113,6 +113,8 @@ class Report:
         zero: entries that are zero in all structures, so that they are no labels.
         left_out: by property, structures whose label has no meaning: per volume, without a cell.
         problems: what prevents structures or labels from being used.
+        hints: what entries may be meant as.
+        sampled: structures whose labels were compared with each other.
     """
 
     n_structures: int
@@ -133,3 +135,10 @@ class Report:
     zero: tuple[str, ...]
     left_out: Mapping[str, int]
     problems: tuple[str, ...]
+    hints: tuple[str, ...]
+    sampled: int
+
+
+def counted_noun(count: int, noun: str) -> str:
+    """``"1 structure"``, ``"12 structures"``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

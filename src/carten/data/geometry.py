@@ -87,16 +87,22 @@ def _signature(distance: Array, weight: Array) -> Array:
     return np.append(sums, np.sqrt(weight @ weight))
 
 
-def closest_contacts(frames: Sequence[Frame], environments: Sequence[Surroundings]) -> tuple[Contact, ...]:
+Closest = dict[tuple[int, int], tuple[float, int, int, str]]
+"""Distance, atoms and structure of the closest contact by pair of elements."""
+
+
+def add_contacts(closest: Closest, frame: Frame, around: Surroundings) -> None:
+    """Keep the contacts of a structure that are closer than those before."""
+    for pair, (distance, i, j) in around.closest.items():
+        if pair not in closest or distance < closest[pair][0]:
+            closest[pair] = (distance, i, j, frame.where)
+
+
+def closest_contacts(closest: Closest) -> tuple[Contact, ...]:
     """Closest contact of every pair of elements, the one closest for its covalent radii first."""
-    best: dict[tuple[int, int], tuple[float, int, int, str]] = {}
-    for frame, around in zip(frames, environments, strict=True):
-        for pair, (distance, i, j) in around.closest.items():
-            if pair not in best or distance < best[pair][0]:
-                best[pair] = (distance, i, j, frame.where)
     contacts = [
         Contact(pair, distance, distance / float(covalent_radii[list(pair)].sum()), (i, j), where)
-        for pair, (distance, i, j, where) in best.items()
+        for pair, (distance, i, j, where) in closest.items()
     ]
     return tuple(sorted(contacts, key=lambda contact: (contact.ratio, contact.elements)))
 

@@ -22,10 +22,11 @@ def without(fixed: Fixed, frames: Sequence[Frame], cutoff: float) -> list[Frame]
     Raises:
         DataError: a term has no energy for such a structure.
     """
-    return [_without(fixed, frame, cutoff) for frame in frames] if fixed.terms else list(frames)
+    return [without_fixed(fixed, frame, cutoff) for frame in frames] if fixed.terms else list(frames)
 
 
-def _without(fixed: Fixed, frame: Frame, cutoff: float) -> Frame:
+def without_fixed(fixed: Fixed, frame: Frame, cutoff: float) -> Frame:
+    """As :func:`without`, of one frame."""
     names = [name for name in fixed.rows if name in frame.labels]
     if not names:
         return frame

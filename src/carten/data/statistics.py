@@ -194,11 +194,11 @@ def statistics(dataset: Dataset) -> Statistics:
     """Statistics of a (training) set; finds the neighbour lists once if they are not prepared."""
     frames = dataset.frames
     forces = [frame.labels["forces"].ravel() for frame in frames if "forces" in frame.labels]
-    n_atoms = sum(dataset.n_atoms())
+    n_atoms = int(dataset.n_atoms().sum())
     return Statistics(
         elements=elements(frames),
         n_structures=len(frames),
         n_atoms=n_atoms,
-        neighbours=sum(dataset.n_edges()) / max(n_atoms, 1),
+        neighbours=int(dataset.n_edges().sum()) / max(n_atoms, 1),
         force_rms=float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else None,
     )

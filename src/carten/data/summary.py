@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from ase.data import chemical_symbols
 
-from carten.data.findings import Duplicates, LabelReport, Report
+from carten.data.findings import Duplicates, LabelReport, Report, counted_noun
 from carten.data.geometry import Contact
 from carten.data.label_check import OUTLIER
 from carten.data.labels import ASYMMETRY
 
 _KINDS = ("not periodic", "periodic in 1 direction", "periodic in 2 directions", "periodic in 3 directions")
 _SHOWN = 10
+_HARMLESS = ("as expected", "undecided")
 _SPREAD = 1e-3  # eV
 _TOUCHING = 0.7  # of the sum of covalent radii
 
@@ -25,6 +26,7 @@ def report_lines(report: Report) -> list[str]:
         *_inputs(report),
         *_references(report),
         *_geometry(report),
+        *_warnings(report),
         *_problems(report),
     ]
 
@@ -32,11 +34,13 @@ def report_lines(report: Report) -> list[str]:
 def _structures(report: Report) -> Iterator[str]:
     low, mean, high = report.atoms
     kinds = ", ".join(f"{count} {_KINDS[directions]}" for directions, count in report.periodic.items())
-    sizes = f"{low} atoms" if low == high else f"{low} to {high} atoms (mean {mean:.1f})"
-    yield f"{report.n_structures} structures of {sizes}: {kinds}"
+    sizes = counted_noun(low, "atom") if low == high else f"{low} to {high} atoms (mean {mean:.1f})"
+    yield f"{counted_noun(report.n_structures, 'structure')} of {sizes}: {kinds}"
     names = [f"{_symbol(number)} {count}" for number, count in report.elements.items()]
-    yield f"{len(names)} elements, with the number of structures: {', '.join(names)}"
+    yield f"{counted_noun(len(names), 'element')}, with the number of structures: {', '.join(names)}"
     yield f"{report.neighbours:.1f} neighbours per atom within {report.cutoff:g} Å on average"
+    if report.sampled < report.n_structures:
+        yield f"names of labels, reference energies and comparisons of labels are those of {report.sampled} structures"
 
 
 def _symbol(number: int) -> str:
@@ -68,7 +72,9 @@ def _labels(report: Report) -> Iterator[str]:
             f"(expected about 1), correlation {agreement.correlation:.3f}, in {agreement.pairs} {agreement.among}"
         )
     for name, shape, count in report.unused:
-        yield f"  not used: {name} {list(shape) if shape else 'number'}, {count} structures"
+        yield f"  not used: {name} {list(shape) if shape else 'number'}, {counted_noun(count, 'structure')}"
+    for hint in report.hints:
+        yield f"  {hint}"
 
 
 def _inputs(report: Report) -> Iterator[str]:
@@ -119,7 +125,8 @@ def _geometry(report: Report) -> Iterator[str]:
     yield from _first([_contact(contact) for contact in report.contacts])
     if report.duplicates:
         surplus = sum(len(group.where) - 1 for group in report.duplicates)
-        yield f"  {surplus} duplicates in {len(report.duplicates)} groups of equal geometry:"
+        groups = counted_noun(len(report.duplicates), "group")
+        yield f"  {counted_noun(surplus, 'duplicate')} in {groups} of equal geometry:"
     yield from _first([_group(group) for group in report.duplicates])
     if any(group.spread is not None and group.spread > _SPREAD for group in report.duplicates):
         yield "    equal geometries differ in energy: make what distinguishes them (charge, field) an input, or drop"
@@ -139,6 +146,29 @@ def _group(group: Duplicates) -> str:
     names = " = ".join(group.where[:3]) + (f" = ... ({len(group.where)} in all)" if len(group.where) > 3 else "")
     energies = f", energies within {group.spread:.2g} eV" if group.spread is not None else ""
     return f"    {names}{energies}"
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    """What makes a model wrong though training would accept it, once more and in one place."""
+    warnings = [
+        f"  {agreement.slope} as slope of {agreement.of}: {agreement.verdict}"
+        for agreement in report.agreements
+        if agreement.verdict not in _HARMLESS
+    ]
+    if report.stress is not None and report.stress.verdict not in _HARMLESS:
+        warnings.append(f"  stress: {report.stress.verdict}")
+    warnings += [
+        f"  {label.name} violates its index symmetry" for label in report.labels if (label.asymmetry or 0.0) > ASYMMETRY
+    ]
+    if any(group.spread is not None and group.spread > _SPREAD for group in report.duplicates):
+        warnings.append("  equal geometries differ in energy")
+    warnings += [
+        f"  {label.name} is exactly zero in {counted_noun(label.zero, 'structure')}"
+        for label in report.labels
+        if label.zero
+    ]
+    yield f"Warnings: {len(warnings) or 'none'}"
+    yield from _first(warnings)
 
 
 def _problems(report: Report) -> Iterator[str]:

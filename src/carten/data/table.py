@@ -96,6 +96,20 @@ class StructureTable:
         """All names of entries, sorted."""
         return tuple(sorted({name for layout in self.layouts for name in layout}))
 
+    def values(self, name: str) -> Texts | None:
+        """An entry as text: whole numbers as such; ``None`` where it is neither text nor one number."""
+        carried = self.carries([name])
+        text, number = self.texts.get(name), self.numbers.get(name)
+        if text is not None and number is None and (text.codes[carried] >= 0).all():
+            return text
+        if number is not None and text is None and not np.isnan(number[carried]).any():
+            unique, codes = np.unique(number[carried], return_inverse=True)
+            column = np.full(len(self), -1, dtype=np.int32)
+            column[carried] = codes
+            names = (f"{value:.0f}" if value.is_integer() else str(value) for value in unique.tolist())
+            return Texts(column, tuple(names))
+        return None
+
     def arrays(self) -> dict[str, Array]:
         """All columns, by names under which :meth:`of_arrays` takes them."""
         return {

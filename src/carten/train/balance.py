@@ -64,7 +64,7 @@ def lines(terms: Sequence[LossTerm], losses: Mapping[str, float]) -> Iterator[st
 
 
 def _loss(term: LossTerm, sets: Sets) -> float:
-    frames = [frame for frame in sets.train.frames if term.property.name in frame.labels]
+    frames = [frame for frame in sets.sample.frames if term.property.name in frame.labels]
     residual = torch.from_numpy(_residuals(term.property, frames, sets))
     return float(PENALTIES[term.kind](residual, term.delta).mean()) if len(residual) else 0.0
 

@@ -32,7 +32,7 @@ def build_model(
     Raises:
         ConfigError: no atom has a neighbour, or the trained model does not fit.
     """
-    numbers = statistics(sets.train)
+    numbers = statistics(sets.sample)
     if source is None and not numbers.neighbours:
         raise ConfigError(
             f"model.cutoff: no atom in the {len(sets.train)} structures to train on has a neighbour within "
@@ -52,8 +52,9 @@ def build_model(
     model.to(getattr(torch, config.dtype))
     by_energy = any(row.name == "energy" for row in rows)
     if by_energy:
-        set_energy_baseline(model, sets.references, sets.train.frames, numbers)
-    set_readout_baselines(model, [row for row in rows if not (by_energy and row.name == "energies")], sets.train.frames)
+        set_energy_baseline(model, sets.references, sets.sample.frames, numbers)
+    others = [row for row in rows if not (by_energy and row.name == "energies")]
+    set_readout_baselines(model, others, sets.sample.frames)
     if source is not None:
         begin(model, source, config, sets)
     return model

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from carten.data.categories import categories
+import numpy as np
+
+from carten.data.categories import categories, category
+from carten.data.collection import Collection
 from carten.data.labels import Label
 from carten.errors import ConfigError
 from carten.math.symmetry import decompose
@@ -45,10 +48,22 @@ def _label(name: str, config: InputConfig, structures: Sequence[tuple[str, Atoms
     new = name not in input_table()
     row, key = input_row(name, config), config.key or name
     if isinstance(row.embed, Category) and not row.embed.values:
-        values = categories(structures, key)
+        values = _categories(structures, key)
         defaults = () if row.default is None or row.default in values else (_whole(row.default),)
         row = replace(row, embed=replace(row.embed, values=(*values, *defaults)))
     return Label(row, key, None if new else config.unit)
+
+
+def _categories(structures: Sequence[tuple[str, Atoms]], key: str) -> tuple[str | int, ...]:
+    if isinstance(structures, Collection) and (column := structures.table.values(key)) is not None:
+        number = key in structures.table.numbers
+        values = {column.values[code] for code in np.unique(column.codes).tolist() if code >= 0}
+        return tuple(sorted((category(float(value)) if number else value for value in values), key=_order))
+    return categories(structures, key)
+
+
+def _order(value: str | int) -> tuple[bool, str | int]:
+    return isinstance(value, str), value
 
 
 def with_replayed_level(label: Label, replay: ReplayConfig | None) -> Label:

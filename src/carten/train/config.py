@@ -77,6 +77,11 @@ class DataConfig(_Section):
     shown by group. By default ``config_type`` or ``group`` where the files carry it, else ``file``."""
     group_weights: dict[str, NotNegative] = {}
     """Factors, by group, of the weights of structures in the loss; 1 for groups that are not listed, 0 leaves out."""
+    group_sampling: dict[str, NotNegative] = {}
+    """How often the structures of a group come in an epoch; 1 for groups that are not listed."""
+    temperature: Annotated[float, Field(ge=1)] = 1.0
+    """Groups of n structures come in proportion to n^(1 / temperature); the epoch keeps its length. 1 takes the data as
+    they are, large values all groups equally often."""
     together: str | None = None
     """Name, in the files, of what a random split keeps on one side (a trajectory, a molecule), or ``file``. Structures
     with the same geometry always stay together."""

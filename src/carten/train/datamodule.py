@@ -28,9 +28,10 @@ class Batches(LightningDataModule):
         super().__init__()
         self.config = config
         self.sets = sets
-        self.stream = Loader(sets.train, self._sampler(sets.train, shuffle=True).batches, config.data.workers)
+        sampler = self._sampler(sets.train, shuffle=True)
+        self.stream = Loader(sets.train, sampler.batches, config.data.workers)
         self.share = ProcessShare()
-        largest = max(len(batch) for batch in self.stream.plan(0))
+        largest = sampler.batches(0).largest
         if largest < (n_processes := config.training.processes):
             raise ConfigError(
                 f"training.devices times training.nodes is {n_processes}, but the batches have at most {largest} "
@@ -82,4 +83,5 @@ class Batches(LightningDataModule):
 
     def _sampler(self, dataset: Dataset, shuffle: bool) -> BatchSampler:
         bound = self.config.data.batch
-        return BatchSampler(dataset, Bounds(bound.structures, bound.atoms, bound.edges), self.config.seed, shuffle)
+        bounds = Bounds(bound.structures, bound.atoms, bound.edges)
+        return BatchSampler(dataset, bounds, self.config.seed, shuffle, self.sets.mixture if shuffle else None)

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from carten.data.dataset import Batch, Dataset, Sample, collate
+from carten.math.arrays import Array
 
 BatchPlan = Callable[[int], Sequence[Sequence[int]]]
 """From the number of a pass over the data to its batches of dataset indices."""
@@ -30,7 +31,7 @@ class ProcessShare:
     rank: int = 0
     world_size: int = 1
 
-    def of(self, batch: Sequence[int], n_atoms: Sequence[int]) -> Sequence[int]:
+    def of(self, batch: Sequence[int], n_atoms: Sequence[int] | Array) -> Sequence[int]:
         """The structures of this process: dealt out from large to small, there and back, so that atoms are balanced.
 
         Args:

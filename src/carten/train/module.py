@@ -20,7 +20,6 @@ from carten.properties.potential import Potential
 from carten.train.average import Average
 from carten.train.bootstrap import mixture
 from carten.train.datamodule import Batches
-from carten.train.groups import Groups
 from carten.train.loader import Loader
 from carten.train.loss import LossTerm, combine, loss_terms
 from carten.train.metrics import Breakdown, PropertyErrors
@@ -49,7 +48,7 @@ class Fit(LightningModule):
         length: of the run.
         ema: decay of the average of the weights, 0 for none.
         seed: of what is drawn in a step.
-        groups: of structures, for errors by group.
+        groups: names of those of structures, for errors by group.
 
     Attributes:
         results: ``loss`` and errors in reported units of the last validation or test.
@@ -66,7 +65,7 @@ class Fit(LightningModule):
         length: Length,
         ema: float = 0.0,
         seed: int = 0,
-        groups: Groups | None = None,
+        groups: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.potential = potential
@@ -79,9 +78,9 @@ class Fit(LightningModule):
         self.results: Mapping[str, float] = {}
         self.train_loss = float("nan")
         self.watch = Watch()
-        self.errors = PropertyErrors([term.property for term in terms], groups.names if groups is not None else ("",))
+        self.errors = PropertyErrors([term.property for term in terms], groups or ("",))
         self.breakdowns: Mapping[str, Breakdown] = {}
-        self._groups = groups
+        self._grouped = bool(groups)
         self._group_of = torch.zeros(0, dtype=torch.int64)
         self._names = tuple(term.property.name for term in terms)
         self._rows, self._seed = SampledRows(terms, potential, seed), seed
@@ -268,9 +267,8 @@ class Fit(LightningModule):
         self.errors.reset()
         self._measured.zero_()
         batches = getattr(self.trainer, "datamodule", None)
-        if self._groups is not None and isinstance(batches, Batches):
-            frames = batches.dataset(part).frames
-            self._group_of = torch.tensor(self._groups.indices(frames), dtype=torch.int64, device=self.device)
+        if self._grouped and isinstance(batches, Batches):
+            self._group_of = torch.tensor(batches.sets.groups[part].codes, dtype=torch.int64, device=self.device)
 
     def _measure(self, batch: Batch) -> None:
         predictions = self.averaged.remainder(batch.graph, self._names)

@@ -250,7 +250,7 @@ class _Run:
         self.say(f"reading {', '.join(str(path) for path in config.data.train)}")
         loss_terms = terms(config.properties)
         replay = Replay.read(config, source)
-        sets = read_sets(config, loss_terms, kept_elements(config, source, replay))
+        sets = read_sets(config, loss_terms, kept_elements(config, source, replay), self.say)
         require_memory(config.model, len(sets.elements))
         losses = losses_of_means(loss_terms, sets)
         loss_terms = balanced(loss_terms, config.properties, losses)
@@ -266,7 +266,7 @@ class _Run:
         for line in [*summary(config, sets, model, source), *tuning.lines, *sets.notes, *lines(loss_terms, losses)]:
             self.say(line)
         schedule, length = Schedule(config.schedule), batches.length
-        average, seed, groups = config.training.ema, config.seed, sets.groups
+        average, seed, groups = config.training.ema, config.seed, sets.group_names
         fit = Fit(model, loss_terms, tuning, schedule, length, average, seed, groups)
         return fit, batches
 
@@ -278,6 +278,6 @@ class _Run:
     def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Fit:
         """The best model with its errors on the test set."""
         model = load(self.config.output / BEST, backend=self.backend)
-        best = Fit(model, fit.terms, fit.tuning, fit.schedule, fit.length, groups=batches.sets.groups)
+        best = Fit(model, fit.terms, fit.tuning, fit.schedule, fit.length, groups=batches.sets.group_names)
         trainer.test(best, datamodule=batches, verbose=False)
         return best

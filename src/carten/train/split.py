@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from carten.data.dataset import split
-from carten.data.geometry import duplicates, kinds_of, surroundings
+from carten.data.frames import Frames
+from carten.data.geometry import duplicates
 from carten.data.labels import Frame
+from carten.data.progress import Say, silent
+from carten.data.table import joined
 from carten.errors import ConfigError
+from carten.math.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,47 @@ class Split:
     notes: tuple[str, ...] = ()
 
 
-def same_geometry(frames: Sequence[Frame], cutoff: float) -> tuple[tuple[int, ...], ...]:
+def same_geometry(frames: Frames, cutoff: float, say: Say = silent) -> tuple[tuple[int, ...], ...]:
     """Groups of indices of frames that are the same but for orientation, origin and order of atoms."""
-    return duplicates(frames, kinds_of(frames), np.stack([surroundings(frame, cutoff).signature for frame in frames]))
+    kinds = frames.collection.table.kinds[frames.rows]
+    return duplicates(frames, kinds, frames.geometry(cutoff, say).signatures)
+
+
+def shared_geometries(one: Frames, other: Frames, cutoff: float, say: Say = silent) -> list[int]:
+    """Indices of frames of the second that the first has too."""
+    tables = [frames.collection.table.take(frames.rows) for frames in (one, other)]
+    signatures = [frames.geometry(cutoff, say).signatures for frames in (one, other)]
+    twins = duplicates(ChainedFrames((one, other)), joined(tables).kinds, np.concatenate(signatures))
+    count = len(one)
+    return sorted(index - count for group in twins if min(group) < count for index in group if index >= count)
+
+
+class ChainedFrames(Sequence[Frame]):
+    """Frames of several sets one after another."""
+
+    def __init__(self, parts: Sequence[Sequence[Frame]]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        for part in self._parts:
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(index)
 
 
 def split_apart(
-    frames: Sequence[Frame], part: float | int, seed: int, cutoff: float, keys: Sequence[Hashable] | None = None
+    frames: Frames, part: float | int, seed: int, cutoff: float, keys: Array | None = None, say: Say = silent
 ) -> Split:
     """Draw a validation set.
 
@@ -46,15 +85,16 @@ def split_apart(
         part: fraction or number of structures to draw.
         seed: of the draw.
         cutoff: within which geometries are compared, Å.
-        keys: of each structure; those with an equal one stay together. ``None`` keeps only duplicates together.
+        keys: (n,) of each structure; those with an equal one stay together. ``None`` keeps only duplicates together.
+        say: takes lines on what takes long.
 
     Raises:
         ConfigError: nothing would remain on one side, or what stays together is larger than what is to be drawn.
     """
     plain = split(len(frames), [part], seed)
     count = len(plain[1])
-    twins = same_geometry(frames, cutoff)
-    units = _joined(len(frames), [*twins, *_equal(keys or ())])
+    twins = same_geometry(frames, cutoff, say)
+    units = _joined(len(frames), [*twins, *_equal([] if keys is None else keys.tolist())])
     drawable = _without_rare(frames, units)
     chosen: list[int] = []
     for number in np.random.default_rng(seed).permutation(len(units)).tolist():
@@ -110,8 +150,11 @@ def _joined(n_structures: int, groups: Iterable[Sequence[int]]) -> list[list[int
     return [units[index] for index in sorted(units)]
 
 
-def _without_rare(frames: Sequence[Frame], units: Sequence[Sequence[int]]) -> set[int]:
+def _without_rare(frames: Frames, units: Sequence[Sequence[int]]) -> set[int]:
     """Units whose elements all occur in other units too: a model can't be validated on elements it never saw."""
-    elements = [{int(z) for index in unit for z in np.unique(frames[index].numbers)} for unit in units]
-    occurrences = Counter(number for present in elements for number in present)
-    return {k for k, present in enumerate(elements) if all(occurrences[number] > 1 for number in present)}
+    table = frames.collection.table.take(frames.rows)
+    unit_of = np.empty(len(frames), dtype=np.int64)
+    unit_of[[index for unit in units for index in unit]] = np.repeat(np.arange(len(units)), [len(u) for u in units])
+    with_element = [np.unique(unit_of[table.has_element(number)]) for number in table.elements]
+    rare = {int(units_with[0]) for units_with in with_element if len(units_with) == 1}
+    return set(range(len(units))) - rare

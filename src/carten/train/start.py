@@ -155,7 +155,7 @@ def _set_energies(model: Potential, config: Config, sets: Sets) -> None:
     reference = model.heads[ENERGIES].get_buffer("reference")
     if moved := config.reference_energies == "auto":
         bounds = config.data.batch
-        frames = _deviations(model, sets.train, Bounds(bounds.structures, bounds.atoms, bounds.edges))
+        frames = _deviations(model, sets.sample, Bounds(bounds.structures, bounds.atoms, bounds.edges))
         parts = by_level(frames, sets.level, max(len(sets.references), 1))
         levels = [reference_energies(part, "fitted").values if part else {} for part in parts]
     else:

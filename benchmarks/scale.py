@@ -1,0 +1,144 @@
+"""Training data of 10^5 or 10^6 structures on disk: convert, check and train, with memory and times of each process.
+
+    python -m benchmarks.scale --frames 100000 --folder /scratch/scale
+
+The structures are those of the shipped sets with noise, one to eight copies of each (up to 72 atoms); labels are copied
+and noisy too, so that nothing is learned: this measures the way from files to batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import carten
+from carten import datasets
+from carten.data.read import read_structures
+
+SHARD = 20_000
+"""Structures in a file."""
+TRAINING = """
+import json, sys, time
+from pathlib import Path
+import resource
+from rich.console import Console
+from carten.train import run
+from carten.train.config import Config
+began, steps = time.perf_counter(), []
+class Watch(run.Display):
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        steps.append(time.perf_counter() - began)
+        if len(steps) >= int(sys.argv[2]):
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0
+run.Display = Watch
+try:
+    run.train(Config.load(sys.argv[1]), console=Console(stderr=True))
+except Exception as error:
+    if len(steps) < int(sys.argv[2]):
+        raise
+usage = [resource.getrusage(who).ru_maxrss / 2**10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+half = len(steps) // 2
+rate = (len(steps) - half) / (steps[-1] - steps[half - 1])
+print(json.dumps({"first step, s": steps[0], "steps/s": rate, "MiB": usage[0], "MiB of a worker": usage[1]}))
+"""
+
+
+def structures(count: int, seed: int = 0) -> Any:
+    """Lines of extended XYZ, one structure at a time."""
+    rng = np.random.default_rng(seed)
+    names = ("ethanol_xtb_train", "bn_xtb_train")
+    originals = [[atoms for _, atoms in read_structures(datasets.path(name))] for name in names]
+    for _ in range(count):
+        kind = int(rng.random() < 0.5)
+        atoms = originals[kind][rng.integers(len(originals[kind]))]
+        copies = int(rng.integers(1, 72 // len(atoms) + 1))
+        positions = np.concatenate([atoms.positions + np.array([12.0 * k, 0.0, 0.0]) for k in range(copies)])
+        if kind:
+            positions = np.concatenate([atoms.positions + k * atoms.cell[2] for k in range(copies)])
+        positions += rng.normal(scale=0.05, size=positions.shape)
+        forces = np.tile(atoms.get_forces(), (copies, 1)) + rng.normal(scale=0.1, size=positions.shape)
+        energy = copies * atoms.get_potential_energy() + rng.normal(scale=0.1)
+        cell = np.array(atoms.cell) * [[1], [1], [copies]]
+        lattice = f'Lattice="{" ".join(f"{x:.8f}" for x in cell.ravel())}" pbc="T T T" ' if kind else 'pbc="F F F" '
+        comment = f"{lattice}Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.8f} config_type={names[kind]}"
+        symbols = atoms.get_chemical_symbols() * copies
+        rows = np.concatenate([positions, forces], axis=1).tolist()
+        lines = [f"{s} {' '.join(f'{x:.8f}' for x in row)}" for s, row in zip(symbols, rows, strict=True)]
+        yield "\n".join([str(len(symbols)), comment, *lines, ""])
+
+
+def timed(command: list[str]) -> tuple[dict[str, float], str]:
+    """Run a program: seconds, peak of memory in MiB, and what it printed."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read() if process.stdout is not None else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)[:200]} failed")
+    spent = {"s": time.perf_counter() - began, "s of a core": usage.ru_utime + usage.ru_stime}
+    return {**spent, "MiB": usage.ru_maxrss / 2**10}, output
+
+
+def training(folder: Path, data: Path, name: str, steps: int, workers: int = 0, **batch: int) -> dict[str, float]:
+    """Steps of a small model on a file."""
+    config = {
+        "data": {"train": str(data), "validation": 100, "batch": batch or {"structures": 4}, "workers": workers},
+        "model": {"n_channels": 16, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2},
+        "optimizer": {"name": "adamw"},
+        "training": {"epochs": 1, "checkpoint_minutes": 1000},
+        "output": str(folder / name),
+    }
+    (folder / f"{name}.yaml").write_text(json.dumps(config))
+    _, output = timed([sys.executable, "-c", TRAINING, str(folder / f"{name}.yaml"), str(steps)])
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--folder", type=Path, required=True, help="for several GB, removed at the end")
+    options = parser.parse_args()
+    folder: Path = options.folder
+    folder.mkdir(parents=True)
+    program = [sys.executable, "-c", "from carten.cli import app; app()"]
+    try:
+        for shard in range(0, options.frames, SHARD):
+            with (folder / f"part{shard // SHARD:03d}.extxyz").open("w") as file:
+                file.writelines(structures(min(SHARD, options.frames - shard), shard))
+        sources = sorted(map(str, folder.glob("part*.extxyz")))
+        store = folder / "all.aselmdb"
+        print(f"carten {carten.__version__}, {options.frames:,} structures", flush=True)
+        print(
+            "convert",
+            timed([*program, "convert", *sources, str(store)])[0],
+            f"{store.stat().st_size / 2**20:.0f} MiB on disk",
+            flush=True,
+        )
+        print("check", timed([*program, "check", str(store)])[0], flush=True)
+        print("train, on disk", training(folder, store, "disk", options.steps), flush=True)
+        small = folder / "small.extxyz"
+        small.write_text("".join(structures(min(options.frames, 10_000))))
+        print("train, 10,000 structures in memory", training(folder, small, "memory", options.steps), flush=True)
+        print("train, on disk, 1 worker", training(folder, store, "worker", options.steps, 1), flush=True)
+        print("train, on disk, 2 workers", training(folder, store, "workers", options.steps, 2), flush=True)
+        print("peak of this process, MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
