@@ -238,11 +238,12 @@ def _hints(collection: Collection, labels: Sequence[Label], inputs: Sequence[Lab
             f"dipoles of {counted_noun(count, 'periodic structure')} are defined up to e times lattice vectors: train "
             f"them as polarization (properties: {{polarization: {{key: {dipole.file_key}}}}})"
         )
-    charges = [name for name in _CHARGES if name in table.numbers and "total_charge" not in {x.name for x in inputs}]
+    charges = () if "total_charge" in {label.name for label in inputs} else _CHARGES
     hints += [
-        f"{name} may be the total charge of {counted_noun(int(table.carries([name]).sum()), 'structure')}: a model takes "
-        f"it as an input (inputs: {{total_charge: {{key: {name}}}}})"
+        f"{name} may be the total charge of {counted_noun(int(table.carries([name]).sum()), 'structure')}: a model "
+        f"takes it as an input (inputs: {{total_charge: {{key: {name}}}}})"
         for name in charges
+        if name in table.numbers
     ]
     return tuple(hints)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from carten.data.batches import Mixture
 from carten.data.collection import Collection
+from carten.data.table import Texts
 from carten.errors import ConfigError, DataError
 from carten.math.arrays import Array
 
@@ -51,12 +52,19 @@ def find_groups(collection: Collection, key: str | None) -> Groups:
     table = collection.table
     if key is None:
         key = next((name for name in USUAL if table.carries([name]).any()), FILE)
-    if key == FILE:
-        return _sorted(FILE, *collection.files())
-    if not table.carries([key]).any():
+    if key != FILE and not table.carries([key]).any():
         names = ", ".join(table.names) or "nothing"
         raise DataError(f"none of the {len(table)} structures carries {key!r}; they carry {names}")
-    values = table.values(key)
+    return groups_by(collection, key)
+
+
+def groups_by(collection: Collection, key: str) -> Groups:
+    """The same by a name that need not be there; then there is one group."""
+    if key == FILE:
+        return _sorted(FILE, *collection.files())
+    values = collection.table.values(key)
+    if values is None and not collection.table.carries([key]).any():
+        values = Texts(np.full(len(collection), -1), ())
     if values is None:
         raise DataError(f"{key!r} is no name of a group: expected text or one number, not too many different ones")
     return _sorted(key, values.codes, values.values)

@@ -24,7 +24,7 @@ from carten.properties.routes import Property
 from carten.properties.spec import property_table
 from carten.train.conditions import input_labels, with_replayed_level
 from carten.train.config import Config
-from carten.train.groups import Groups, find_groups, mixture_of, united, weights_by_group
+from carten.train.groups import Groups, find_groups, groups_by, mixture_of, united, weights_by_group
 from carten.train.loss import LossTerm
 from carten.train.references import find_references, undetermined
 from carten.train.split import shared_geometries, split_apart
@@ -173,7 +173,7 @@ def read_sets(
         notes = [*undetermined(references), *notes]
     if len(sample) < len(everything):
         notes = [f"statistics are those of {len(sample):,} of the {len(everything):,} structures", *notes]
-    members = {key: find_groups(other, groups.key) for key, other in collections.items()}
+    members = {key: groups_by(other, groups.key) for key, other in collections.items()}
     drawn = {"train": groups.take(train.rows), "validation": groups.take(validation.rows)}
     training = _dataset(config, terms, train, say)
     return Sets(
