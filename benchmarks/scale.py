@@ -64,13 +64,13 @@ def structures(count: int, seed: int = 0) -> Any:
         atoms = originals[kind][rng.integers(len(originals[kind]))]
         copies = int(rng.integers(1, 72 // len(atoms) + 1))
         positions = np.concatenate([atoms.positions + np.array([12.0 * k, 0.0, 0.0]) for k in range(copies)])
-        if kind:
+        if atoms.pbc.all():
             positions = np.concatenate([atoms.positions + k * atoms.cell[2] for k in range(copies)])
         positions += rng.normal(scale=0.05, size=positions.shape)
         forces = np.tile(atoms.get_forces(), (copies, 1)) + rng.normal(scale=0.1, size=positions.shape)
         energy = copies * atoms.get_potential_energy() + rng.normal(scale=0.1)
         cell = np.array(atoms.cell) * [[1], [1], [copies]]
-        lattice = f'Lattice="{" ".join(f"{x:.8f}" for x in cell.ravel())}" pbc="T T T" ' if kind else 'pbc="F F F" '
+        lattice = f'Lattice="{" ".join(f"{x:.8f}" for x in cell.ravel())}" pbc="T T T" ' if atoms.pbc.all() else 'pbc="F F F" '
         comment = f"{lattice}Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.8f} config_type={names[kind]}"
         symbols = atoms.get_chemical_symbols() * copies
         rows = np.concatenate([positions, forces], axis=1).tolist()

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 
-from carten.data.geometry import duplicates, surroundings
+from carten.data.geometry import SIGNATURE, duplicates, kinds_of, surroundings
 from carten.data.labels import Frame
 from carten.errors import ConfigError
 from carten.learning.diversity import farthest_points, leading_rows, medoids
@@ -125,7 +125,7 @@ def candidates(pool: Sequence[Atoms], known: Sequence[Atoms]) -> tuple[list[int]
     """Indices of structures that can be chosen, and how many cannot, by reason."""
     reasons: Counter[str] = Counter()
     frames, places = [_frame(atoms) for atoms in known], [-1] * len(known)
-    around = [surroundings(frame, CUTOFF) for frame in frames]
+    signatures = [surroundings(frame, CUTOFF).signature for frame in frames]
     for index, atoms in enumerate(pool):
         if overlapping(atoms):
             reasons["with atoms that overlap"] += 1
@@ -133,8 +133,9 @@ def candidates(pool: Sequence[Atoms], known: Sequence[Atoms]) -> tuple[list[int]
         frame = _frame(atoms)
         frames.append(frame)
         places.append(index)
-        around.append(surroundings(frame, CUTOFF))
-    repeated = {member for group in duplicates(frames, around) for member in group[1:] if places[member] >= 0}
+        signatures.append(surroundings(frame, CUTOFF).signature)
+    groups = duplicates(frames, kinds_of(frames), np.array(signatures).reshape(-1, SIGNATURE))
+    repeated = {member for group in groups for member in group[1:] if places[member] >= 0}
     if repeated:
         reasons["duplicates"] = len(repeated)
     return [place for k, place in enumerate(places) if place >= 0 and k not in repeated], dict(reasons)
