@@ -70,8 +70,9 @@ def structures(count: int, seed: int = 0) -> Any:
         forces = np.tile(atoms.get_forces(), (copies, 1)) + rng.normal(scale=0.1, size=positions.shape)
         energy = copies * atoms.get_potential_energy() + rng.normal(scale=0.1)
         cell = np.array(atoms.cell) * [[1], [1], [copies]]
-        lattice = f'Lattice="{" ".join(f"{x:.8f}" for x in cell.ravel())}" pbc="T T T" ' if atoms.pbc.all() else 'pbc="F F F" '
-        comment = f"{lattice}Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.8f} config_type={names[kind]}"
+        vectors = " ".join(f"{x:.8f}" for x in cell.ravel())
+        lattice = f'Lattice="{vectors}" pbc="T T T"' if atoms.pbc.all() else 'pbc="F F F"'
+        comment = f"{lattice} Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.8f} config_type={names[kind]}"
         symbols = atoms.get_chemical_symbols() * copies
         rows = np.concatenate([positions, forces], axis=1).tolist()
         lines = [f"{s} {' '.join(f'{x:.8f}' for x in row)}" for s, row in zip(symbols, rows, strict=True)]
