@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import carten
+from carten.learning.config import LoopConfig
 from carten.report.catalogue import INPUT_HEADER, PROPERTY_HEADER, alias_cells, input_cells, property_cells
 from carten.report.options import options_of, summary_of
 from carten.train.config import Config
@@ -76,6 +77,7 @@ def tables() -> dict[str, str]:
         "inputs.md": markdown_table(INPUT_HEADER, input_cells()),
         "aliases.md": markdown_table(["carten", "ASE"], alias_cells()),
         "configuration.md": "\n\n".join(configuration(Config)),
+        "learning.md": "\n\n".join(configuration(LoopConfig)),
     }
 
 

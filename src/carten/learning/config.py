@@ -43,7 +43,7 @@ class LabelConfig(_Section):
 class DynamicsConfig(_Section):
     """Molecular dynamics with the model of the round, by Langevin's thermostat."""
 
-    kind: Literal["md"]
+    kind: Literal["md"] = "md"
     temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (300.0,)
     """K, a run at each."""
     picoseconds: PositiveFloat = 2.0
@@ -57,7 +57,7 @@ class DynamicsConfig(_Section):
 class CellsConfig(_Section):
     """Random cells around periodic structures."""
 
-    kind: Literal["cells"]
+    kind: Literal["cells"] = "cells"
     number: PositiveInt = 20
     volumes: tuple[PositiveFloat, PositiveFloat] = (0.9, 1.2)
     """Least and largest, relative to that of the structure."""
@@ -70,7 +70,7 @@ class CellsConfig(_Section):
 class DimersConfig(_Section):
     """Pairs of the molecules that have labels, turned at random."""
 
-    kind: Literal["dimers"]
+    kind: Literal["dimers"] = "dimers"
     number: PositiveInt = 20
     contacts: tuple[PositiveFloat, PositiveFloat] = (1.6, 5.0)
     """Least and largest distance of the closest atoms, Å."""
@@ -104,7 +104,7 @@ class LoopConfig(_Section):
     structures: Files
     """To start from; they are labelled first, whatever labels they have."""
     label: LabelConfig
-    explore: Annotated[tuple[Exploration, ...], Field(min_length=1)] = (DynamicsConfig(kind="md"),)
+    explore: Annotated[tuple[Exploration, ...], Field(min_length=1)] = (DynamicsConfig(),)
     select: SelectConfig = SelectConfig()
     train: dict[str, Any] = {}
     """A configuration of ``carten train`` without files and output."""
