@@ -5,7 +5,7 @@ import json
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from typer.testing import CliRunner
@@ -123,6 +123,28 @@ def test_tblite_knows_charge_and_multiplicity(tmp_path):
         assert atoms.info[LEVEL] == "GFN2-xTB"
 
 
+def test_pyscf_gives_derivatives_of_its_energies_and_ions(tmp_path):
+    pytest.importorskip("pyscf", reason="DFT labels need the extra pyscf")
+    from pyscf import dft, gto
+
+    water = molecule("H2O")
+    moved = [water.copy() for _ in range(2)]
+    for atoms, sign in zip(moved, (1.0, -1.0), strict=True):
+        atoms.positions[0, 2] += sign * 1e-3
+    ion = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]], info={"total_charge": -1})
+    labeller = Labeller("pyscf", {"basis": "sto-3g", "grid": 1, "tolerance": 1e-11})
+    periodic = bulk("C")
+    labelled = label_structures([water, *moved, ion, periodic], labeller, tmp_path / "out.extxyz")
+    assert labelled.frames[0].info[LEVEL] == "pbe/sto-3g"
+    slope = np.diff([atoms.get_potential_energy() for atoms in labelled.frames[1:3]])[0] / 2e-3
+    assert labelled.frames[0].get_forces()[0, 2] == pytest.approx(slope, abs=1e-3)
+    direct = dft.RKS(gto.M(atom="O 0 0 0; H 0 0 0.97", basis="sto-3g", charge=-1, verbose=0), xc="pbe")
+    direct.grids.level = 1
+    energy = direct.kernel() * units.Hartree
+    assert labelled.frames[3].get_potential_energy() == pytest.approx(energy, abs=0.02)  # density fitting
+    assert "pyscf labels molecules" in labelled.failed[0].info[FAILURE]
+
+
 def test_charge_and_multiplicity_of_structures():
     water = molecule("H2O")
     assert (charge_of(water), multiplicity_of(water)) == (0.0, 1)
@@ -147,6 +169,12 @@ def test_labellers_that_are_not_usable_are_refused(labeller, message, tmp_path):
     with pytest.raises((ValueError, OSError), match=message):
         label_structures(copper(1), labeller, tmp_path / "out.extxyz")
     assert not (tmp_path / "out.extxyz").exists()
+
+
+def test_a_program_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"tblite is not installed: pip install 'carten\[xtb\]'"):
+        _ = Labeller("tblite").implemented
 
 
 def test_bad_requests(tmp_path):

@@ -19,7 +19,7 @@ LabellerName = Annotated[
     typer.Option(
         "--with",
         metavar="LABELLER",
-        help="tblite, a model (.carten), a calculator of ASE by name, or module:Class.",
+        help="tblite, pyscf, a model (.carten), a calculator of ASE by name, or module:Class.",
         show_default=False,
     ),
 ]

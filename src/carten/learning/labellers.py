@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,12 +28,14 @@ class QuantumCode:
 
     Args:
         target: ``module:Class`` of its ASE calculator.
+        package: that has to be installed.
         install: what to install where the module is missing.
         defaults: options of the class.
         level: level of theory, from the options.
     """
 
     target: str
+    package: str
     install: str
     defaults: Mapping[str, Any]
     level: Callable[[Mapping[str, Any]], str]
@@ -41,9 +44,17 @@ class QuantumCode:
 PROGRAMS: Mapping[str, QuantumCode] = {
     "tblite": QuantumCode(
         "tblite.ase:TBLite",
+        "tblite",
         "pip install 'carten[xtb]'",
         {"method": "GFN2-xTB", "accuracy": 0.01, "verbosity": 0},
         lambda options: str(options["method"]),
+    ),
+    "pyscf": QuantumCode(
+        "carten.learning.density_functional:MolecularDFT",
+        "pyscf",
+        "pip install 'carten[pyscf]'",
+        {"xc": "pbe", "basis": "def2-svp"},
+        lambda options: f"{options['xc']}/{options['basis']}",
     ),
 }
 
@@ -126,10 +137,12 @@ class Labeller:
         if program is None and ":" not in target:
             return _of_ase(target)
         module, _, name = target.partition(":")
+        if program is not None and importlib.util.find_spec(program.package) is None:
+            raise ConfigError(f"{self.name} is not installed: {program.install}")
         try:
             calculator = getattr(importlib.import_module(module), name)
         except ImportError as error:
-            advice = "it must be installed, or lie in the working directory" if program is None else program.install
+            advice = "it must be installed, or lie in the working directory"
             raise ConfigError(f"{self.name}: cannot import {module} ({error}): {advice}") from error
         except AttributeError as error:
             raise ConfigError(f"{self.name}: the module {module} has no class {name!r}") from error

@@ -32,7 +32,7 @@ def compute(labeller: Labeller, atoms: Atoms, properties: Sequence[str]) -> dict
     calculator = labeller.calculator(atoms)
     single = atoms.copy()
     results = {}
-    for name in properties:
+    for name in sorted(properties, key=lambda name: name != "forces"):  # which programs compute with the energy
         if name == "stress" and not (atoms.pbc.all() and atoms.cell.rank == 3):
             continue
         consistent = name == "energy" and "free_energy" in labeller.implemented
