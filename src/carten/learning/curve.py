@@ -17,12 +17,13 @@ NAN = float("nan")
 NAMES = {
     "labels": "labels",
     "minutes": "training, min",
-    "validation": "validation forces RMSE, meV/Å",
-    "energy": "validation energy RMSE, meV/atom",
-    "new": "new structures forces RMSE, meV/Å",
-    "test": "test forces RMSE, meV/Å",
-    "survived": "shortest dynamics, ps",
+    "validation": "held out, meV/Å",
+    "energy": "held out, meV/atom",
+    "new": "new, meV/Å",
+    "test": "test, meV/Å",
+    "survived": "dynamics, ps",
 }
+"""Titles of columns: errors are RMSE of forces in meV/Å, of energies in meV/atom."""
 
 
 @dataclass(frozen=True)

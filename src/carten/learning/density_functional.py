@@ -17,7 +17,7 @@ from ase.calculators.calculator import (
 )
 
 
-class MolecularDFT(Calculator):  # type: ignore[misc]  # ASE's has no annotations
+class MolecularDFT(Calculator):
     """Energies, forces and dipoles of molecules with density fitting; Hartree-Fock with ``xc="hf"``.
 
     Forces contain the response of the integration grid: they are derivatives of the energy.
@@ -54,9 +54,11 @@ class MolecularDFT(Calculator):  # type: ignore[misc]  # ASE's has no annotation
             CalculationFailed: the density did not converge.
         """
         Calculator.calculate(self, atoms, properties, system_changes)
-        if self.atoms.pbc.any():
+        if atoms is None:
+            raise ValueError("calculate() needs a structure")
+        if atoms.pbc.any():
             raise PropertyNotImplementedError("pyscf labels molecules: set pbc to false, or use another labeller")
-        field = self._field()
+        field = self._field(atoms)
         energy = field.kernel()
         if not field.converged:
             raise CalculationFailed("the density did not converge")
@@ -67,13 +69,13 @@ class MolecularDFT(Calculator):  # type: ignore[misc]  # ASE's has no annotation
             gradient.grid_response = True
             self.results["forces"] = -np.asarray(gradient.kernel()) * units.Hartree / units.Bohr
 
-    def _field(self) -> Any:
+    def _field(self, atoms: ase.Atoms) -> Any:
         from pyscf import dft, gto
 
-        options = self.parameters
-        electrons = int(self.atoms.numbers.sum() - options.charge)
+        options: Any = self.parameters
+        electrons = int(atoms.numbers.sum() - options.charge)
         spin = electrons % 2 if options.multiplicity is None else options.multiplicity - 1
-        geometry = list(zip(self.atoms.get_chemical_symbols(), self.atoms.positions, strict=True))
+        geometry = list(zip(atoms.get_chemical_symbols(), atoms.positions, strict=True))
         try:
             system = gto.M(atom=geometry, basis=options.basis, charge=int(options.charge), spin=int(spin), verbose=0)
         except (KeyError, RuntimeError) as error:
