@@ -31,7 +31,7 @@ from carten.train.elements import with_elements
 from carten.train.files import BEST
 from carten.train.run import train
 from carten.train.sets import read_sets
-from carten.train.start import read_start
+from carten.train.start import kept_elements, read_start
 from carten.train.terms import terms
 from carten.train.transplant import take_over
 
@@ -44,7 +44,8 @@ def started(config: Config) -> Potential:
     """The model of a run before its first step."""
     config, source = read_start(config)
     wanted = terms(config.properties)
-    return build_model(config, read_sets(config, wanted), wanted, source).eval()
+    sets = read_sets(config, wanted, kept_elements(config, source))
+    return build_model(config, sets, wanted, source).eval()
 
 
 def relabelled(alloys: Path, path: Path, change: Callable[[Atoms], dict[str, Any]], count: int = 24) -> str:
