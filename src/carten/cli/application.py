@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 import carten
 from carten import errors
 from carten.cli import (
+    analysis,
     bench,
     crystals,
     data,
@@ -125,6 +126,7 @@ app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_comman
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
+app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)

@@ -79,14 +79,20 @@ def run_job(name: str, files: JobFiles, job: Callable[[ase.Atoms, Calculator, Pr
                 bar.update(task, completed=done, total=total)
 
             result = job(atoms, calculator, show)
-        paths = result.save(folder, stem)
-        console.print(_table(result, f"{stem}  {atoms.symbols}"))
-        for warning in result.warnings():
-            typer.echo(f"Warning: {stem}: {warning}", err=True)
-        typer.echo(f"written: {', '.join(map(str, paths))}")
+        show_result(result, f"{stem}  {atoms.symbols}", result.save(folder, stem))
         failures += [f"{stem}: {failure}" for failure in result.failures()]
     if failures:
         raise ModelError(f"not converged, results are written all the same: {'; '.join(failures)}")
+
+
+def show_result(result: JobResult, title: str, paths: list[Path]) -> None:
+    """Print the numbers of a result, its warnings, and where it was written."""
+    from rich.console import Console
+
+    Console().print(_table(result, title))
+    for warning in result.warnings():
+        typer.echo(f"Warning: {title}: {warning}", err=True)
+    typer.echo(f"written: {', '.join(map(str, paths))}")
 
 
 def _table(result: JobResult, title: str) -> Table:

@@ -33,12 +33,14 @@ from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.properties.potential import Potential
 from carten.workflows.predict import predict
+from carten.workflows.trajectory import frame_interval, kinetic_temperature
 
 INFRARED = constants.N_A * constants.e**2 / (12 * constants.epsilon_0 * constants.c**2 * constants.atomic_mass) / 1e3
 """km/mol of a line with ``|d dipole/dQ|^2`` of 1 e^2/amu."""
 LIGHT = 100.0 * constants.c / units.second
 """cm in ASE's unit of time, Å sqrt(amu/eV)."""
-_BINS = 1.5  # equivalent noise bandwidth of the Hann window
+NOISE_BANDWIDTH = 1.5
+"""Of the Hann window, in bins."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def spectrum(
     if "dipole" not in names:
         raise ModelError("an infrared spectrum needs a model that predicts dipole: train on dipoles")
     _require_one_molecule(frames)
-    interval = _interval(frames) if timestep is None else timestep
-    kelvin = _temperature(frames) if temperature is None else temperature
+    interval = frame_interval(frames) if timestep is None else timestep
+    kelvin = kinetic_temperature(frames) if temperature is None else temperature
     predictions = list(predict(model, frames, names, inputs=inputs))
     rotations = [rotation_onto(atoms, frames[0]) for atoms in frames]
     dipoles = np.array([values["dipole"] @ turn for values, turn in zip(predictions, rotations, strict=True)])
@@ -139,7 +141,7 @@ def nearest_peaks(wavenumbers: Floats, curve: Floats, where: Floats, width: floa
 def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, Floats]:
     """Power spectrum of the time derivatives of (T, components), summed over components, per cm^-1, in ASE's units."""
     step = timestep * units.fs
-    length = math.ceil(_BINS / (resolution * LIGHT * step))
+    length = math.ceil(NOISE_BANDWIDTH / (resolution * LIGHT * step))
     if length > len(values):
         needed, present = (count * timestep / 1000.0 for count in (length, len(values)))
         raise DataError(
@@ -172,26 +174,3 @@ def _require_one_molecule(frames: Sequence[ase.Atoms]) -> None:
             raise DataError(
                 f"frame {number} is periodic: this spectrum is that of one molecule, without periodic directions"
             )
-
-
-def _interval(frames: Sequence[ase.Atoms]) -> float:
-    times = np.array([_number(atoms.info.get("time_ps")) for atoms in frames], dtype=np.float64)
-    steps = 1000.0 * np.diff(times)
-    if not len(steps) or not np.isfinite(steps).all() or np.ptp(steps) > 1e-3 * abs(steps.mean()) or steps.mean() <= 0:
-        raise DataError("frames carry no time_ps at equal intervals: give the time between frames (--timestep)")
-    return float(steps.mean())
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float | np.number) else float("nan")
-
-
-def _temperature(frames: Sequence[ase.Atoms]) -> float:
-    """Mean kinetic temperature; without constraints, three degrees of freedom are those of the centre of mass."""
-    kinetic = float(np.mean([atoms.get_kinetic_energy() for atoms in frames]))
-    if not (math.isfinite(kinetic) and kinetic > 0.0):
-        raise DataError("frames carry no momenta: give the temperature (--temperature)")
-    freedom = frames[0].get_number_of_degrees_of_freedom() if frames[0].constraints else 3 * len(frames[0]) - 3
-    if freedom < 1:
-        raise DataError("a single atom does not vibrate: a spectrum needs a molecule")
-    return 2.0 * kinetic / (freedom * units.kB)

@@ -1,0 +1,97 @@
+"""carten analyse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum, auto
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carten.cli.jobs import Folder, show_result
+from carten.cli.options import FileFormat, Overwrite, require_new, trained_labels
+from carten.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from carten.workflows.results import JobResult
+
+
+class Analysis(StrEnum):
+    """What can be analysed."""
+
+    averages = auto()
+    rdf = auto()
+    angles = auto()
+    diffusion = auto()
+    states = auto()
+    dielectric = auto()
+
+
+
+def analyse_command(
+    trajectory: Annotated[
+        list[Path], typer.Argument(metavar="TRAJECTORY...", help="Dynamics of one system, by carten md or any other.")
+    ],
+    only: Annotated[
+        list[Analysis] | None,
+        typer.Option(help="What to analyse (default: all that frames allow).", show_default=False),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="For dielectric: a model with polarization.", show_default=False),
+    ] = None,
+    output: Folder = None,
+    timestep: Annotated[
+        float | None, typer.Option(min=1e-6, help="fs between frames, if they do not carry it.", show_default=False)
+    ] = None,
+    skip: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of the frames left out at the start.")] = 0.1,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Å, of radial distributions (default: half of the cell).", show_default=False),
+    ] = None,
+    resolution: Annotated[float, typer.Option(min=0.1, help="Of spectra, in cm⁻¹.")] = 10.0,
+    overwrite: Overwrite = False,
+    format: FileFormat = None,
+) -> None:
+    """Analyse a trajectory: averages, radial distributions, angles, diffusion, density of states, dielectric constant.
+
+    Each analysis writes numbers, tables and a picture. What frames do not allow is named and left out, or an error
+    where it was asked for by --only.
+    """
+    from carten.data.read import read_structures
+    from carten.workflows.averages import trajectory_averages
+    from carten.workflows.motion import diffusion, vibrational_states
+    from carten.workflows.radial import bond_angles, radial_distribution
+    from carten.workflows.trajectory import FrameSeries
+
+    folder = output or Path("analysis")
+    names = only or [name for name in Analysis if name is not Analysis.dielectric or model is not None]
+    if Analysis.dielectric in names and model is None:
+        raise ModelError("dielectric needs a model that predicts polarization: give it by --model")
+    for path in [folder / f"{name}.json" for name in names] if folder.is_dir() else [folder]:
+        require_new(path, overwrite)
+    frames = FrameSeries.of([atoms for _, atoms in read_structures(trajectory, format)], timestep, skip)
+    jobs: dict[str, Callable[[], JobResult]] = {
+        "averages": lambda: trajectory_averages(frames),
+        "rdf": lambda: radial_distribution(frames, cutoff),
+        "angles": lambda: bond_angles(frames),
+        "diffusion": lambda: diffusion(frames),
+        "states": lambda: vibrational_states(frames, resolution),
+    }
+    if model is not None:
+        from carten.properties.io import header, load
+        from carten.workflows.dielectric import dielectric
+
+        potential = load(model)
+        inputs = trained_labels(header(model), potential.inputs, section="inputs")
+        jobs["dielectric"] = lambda: dielectric(frames, potential, resolution, inputs=inputs)
+    for name in names:
+        try:
+            result = jobs[name]()
+        except DataError as error:
+            if only:
+                raise
+            typer.echo(f"no {name}: {error}", err=True)
+            continue
+        show_result(result, name, result.save(folder, name))

@@ -1,0 +1,49 @@
+"""carten analyse: what frames allow, what was asked for, bad input."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from small import ethanol
+
+
+@pytest.fixture
+def dynamics(tmp_path):
+    frames = []
+    for number in range(60):
+        atoms = bulk("Cu", cubic=True) * 2
+        atoms.rattle(0.1, seed=number)
+        atoms.set_momenta(np.random.default_rng(number).normal(size=(32, 3)))
+        atoms.info["time_ps"] = 0.005 * number
+        frames.append(atoms)
+    path = tmp_path / "md.extxyz"
+    ase.io.write(path, frames)
+    return path
+
+
+def test_all_that_frames_allow(run, dynamics, tmp_path):
+    folder = tmp_path / "analysis"
+    said = run("analyse", dynamics, "-o", folder, "--skip", 0, "--resolution", 300)
+    assert said.code == 0, said.err
+    for name in ("averages", "rdf", "angles", "diffusion", "states"):
+        document = json.loads((folder / f"{name}.json").read_text())
+        assert document["job"] == name and document["results"]
+        assert (folder / f"{name}.png").stat().st_size > 1000
+    assert json.loads((folder / "rdf.json").read_text())["results"]["Cu-Cu first peak"]["unit"] == "Å"
+    again = run("analyse", dynamics, "-o", folder)
+    assert again.code == 1 and "exists" in again.err
+
+
+def test_what_they_do_not_allow_is_left_out_or_an_error(run, tmp_path):
+    path, folder = tmp_path / "molecule.extxyz", tmp_path / "analysis"
+    ase.io.write(path, [ethanol() for _ in range(20)])
+    said = run("analyse", path, "-o", folder, "--skip", 0)
+    assert said.code == 0 and (folder / "angles.json").exists() and not (folder / "rdf.json").exists()
+    assert "no rdf: a radial distribution needs a density" in said.err and "no diffusion" in said.err
+    said = run("analyse", path, "-o", tmp_path / "rdf", "--only", "rdf")
+    assert said.code == 1 and "needs a density" in said.err
+    said = run("analyse", path, "--only", "dielectric", "-o", tmp_path / "dielectric")
+    assert said.code == 1 and "give it by --model" in said.err
