@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 
+from carten.data.geometry import SIGNATURE, duplicates, kinds_of, surroundings
 from carten.data.labels import Frame
 from carten.errors import ConfigError
 from carten.learning.diversity import farthest_points, leading_rows, medoids
@@ -18,7 +19,6 @@ from carten.math.arrays import Floats
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
-from carten.train.split import same_geometry
 from carten.uncertainty.descriptors import descriptors
 
 Method = Literal["farthest", "kmedoids", "cur", "uncertainty"]
@@ -125,13 +125,16 @@ def candidates(pool: Sequence[Atoms], known: Sequence[Atoms]) -> tuple[list[int]
     """Indices of structures that can be chosen, and how many cannot, by reason."""
     reasons: Counter[str] = Counter()
     frames, places = [_frame(atoms) for atoms in known], [-1] * len(known)
+    signatures = [surroundings(frame, CUTOFF).signature for frame in frames]
     for index, atoms in enumerate(pool):
         if overlapping(atoms):
             reasons["with atoms that overlap"] += 1
             continue
-        frames.append(_frame(atoms))
+        frame = _frame(atoms)
+        frames.append(frame)
         places.append(index)
-    groups = same_geometry(frames, CUTOFF) if frames else ()
+        signatures.append(surroundings(frame, CUTOFF).signature)
+    groups = duplicates(frames, kinds_of(frames), np.array(signatures).reshape(-1, SIGNATURE))
     repeated = {member for group in groups for member in group[1:] if places[member] >= 0}
     if repeated:
         reasons["duplicates"] = len(repeated)
