@@ -24,6 +24,7 @@ PACKAGES = {
     "properties": "Properties and inputs, the potential, model files",
     "data": "Reading, neighbour lists, data sets, statistics",
     "train": "Losses, optimisers, training",
+    "uncertainty": "Uncertainty: ensembles, posteriors, calibration",
     "interfaces": "Other programs",
     "workflows": "Jobs",
     "learning": "Labels and active learning",
