@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -180,6 +181,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
         "n_layers": len(scheme.layers),
         "n_elements": len(bound.numbers),
         "n_weights": len(source.weights),
+        "n_transposes": sum(transposed for *_, transposed in source.weights),
         "n_arrays": len(source.arrays),
         "n_scattered": len(source.scattered),
         "n_inputs": len(bound.inputs),
@@ -203,6 +205,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
         f"constexpr int64_t entry_head = {len(ENTRIES) - 2}, entry_weights = {len(ENTRIES) + 2 * len(others)};",
         "enum Rows { structure_rows, own_rows, all_rows };",
         "struct Kept { Rows rows; int64_t width; };\nstruct Scattered { int array; int number; int64_t width; };",
+        "struct Transpose { int number, stored; int64_t levels, matrices, rows, columns; };",
         "struct Input { bool per_atom; int array; int category; bool level; };",
         _tables(bound, scheme, source, infos),
         *(
@@ -236,8 +239,18 @@ def _tables(bound: Bound, scheme: Scheme, source: Source, infos: Sequence[str]) 
             f"static const Input model_inputs[] = {{{', '.join([*inputs, '{}'])}}};",
             f"static const carten_input model_input_infos[] = {{{', '.join([*described, '{}'])}}};",
             f"static const carten_readout model_readout_infos[] = {{{', '.join([*infos, '{}'])}}};",
+            f"static const Transpose model_transposes[] = {{{', '.join([*_transposes(bound, source), '{}'])}}};",
         ]
     )
+
+
+def _transposes(bound: Bound, source: Source) -> Iterator[str]:
+    """Weights that are made from others: number, that of the other, levels, matrices, their rows and columns."""
+    for (name, scale, transposed), number in source.weights.items():
+        if transposed:
+            *kinds, rows, columns = bound.weights[name][0].shape
+            stored, levels = source.weights[name, scale, False], len(bound.weights[name])
+            yield f"{{{number}, {stored}, {levels}, {math.prod(kinds)}, {rows}, {columns}}}"
 
 
 def _readout_info(name: str, head: HeadData) -> str:
@@ -331,9 +344,11 @@ def constants(bound: Bound, source: Source, heads: Sequence[str]) -> bytes:
             head = bound.heads[name]
             table += [doubles(head.shift if head.shift.size else none), doubles(head.assembly)]
     for name, scale, transposed in source.weights:
+        if transposed:  # made when the library is loaded
+            table += [0, 0]
+            continue
         arrays = [np.asarray(array, dtype=np.float64) * scale for array in bound.weights[name]]
-        arrays = [np.ascontiguousarray(array.mT if transposed else array, dtype=scalar) for array in arrays]
-        offsets = [put(array.tobytes()) for array in arrays]
+        offsets = [put(np.ascontiguousarray(array, dtype=scalar).tobytes()) for array in arrays]
         steps = {after - before for before, after in pairwise(offsets)}
         if len(steps) > 1:
             raise ValueError(f"levels of {name} differ in size")

@@ -241,7 +241,10 @@ class _Writer:
         return f"{self._rows(value)} * {value.width}"
 
     def _weight(self, weight: Weight) -> str:
-        number = self.source.weights.setdefault(weight, len(self.source.weights))
+        name, scale, _ = weight
+        for stored in ((name, scale, False), weight):  # transposes are made from what is stored
+            self.source.weights.setdefault(stored, len(self.source.weights))
+        number = self.source.weights[weight]
         return f"v.weights[{number}]"
 
     def _read(self, name: str) -> str:

@@ -324,8 +324,8 @@ static int evaluate(carten_state& s, const Request& q) {
     Evaluation v;
     allocate(s, q, v);
     if (!take_inputs(s, q, v)) return 1;
-    for (int k = 0; k < model_n_weights; ++k)
-      s.weights[k] = reinterpret_cast<const S*>(data.base + data.table[entry_weights + 2 * k] + v.level * data.table[entry_weights + 2 * k + 1]);
+    for (int k = 0; k < model_n_weights; ++k) s.weights[k] = stored_weight(k, v.level);
+    for (int n = 0; n < model_n_transposes; ++n) s.weights[model_transposes[n].number] = transposes.of_level(n, v.level);
     v.weights = s.weights;
     if (q.gradients) std::memset(q.gradients, 0, static_cast<size_t>(3 * q.n_edges) * sizeof(double));
     if (forward(s, q, v)) return 1;

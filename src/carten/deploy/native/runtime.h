@@ -11,6 +11,33 @@ struct Data {
 };
 static const Data data(carten_data);
 
+static const S* stored_weight(int64_t number, int64_t level) {
+  const int64_t* const entry = data.table + entry_weights + 2 * number;
+  return static_cast<const S*>(static_cast<const void*>(data.base + entry[0] + level * entry[1]));
+}
+
+/// Transposes of weights, made once, when the library is loaded.
+struct Transposes {
+  Buffer<S> copies[model_n_transposes + 1];
+  Transposes() {
+    for (int n = 0; n < model_n_transposes; ++n) {
+      const Transpose& t = model_transposes[n];
+      S* y = copies[n].sized(t.levels * t.matrices * t.rows * t.columns);
+      for (int64_t level = 0; level < t.levels; ++level) {
+        const S* x = stored_weight(t.stored, level);
+        for (int64_t m = 0; m < t.matrices; ++m, x += t.rows * t.columns)
+          for (int64_t j = 0; j < t.columns; ++j)
+            for (int64_t i = 0; i < t.rows; ++i) *y++ = x[i * t.columns + j];
+      }
+    }
+  }
+  const S* of_level(int n, int64_t level) const {
+    const Transpose& t = model_transposes[n];
+    return copies[n].data() + (t.levels > 1 ? level * t.matrices * t.rows * t.columns : 0);
+  }
+};
+static const Transposes transposes;
+
 struct Failure {
   const char* why = nullptr;
   int64_t one = 0, other = 0;
