@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 from carten.cli import app
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
+from carten.interfaces.ase import Calculator
 from carten.learning.labellers import Labeller, charge_of, multiplicity_of
 from carten.learning.labelling import FAILURE, LEVEL, label_structures
+from carten.properties.io import save
+from small import ethanol, small_model
 
 FRAGILE = """
 import os
@@ -22,7 +25,7 @@ from ase.calculators.emt import EMT
 
 class Fragile(EMT):
     def calculate(self, atoms, properties, changes):
-        print("a calculator that talks")
+        print("a calculator that talks", flush=True)
         if len(atoms) == 3:
             os._exit(7)
         super().calculate(atoms, properties, changes)
@@ -64,7 +67,7 @@ def test_structures_that_fail_are_kept_and_the_rest_goes_on(tmp_path, monkeypatc
     assert (len(labelled.frames), len(labelled.failed)) == (3, 2)
     reasons = [atoms.info[FAILURE] for _, atoms in read_structures(tmp_path / "out.failed.extxyz")]
     assert "No EMT-potential for Fe" in reasons[0]
-    assert reasons[1] == "the calculator ended its process with status 7"
+    assert reasons[1] == "the calculator ended its process with status 7: a calculator that talks"
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
@@ -102,6 +105,17 @@ def test_old_labels_do_not_pass_for_new_ones(tmp_path):
     assert set(reread.calc.results) == {"energy"}
     assert "forces" not in reread.arrays
     assert (reread.info[LEVEL], reread.info["total_charge"]) == ("emt", 0)
+
+
+def test_a_model_labels(tmp_path):
+    path = tmp_path / "teacher.carten"
+    save(path, small_model(), {})
+    result = label_structures([ethanol()], Labeller(str(path)), tmp_path / "out.extxyz", ["energy", "forces", "dipole"])
+    atoms = ethanol()
+    atoms.calc = Calculator(path)
+    assert result.frames[0].info[LEVEL] == "teacher"
+    assert result.frames[0].get_forces() == pytest.approx(atoms.get_forces())
+    assert result.frames[0].get_dipole_moment() == pytest.approx(atoms.get_dipole_moment())
 
 
 def test_tblite_knows_charge_and_multiplicity(tmp_path):

@@ -10,8 +10,16 @@ from typer.testing import CliRunner
 from carten import datasets
 from carten.cli import app
 from carten.errors import ConfigError
+from carten.learning.choice import choose_structures
 from carten.learning.diversity import farthest_points, leading_rows, medoids
 from carten.learning.selection import select, structure_features, untrained_network
+from carten.model.config import NetworkConfig
+from carten.properties.io import save
+from carten.properties.potential import Potential
+from carten.properties.spec import property_table
+from carten.uncertainty import load_ensemble
+from carten.workflows.predict import predict
+from small import NETWORK
 
 NONE = np.empty((0, 2))
 
@@ -113,3 +121,17 @@ def test_the_command(tmp_path):
     ase.io.write(periodic, bulk("Cu"))
     done = CliRunner().invoke(app, [*arguments, "--overwrite", "--known", str(periodic), "--method", "cur"])
     assert done.exit_code == 0, done.output
+
+
+def test_a_model_that_knows_its_errors_says_what_it_is_uncertain_of(tmp_path):
+    path = tmp_path / "readouts.carten"
+    network = NetworkConfig.model_validate(NETWORK | {"n_members": 4})
+    save(path, Potential(network, (1, 6, 8), [property_table()["energy"]]), {})
+    pool = ethanol(6)
+    selection = choose_structures(pool, 2, path)
+    values = list(predict(load_ensemble(path), pool, ["forces_uncertainty"]))
+    largest = [float(value["forces_uncertainty"].max()) for value in values]
+    assert selection.method == "uncertainty"
+    assert selection.indices[0] == int(np.argmax(largest))
+    assert selection.uncertainties == pytest.approx([largest[k] for k in selection.indices], rel=1e-4)
+    assert choose_structures(pool, 2, path, "farthest").method == "farthest"

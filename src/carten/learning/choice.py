@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -44,6 +43,6 @@ def read_model(path: Path, pool: Sequence[Atoms]) -> tuple[Potential, Floats | N
     """A model for descriptors, and the largest uncertainty of a force in each structure, eV/Å, if it gives any."""
     if not has_uncertainty(path):
         return load(path), None
-    ensemble: Any = load_ensemble(path)
+    ensemble = load_ensemble(path)
     values = predict(ensemble, pool, [UNCERTAINTY])
     return ensemble.models[0], np.array([value[UNCERTAINTY].max() for value in values])

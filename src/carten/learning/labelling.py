@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import numpy as np
 from ase import Atoms
@@ -223,6 +224,7 @@ class Worker:
         self.request = request
         self.threads = threads
         self.process: subprocess.Popen[str] | None = None
+        self.errors: IO[str] | None = None
 
     def start(self) -> subprocess.Popen[str]:
         """The process.
@@ -235,9 +237,8 @@ class Worker:
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}  # noqa: TID251  # of programs, not of carten
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", "carten.learning.worker"]
-        process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment
-        )
+        self.errors = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # until it stops
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True, env=environment)
         self.process = process
         answer = self._ask(self.request)
         if "error" in answer:
@@ -255,7 +256,9 @@ class Worker:
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
-        self.process = None
+        if self.errors is not None:
+            self.errors.close()
+        self.process = self.errors = None
 
     def _ask(self, content: Any) -> Outcome:
         process = self.process
@@ -271,8 +274,16 @@ class Worker:
             answer: Outcome = json.loads(line)
             return answer
         status = process.wait()
+        last = self._last_line()
         self.stop()
-        return {"error": f"the calculator ended its process with status {status}"}
+        return {"error": f"the calculator ended its process with status {status}{f': {last}' if last else ''}"}
+
+    def _last_line(self) -> str:
+        """What the process wrote last, of use where it ended itself."""
+        if self.errors is None:
+            return ""
+        self.errors.seek(0)
+        return next((line.strip() for line in reversed(self.errors.readlines()) if line.strip()), "")
 
 
 def _sorted(frames: Sequence[Atoms], outcomes: Mapping[int, Outcome], level: str) -> Labelled:
