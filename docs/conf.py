@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -27,6 +28,7 @@ suppress_warnings = ["ref.python"]  # a name such as Tensor stands for several c
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints = "signature"
+autodoc_mock_imports = [] if find_spec("torch_sim") else ["torch_sim"]  # which needs Python 3.12
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -35,7 +35,7 @@ INPUT = """
     <forces><force forcefield="carten"/></forces>
     <motion mode="dynamics"><fixcom>True</fixcom><dynamics mode="nvt">
       <timestep units="femtosecond">{timestep}</timestep>
-      <thermostat mode="pile_g"><tau units="femtosecond">25</tau></thermostat></dynamics></motion>
+      <thermostat mode="pile_l"><tau units="femtosecond">50</tau></thermostat></dynamics></motion>
     <ensemble><temperature units="kelvin">{temperature}</temperature></ensemble>
   </system>
 </simulation>
@@ -115,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     atoms = ase.io.read(options.start)
     pairs = bonds(atoms, tuple(options.bond))
-    classical = 1.5 * (len(atoms) - 1) * units.kB * options.temperature
+    classical = 1.5 * len(atoms) * units.kB * options.temperature
     print(f"kinetic energy of classical nuclei, 3/2 kT each: {classical:.3f} eV")
     by_beads = {}
     for beads in options.beads:

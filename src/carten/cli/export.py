@@ -37,9 +37,8 @@ def export_command(
 ) -> None:
     """Compile a model into one shared library, for LAMMPS, C, C++ and the calculator: no Python is needed to run it.
 
-    In float32 rounding leaves forces of about 1e-5 eV/Å undetermined: relaxations that go further down, vibrations and
-    phonons need a library with `--dtype float64`. The header is in the folder that `carten path include` prints. See
-    docs/deploy.md.
+    Rounding in float32 changes forces by some 1e-5 of the largest: enough for dynamics, but relaxations below 1e-3 eV/Å
+    and vibrations need `--dtype float64`. `carten path include` prints the folder of the header. See docs/deploy.md.
     """
     from carten.deploy import export
     from carten.interfaces.kim import export_portable_model
