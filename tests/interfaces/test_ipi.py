@@ -81,6 +81,17 @@ def test_results_are_those_of_ase(folder):
     np.testing.assert_allclose(json.loads(extras)["dipole"], atoms.get_dipole_moment(), rtol=1e-4, atol=1e-7)
 
 
+def test_a_structure_is_evaluated_once(folder, monkeypatch):
+    driver = driver_of(folder, properties="dipole")
+    cell, positions = in_atomic_units(structure(folder))
+    driver(cell, positions)
+    paths = driver._bead(0).calc._paths
+    evaluate, evaluations = paths.evaluate, []
+    monkeypatch.setattr(paths, "evaluate", lambda *arguments: evaluations.append(arguments) or evaluate(*arguments))
+    driver(cell, positions + 0.01)
+    assert len(evaluations) == 1
+
+
 def test_a_molecule_has_no_virial(folder, tmp_path):
     molecule = ase.Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.2]])
     ase.io.write(tmp_path / "start.xyz", molecule, format="extxyz")

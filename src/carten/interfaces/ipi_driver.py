@@ -92,9 +92,12 @@ class CartenDriver(Dummy_driver):  # type: ignore[misc]
         atoms.positions = unit_to_user("length", "angstrom", positions)
         if atoms.pbc.any():
             atoms.set_cell(unit_to_user("length", "angstrom", np.asarray(cell).T))
+        periodic = bool(atoms.pbc.any())
+        names = ["energy", "forces", *(["virial"] if periodic else []), *self.properties]
+        atoms.calc.calculate(atoms, names)  # all at once
         forces = atoms.get_forces()
         virial = np.zeros((3, 3))
-        if atoms.pbc.any():
+        if periodic:
             virial = atoms.calc.get_property("virial", atoms)
         extras = {name: np.asarray(atoms.calc.get_property(name, atoms)).tolist() for name in self.properties}
         return (

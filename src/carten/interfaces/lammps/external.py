@@ -120,6 +120,7 @@ class _External:
         self.atoms.numbers = self.numbers[types[order]]
         self.atoms.set_cell([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]])
         self.atoms.positions = positions[order]
+        self.calculator.calculate(self.atoms, ["energy", "forces", "virial"])
         forces = self.atoms.get_forces()
         virial = self.calculator.get_property("virial", self.atoms).reshape(3, 3)
         return tags[order], float(self.atoms.get_potential_energy()), forces, virial
