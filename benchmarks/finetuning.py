@@ -28,8 +28,8 @@ START = {"start": "source/best.carten"}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "from nothing": {},
     "full": START,
-    "frozen": {**START, "freeze": ["embedding", "interactions", "updates"]},
-    "lora": {**START, "lora": {"rank": 2}},
+    "frozen": {**START, "freeze": ["embedding", "interactions", "updates"], "optimizer": {"lr": 0.02}},
+    "lora": {**START, "lora": {"rank": 2}, "optimizer": {"lr": 0.015}},
     "replay": {**START, "replay": {"data": "source.extxyz", "structures": 100}},
 }
 

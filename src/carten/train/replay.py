@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from torch import Tensor
 
 from carten.data.batches import BatchSampler, Bounds
 from carten.data.dataset import Dataset, collate
+from carten.data.frames import Frames
 from carten.data.labels import Frame, Label, frames_from
 from carten.data.read import read_structures
 from carten.data.remainder import without
@@ -28,6 +29,27 @@ from carten.train.start_config import ReplayConfig
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+@dataclass(frozen=True)
+class Joined(Sequence[Frame]):
+    """Frames of one sequence, then those of another; neither is copied."""
+
+    first: Sequence[Frame]
+    second: Sequence[Frame]
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        number = range(len(self))[index]
+        return self.first[number] if number < len(self.first) else self.second[number - len(self.first)]
 
 
 @dataclass(frozen=True)
@@ -100,11 +122,13 @@ class Replay:
                 f"replay.data: none of the {len(frames)} structures has a label that is trained on; set replay.labels "
                 "to model, which makes them, or take other files"
             )
-        train = sets.train
-        together = Dataset([*train.frames, *labelled], train.properties, train.cutoff, config.data.workers == 0)
+        train, together = sets.train, Joined(sets.train.frames, labelled)
+        in_memory = config.data.workers == 0 and isinstance(train.frames, Frames) and train.frames.in_memory
+        n_atoms = np.concatenate([train.n_atoms(), [len(frame) for frame in labelled]])
+        dataset = Dataset(together, train.properties, train.cutoff, in_memory, n_atoms)
         labels_from = "labels in the files" if self.config.labels == "files" else "labels of the model of start"
         note = f"replays {len(labelled)} structures of weight {self.config.weight:g}, {labels_from}"
-        return replace(sets, train=together, notes=(note, *sets.notes))
+        return replace(sets, train=dataset, notes=(note, *sets.notes))
 
     def _of_level(self, atoms: Atoms, inputs: Sequence[Label]) -> Atoms:
         """The structure with the level of theory that is configured, if any."""
