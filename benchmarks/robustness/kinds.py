@@ -23,6 +23,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from benchmarks.robustness import mutations
+from benchmarks.robustness.kills import killed_runs
 from benchmarks.robustness.mutations import Random, pick
 from benchmarks.robustness.processes import Attempt
 from carten.cli import app
@@ -301,5 +302,7 @@ KINDS: Mapping[str, Callable[[Originals, int], Attempt]] = {
     "models": models,
     "checkpoints": checkpoints,
     "commands": command_lines,
+    "kills": lambda base, seed: killed_runs(base.config, seed, 1),
+    "kills of two": lambda base, seed: killed_runs(base.config, seed, 2),
 }
 """By name: from originals and a seed to attempts by number."""
