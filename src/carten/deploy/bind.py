@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import carten
+from carten.deploy.deviations import DEVIATIONS, deviation_head
 from carten.deploy.library import Bound, HeadData, InputData, Radial
 from carten.deploy.phases import Circuits
 from carten.errors import ModelError
@@ -43,7 +44,7 @@ Arrays = dict[str, list[npt.NDArray[Any]]]
 
 
 def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
-    """A model as data. The model stays as it is. Of an ensemble it is the mean.
+    """A model as data. The model stays as it is. Of an ensemble it is the mean, and deviations of energies of atoms.
 
     Where tables can't reach their tolerance, radial networks are evaluated.
 
@@ -56,6 +57,7 @@ def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
         ModelError: the model has something that a library can't do; the message says what, and what to do instead.
     """
     require_local(model)
+    deviations = deviation_head(model)
     model = averaged(model)
     constants: Arrays = {}
     network, config = model.network, model.config
@@ -73,23 +75,29 @@ def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
     kind = "tabulated" if n_intervals else "exact"
     layers = [_take(layer, kind, f"layers.{k}.", constants) for k, layer in enumerate(network.layers)]
     embeddings = network.inputs
+    read = {name: _as_head(model, name) for name in heads(model)}
+    data = {name: _head_data(model, name) for name in heads(model)}
+    header = library_header(model, dtype, n_intervals)
+    if deviations is not None:
+        read[DEVIATIONS], data[DEVIATIONS] = deviations, _deviation_data(deviations)
+        header["readouts"].append(DEVIATIONS)
     circuits = Circuits(
         edges,
         start,
         tuple(layers),
-        {name: _head(_as_head(model, name), f"heads.{name}.", constants) for name in heads(model)},
+        {name: _head(head, f"heads.{name}.", constants) for name, head in read.items()},
         tuple(_take(embeddings, name, "inputs.", constants) for name in ("start", "messages")) if embeddings else (),
     )
     radial = config.radial
     return Bound(
         circuits,
         constants,
-        {name: _head_data(model, name) for name in heads(model)},
+        data,
         [_input(row) for row in model.inputs.values() if not isinstance(row.embed, Coupled)],
         Radial(config.cutoff, n_intervals, radial.basis, radial.n_basis, radial.envelope_power, radial.elements),
         model.elements,
         dtype,
-        library_header(model, dtype, n_intervals),
+        header,
         _zbl(model),
     )
 
@@ -254,6 +262,13 @@ def _head_data(model: Potential, name: str) -> HeadData:
         row is not None and isinstance(row.routes[0], Positive),
         row.unit if row is not None else "",
     )
+
+
+def _deviation_data(head: Head) -> HeadData:
+    """Deviations have no baselines, and one component for each member."""
+    members = head.kind.members
+    shift = np.zeros((len(head.reference), 0))
+    return HeadData(float(head.scale), shift, np.eye(members), (members,), unit="eV")
 
 
 def _input(row: Any) -> InputData:
