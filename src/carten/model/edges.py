@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -16,6 +17,9 @@ from carten.ops.draft import Draft
 from carten.ops.index import Index
 from carten.ops.operators import CircuitIndex, Value
 
+Tables = Callable[[Tensor, str | None], dict[str, Tensor]]
+"""Tables of radial functions by name, from the radial basis at knots (K, 2, n_basis), by a back end."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -28,6 +32,14 @@ class Interval:
     low: Index
     high: Index
     knots: Tensor
+
+    @property
+    def n_knots(self) -> int:
+        return len(self.knots)
+
+    def tables(self, evaluate: Tables) -> dict[str, Tensor]:
+        """Radial functions at the knots by name, (K, 2 paths, channels): values, then slopes."""
+        return evaluate(self.knots, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,13 +80,8 @@ class Edges:
     @property
     def rows(self) -> dict[str, int]:
         """Numbers of rows by symbol; where nothing is distributed, all atoms are own ones."""
-        knots = {} if self.interval is None else {"knots": len(self.interval.knots)}
+        knots = {} if self.interval is None else {"knots": self.interval.n_knots}
         return {"own": self.n_atoms, "all": self.n_atoms, "edges": self.n_edges, **knots}
-
-    @property
-    def knots(self) -> dict[str, Tensor]:
-        """Inputs of the circuits of tables, by name."""
-        return {} if self.interval is None else {"knots": self.interval.knots}
 
     def index(self, name: str) -> Index:
         """An index of the circuits of layers, by name."""

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from carten.model import product
 from carten.model.config import NetworkConfig
 from carten.model.described import Layered, describe
-from carten.model.edges import Edges, EdgeValues, edge_circuit, locate, radial_basis
+from carten.model.edges import Edges, EdgeValues, Interval, edge_circuit, locate, radial_basis
 from carten.model.embeddings import Conditions
 from carten.model.exchange import ExchangeLayer, Moments
+from carten.model.expansion import MOST_EXPANDED, expand
 from carten.model.inputs import Inputs
 from carten.model.interaction import Interaction
 from carten.model.parameters import ElementLinear, Features, FeatureValues, Linear, add_features, channels, normal
@@ -126,10 +127,14 @@ class Layer(Layered):
         circuits = self.circuits
         circuit = circuits["exact" if edges.interval is None else "tabulated"]
         if edges.interval is not None:
-            tensors |= self.run(circuits["tables"], edges.knots, {}, edges.rows, edges.backend)
+            tensors |= edges.interval.tables(lambda knots, backend: self._tables_at(knots, backend or edges.backend))
         indices = {index.name: edges.index(index.name) for index in circuit.indices}
         values = self.run(circuit, tensors, indices, edges.rows, edges.backend)
         return {part: values[part.name] for part in self.space.parts}
+
+    def _tables_at(self, knots: Tensor, backend: str) -> dict[str, Tensor]:
+        """Tables by name from the radial basis at knots."""
+        return self.run(self.circuits["tables"], {"knots": knots}, {}, {"knots": len(knots)}, backend)
 
     @property
     def present_tables(self) -> tuple[Circuit, dict[str, Tensor]]:
@@ -231,7 +236,7 @@ class Network(Layered):
         edge_index: Tensor,
         element: Tensor,
         added: Conditions | None = None,
-        curved: bool = True,
+        spatial_order: int | None = None,
         tabulated: bool = False,
     ) -> list[Features]:
         """Features after each layer.
@@ -241,13 +246,13 @@ class Network(Layered):
             edge_index: (2, E) centre and neighbour, sorted by centre.
             element: (N,) row of each atom's element.
             added: what :attr:`inputs` add.
-            curved: whether features will be differentiated twice with respect to the vectors: tables are rough then.
+            spatial_order: how often features will be differentiated with respect to the vectors, ``None`` for more than
+                twice or not known. Tables are rough from the second derivative on, expansions from the third.
             tabulated: whether tables may be used in evaluation mode too, as :meth:`choose_tables` chose them.
         """
         if torch.compiler.is_compiling():
-            return uncompiled(self.forward)(vectors, edge_index, element, added, curved, tabulated)
-        n_intervals = self.trained_intervals if (self.training or tabulated) and not curved else 0
-        edges = self._edges(vectors, edge_index, element, n_intervals)
+            return uncompiled(self.forward)(vectors, edge_index, element, added, spatial_order, tabulated)
+        edges = self._edges(vectors, edge_index, element, spatial_order, tabulated)
         tensors = _named("start", added.places[0]) if added is not None else {}
         start = self.run(self.circuits["start"], tensors, {"all_element": edges.element}, edges.rows, self.backend)
         features = {part: start[part.name] for part in self.start.parts}
@@ -257,13 +262,24 @@ class Network(Layered):
             result.append(features)
         return result
 
-    def _edges(self, vectors: Tensor, edge_index: Tensor, element: Tensor, n_intervals: int) -> Edges:
+    def _edges(
+        self, vectors: Tensor, edge_index: Tensor, element: Tensor, spatial_order: int | None, tabulated: bool
+    ) -> Edges:
         n_atoms = len(element)
         centre, neighbour = Index(edge_index[0], n_atoms, ascending=True), Index(edge_index[1], n_atoms)
         length = vectors.norm(dim=1)
         unit = vectors / length.unsqueeze(1)
-        interval = locate(length, self.config, n_intervals) if n_intervals else None
-        basis = unit[:, :0] if n_intervals else radial_basis(length, self.config)
+        interval = self._interval(length, spatial_order, tabulated)
+        basis = radial_basis(length, self.config) if interval is None else unit[:, :0]
         tensors = {"one": torch.ones_like(unit[:, :1]), "unit": unit}
         harmonics = self.run(self.circuits["edges"], tensors, {}, {"edges": len(unit)}, self.backend)["harmonics"]
         return Edges(basis, harmonics, centre, neighbour, Index(element, len(self.embedding)), self.backend, interval)
+
+    def _interval(self, length: Tensor, spatial_order: int | None, tabulated: bool) -> Interval | None:
+        """Where radial functions are looked up; ``None`` where they are evaluated, and differentiated like all else."""
+        if spatial_order == 1 and self.trained_intervals and (self.training or tabulated):
+            return locate(length, self.config, self.trained_intervals)
+        learning = self.training or any(parameter.requires_grad for parameter in self.parameters())
+        if spatial_order == 2 and self.tabulable and not learning and len(length) <= MOST_EXPANDED:
+            return expand(length, self.config)
+        return None

@@ -216,9 +216,12 @@ class DerivativePlan:
         return any(already or self.rows[base].scope == "atom" for base, already in self.sources)
 
     @cached_property
-    def curved(self) -> bool:
-        """Whether derivatives in space are differentiated, so that radial functions may be twice."""
-        return any(SPATIAL.intersection(already) for _, already in self.sources)
+    def spatial_order(self) -> int | None:
+        """How often features are differentiated in space: once at most, twice, or ``None``: more often or not known."""
+        already = max((sum(name in SPATIAL for name in names) for _, names in self.sources), default=0)
+        if already == 0:
+            return 1
+        return 2 if already == 1 and not any(responds(row) for row in self.rows.values()) else None
 
 
 def plan_derivatives(

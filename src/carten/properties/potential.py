@@ -254,7 +254,7 @@ class Potential(nn.Module):
         with autograd_recording(torch.is_grad_enabled()):
             graph = with_defaults(recordable(graph), self.inputs)
             terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
-            features, kind = self._features(graph.edge_vectors(), graph, terms, keep)
+            features, kind = self._features(graph.edge_vectors(), graph, terms, None if keep else 1)
             values = features[-1][SCALAR].flatten(1).to(torch.float64)
             if ENERGIES in self.heads and isinstance(head := self.heads[ENERGIES], Head):
                 values = head.inner(features, kind)
@@ -312,8 +312,8 @@ class Potential(nn.Module):
         asked = differentiated(graph)
         leaves = prepare_leaves(with_defaults(recordable(graph), self.inputs), plan.variables)
         terms = [term for term in self.terms if isinstance(term, EnergyTerm)]
-        tabulated = len(members) > 1
-        features, kind = self._features(leaves.vectors, leaves.graph, terms, plan.curved or asked, tabulated)
+        order = None if asked or (plan.spatial_order == 2 and self._learned_terms) else plan.spatial_order
+        features, kind = self._features(leaves.vectors, leaves.graph, terms, order, len(members) > 1)
 
         rows = {name: row for name, row in plan.rows.items() if name in self.heads}
         keep = self.training or asked
@@ -331,12 +331,22 @@ class Potential(nn.Module):
                     planned.values[ENERGIES] = planned.values[ENERGIES] + pull_energies(view)
             yield planned
 
+    @property
+    def _learned_terms(self) -> bool:
+        """Whether terms take features, which they may differentiate."""
+        return any(not config.fixed for config in self.term_configs)
+
     def _features(
-        self, vectors: Tensor, graph: Graph, terms: Sequence[EnergyTerm], curved: bool, tabulated: bool = False
+        self,
+        vectors: Tensor,
+        graph: Graph,
+        terms: Sequence[EnergyTerm],
+        spatial_order: int | None,
+        tabulated: bool = False,
     ) -> tuple[list[Features], Tensor]:
         """Features after each layer, and the row of each atom in the baselines of heads (N,).
 
-        ``curved`` says whether features are differentiated twice in space.
+        ``spatial_order`` says how often features are differentiated in space, see :class:`DerivativePlan`.
         """
         for term in terms:
             vectors = term.seen(vectors, graph)
@@ -344,7 +354,7 @@ class Potential(nn.Module):
         added = None
         if self.network.inputs is not None:
             added = self.network.inputs(graph.inputs, graph.structure, element)
-        features = self.network(vectors.to(self.dtype), graph.edge_index, element, added, curved, tabulated)
+        features = self.network(vectors.to(self.dtype), graph.edge_index, element, added, spatial_order, tabulated)
         if self.levels is None:
             return features, element
         return features, element + len(self.elements) * graph.inputs[self.levels.name][graph.structure]
