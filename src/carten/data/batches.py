@@ -190,8 +190,7 @@ def _starts(order: Array, columns: Sequence[tuple[Array, int]]) -> Array:
         total = np.concatenate([[0], np.cumsum(sizes[order], dtype=np.int64)])
         ends = np.searchsorted(total, total[:-1] + bound, side="right") - 1  # of a batch that begins here
         following = np.minimum(following, ends)
-    steps = following.tolist()
     starts = [0]
     while starts[-1] < len(order):
-        starts.append(steps[starts[-1]])
+        starts.append(int(following[starts[-1]]))
     return np.array(starts, dtype=np.int64)

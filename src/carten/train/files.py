@@ -8,6 +8,8 @@ import re
 import secrets
 from pathlib import Path
 
+from carten.data.store import stamp
+
 BEST, LAST, METRICS, CONFIG = "best.carten", "last.ckpt", "metrics.csv", "config.yaml"
 TENSORBOARD = "tensorboard"
 LOG = "log.txt"
@@ -48,7 +50,12 @@ def remove_stray(folder: Path) -> None:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the files in a folder; empty if the path does not exist."""
+    """SHA-256 of a file, or of the files in a folder; empty if the path does not exist.
+
+    Of ASE-LMDB files, which may be as large as the disk, what :func:`carten.data.store.stamp` looks at.
+    """
+    if path.is_file() and path.suffix == ".aselmdb":
+        return stamp(path)
     files = sorted(entry for entry in path.rglob("*") if entry.is_file()) if path.is_dir() else [path]
     total = hashlib.sha256()
     for file in files:
