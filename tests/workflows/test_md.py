@@ -15,6 +15,7 @@ from ase.constraints import Hookean
 
 from carten.errors import ConfigError, DataError, ModelError
 from carten.interfaces.ase import Calculator
+from carten.workflows.barostat import Barostat
 from carten.workflows.limits import Limits
 from carten.workflows.md import COLUMNS, Settings, run_dynamics
 from small import diamond, ethanol, small_model
@@ -215,7 +216,11 @@ def test_two_runs_do_not_write_the_same_files(tmp_path):
         ({"damping": float("inf")}, "damping"),
         ({"ensemble": "langevin", "damping": 0.1}, "damping: expected at least the time step"),
         ({"ensemble": "bussi", "temperature": 0.0}, "temperature: bussi"),
-        ({"ensemble": "npt"}, "ensemble: expected nve, langevin or bussi"),
+        ({"ensemble": "nph"}, "ensemble: expected nve, langevin, bussi or npt"),
+        ({"barostat": Barostat()}, "nve keeps the volume"),
+        ({"final_temperature": 500.0}, "nve has no thermostat"),
+        ({"ensemble": "npt", "final_temperature": 0.0}, "temperature: bussi"),
+        ({"ensemble": "langevin", "final_temperature": float("nan")}, "final temperature"),
         ({"steps": 0}, "steps"),
         ({"interval": 0}, "interval"),
         ({"seed": -1}, "seed"),

@@ -34,8 +34,11 @@ def md_command(
     steps: Annotated[int, typer.Option(min=1, help="Total number of steps, including those before a restart.")] = 1000,
     timestep: Annotated[float, typer.Option(min=1e-6, help="Time step in fs.")] = 0.5,
     ensemble: Annotated[
-        Literal["nve", "langevin", "bussi"],
-        typer.Option(help="Constant energy, or a thermostat: Langevin, or Bussi's stochastic velocity rescaling."),
+        Literal["nve", "langevin", "bussi", "npt"],
+        typer.Option(
+            help="Constant energy, or a thermostat: Langevin, Bussi's stochastic velocity rescaling, or that with a "
+            "barostat (isotropic stochastic cell rescaling)."
+        ),
     ] = "nve",
     temperature: Annotated[
         float,
@@ -44,7 +47,22 @@ def md_command(
             help="Temperature in K of the thermostat, and of the initial velocities if the structure has none.",
         ),
     ] = 300.0,
+    final_temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Temperature in K that the thermostat reaches at the last step, linearly (heating, annealing).",
+            show_default=False,
+        ),
+    ] = None,
     damping: Annotated[float, typer.Option(min=1e-6, help="Time constant of the thermostat in fs.")] = 100.0,
+    pressure: Annotated[
+        float | None, typer.Option(help="Of npt, in GPa (default: 0).", show_default=False)
+    ] = None,
+    pressure_damping: Annotated[float, typer.Option(min=1e-6, help="Time constant of the barostat in fs.")] = 1000.0,
+    compressibility: Annotated[
+        float, typer.Option(min=1e-9, help="About, in 1/GPa (water 0.46, silicon 0.01): how fast the volume relaxes.")
+    ] = 0.1,
     interval: Annotated[int, typer.Option(min=1, help="Steps between frames, and between lines of the log.")] = 10,
     output: Annotated[
         Path,
@@ -89,6 +107,7 @@ def md_command(
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
     from carten.uncertainty import model_header
+    from carten.workflows.barostat import Barostat
     from carten.workflows.limits import Limits, trained_contacts
     from carten.workflows.md import Settings, run_dynamics
     from carten.workflows.stop import parse_criterion
@@ -99,8 +118,22 @@ def md_command(
     criteria = [
         parse_criterion(text, potential.properties, trained_contacts(head), potential.cutoff) for text in stop_at or ()
     ]
+    barostat = None
+    if ensemble == "npt" or pressure is not None:
+        barostat = Barostat(pressure or 0.0, pressure_damping, compressibility)
     settings = Settings(
-        steps, timestep, ensemble, temperature, damping, interval, seed, limits, tuple(criteria), model_digest(model)
+        steps,
+        timestep,
+        ensemble,
+        temperature,
+        damping,
+        interval,
+        seed,
+        barostat,
+        final_temperature,
+        limits,
+        tuple(criteria),
+        model_digest(model),
     )
     atoms = _start(atoms, where, potential, head)
     atoms.calc = Calculator(potential, skin=skin)

@@ -123,9 +123,11 @@ def _require_same(library: Deployed, model: Potential, tolerance: float) -> None
     elements, pairs = library.rows_of(atoms.numbers), PairList(centre, neighbour, np.zeros((len(centre), 3), np.int32))
     results = evaluator.step(elements, atoms.positions, np.zeros((3, 3)), pairs, names)
     for name in names:
-        values = expected[name].reshape(len(atoms), -1)
+        values, compiled = (x.reshape(len(atoms), -1) for x in (expected[name], results[name]))
+        if not np.isfinite(values).all() and not np.isfinite(compiled).all():
+            continue  # weights that are no numbers: both say so
         size = max(float(np.abs(values - values.mean(axis=0)).max()), 1e-3 * float(np.abs(values).max()), 1e-12)
-        error = float(np.abs(results[name].reshape(len(atoms), -1) - values).max()) / size
+        error = float(np.abs(compiled - values).max()) / size
         if not error <= tolerance:
             raise ModelError(
                 f"{name} of the compiled model differ from those of the model by {error:.1e} of their size: the model "

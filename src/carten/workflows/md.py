@@ -1,4 +1,4 @@
-"""Molecular dynamics: NVE by velocity Verlet, NVT by Langevin or by Bussi's velocity rescaling, all as ASE has them."""
+"""Molecular dynamics: NVE by velocity Verlet, NVT by Langevin or Bussi's velocity rescaling, NPT by cell rescaling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import ase
 import numpy as np
@@ -22,12 +22,13 @@ from ase.md.verlet import VelocityVerlet
 from carten.data.extra import require_fitting_constraints
 from carten.errors import ConfigError, DataError, ModelError
 from carten.math.arrays import Floats
+from carten.workflows.barostat import Barostat, CellRescaling, require_cell_to_move
 from carten.workflows.limits import Limits
 from carten.workflows.records import COLUMNS, Recorder, RunFiles
 from carten.workflows.state import RunState, require_unchanged, structure_facts
 from carten.workflows.stop import Criterion
 
-Ensemble = Literal["nve", "langevin", "bussi"]
+Ensemble = Literal["nve", "langevin", "bussi", "npt"]
 TINY = 1e-12  # eV
 
 
@@ -38,9 +39,11 @@ class Settings:
     Args:
         steps: number of steps in all, those before a restart included.
         timestep: in fs.
-        ensemble: ``nve``, ``langevin`` or ``bussi``.
+        ensemble: ``nve``, ``langevin``, ``bussi``, or ``npt``: Bussi's thermostat and a barostat.
         temperature: in K, of the initial velocities (unless the structure has some) and of the thermostat.
+        final_temperature: in K, which that of the thermostat reaches at the last step, linearly; it stays by default.
         damping: in fs, time in which the thermostat acts: the inverse friction of Langevin, tau of Bussi.
+        barostat: of npt.
         interval: steps between frames and lines of the log.
         seed: of velocities and thermostat.
         limits: beyond which the run has failed.
@@ -58,6 +61,8 @@ class Settings:
     damping: float = 100.0
     interval: int = 10
     seed: int = 0
+    barostat: Barostat | None = None
+    final_temperature: float | None = None
     limits: Limits = field(default_factory=Limits)
     stop_at: tuple[Criterion, ...] = ()
     model: str = ""
@@ -69,16 +74,30 @@ class Settings:
             if not math.isfinite(value) or value < least.get(name, 0.0) or (name not in least and value == 0.0):
                 expected = f"at least {least[name]:g}" if name in least else "above 0"
                 raise ConfigError(f"{name}: expected a number {expected}, found {value}")
-        if self.ensemble not in ("nve", "langevin", "bussi"):
-            raise ConfigError(f"ensemble: expected nve, langevin or bussi, found {self.ensemble!r}")
+        if self.ensemble not in get_args(Ensemble):
+            raise ConfigError(f"ensemble: expected nve, langevin, bussi or npt, found {self.ensemble!r}")
         if self.ensemble == "langevin" and self.damping < self.timestep:
             raise ConfigError(f"damping: expected at least the time step of {self.timestep} fs, found {self.damping}")
-        if self.ensemble == "bussi" and self.temperature == 0.0:
+        if self.ensemble in ("bussi", "npt") and 0.0 in (self.temperature, self.final_temperature):
             raise ConfigError("temperature: bussi rescales velocities to a temperature above 0 K; cool with langevin")
+        if self.barostat is not None and self.ensemble != "npt":
+            raise ConfigError(f"pressure: {self.ensemble} keeps the volume; a pressure needs the ensemble npt")
+        if self.final_temperature is not None:
+            if self.ensemble == "nve":
+                raise ConfigError("final temperature: nve has no thermostat; choose langevin, bussi or npt")
+            if not math.isfinite(self.final_temperature) or self.final_temperature < 0.0:
+                raise ConfigError(f"final temperature: expected K, at least 0, found {self.final_temperature}")
 
     def fixed(self) -> dict[str, Any]:
-        """What a restart may not change."""
-        return {name: value for name, value in asdict(self).items() if name not in ("steps", "limits", "stop_at")}
+        """What a restart may not change: of a ramp of the temperature its length as well."""
+        free = ("limits", "stop_at", *(("steps",) if self.final_temperature is None else ()))
+        return {name: value for name, value in asdict(self).items() if name not in free}
+
+    def temperature_at(self, step: int) -> float:
+        """Of the thermostat, K."""
+        if self.final_temperature is None:
+            return self.temperature
+        return self.temperature + (self.final_temperature - self.temperature) * min(1.0, step / self.steps)
 
 
 @dataclass(frozen=True)
@@ -86,8 +105,8 @@ class Summary:
     """Results of a run of molecular dynamics.
 
     ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
-    mean square about the fit in meV/atom; both None for Langevin, which conserves nothing, and for fewer than three
-    lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means over
+    mean square about the fit in meV/atom; both None for Langevin and npt, which conserve nothing, and for fewer than
+    three lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means over
     the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation. ``stopped`` says which
     criterion ended the run early, with the last frame in the trajectory; it is empty otherwise.
     """
@@ -133,7 +152,11 @@ def run_dynamics(
     constraints = list(atoms.constraints)
     files.require_writable()
     _require_masses(atoms)
-    constant = {"settings": settings.fixed(), "structure": structure_facts(atoms)}
+    facts = structure_facts(atoms)
+    if settings.ensemble == "npt":
+        require_cell_to_move(atoms)
+        del facts["cell"]
+    constant = {"settings": settings.fixed(), "structure": facts}
     if restart:
         files.read_state()  # before a lock is made where there is nothing
     try:
@@ -207,6 +230,8 @@ class _Guard:
         """Make steps, one for each item."""
         for _ in range(count):
             before = self.dynamics.atoms.positions.copy()
+            if self.settings.final_temperature is not None:
+                _set_temperature(self.dynamics, self.settings.temperature_at(self.dynamics.nsteps))
             try:
                 self.dynamics.step()  # type: ignore[attr-defined]  # of every subclass
             except (DataError, FloatingPointError) as error:
@@ -222,7 +247,7 @@ class _Guard:
         Raises:
             ModelError: one is exceeded.
         """
-        thermostat = self.settings.temperature
+        thermostat = max(self.settings.temperature, self.settings.final_temperature or 0.0)
         self.dynamics.atoms.get_forces()
         if (reason := self.settings.limits.exceeded(self.dynamics, before, thermostat)) is not None:
             raise self._exploded(self.dynamics.nsteps, reason)
@@ -258,6 +283,8 @@ def _set_motion(
     atoms: ase.Atoms, settings: Settings, random: np.random.Generator, state: RunState | None
 ) -> None:
     if state is not None:
+        if state.cell is not None:
+            atoms.set_cell(state.cell)
         atoms.set_positions(state.positions, apply_constraint=False)
         atoms.set_momenta(state.momenta, apply_constraint=False)
     elif not atoms.get_momenta().any():
@@ -274,10 +301,27 @@ def _dynamics(atoms: ase.Atoms, settings: Settings, random: np.random.Generator)
             return Langevin(
                 atoms, timestep, temperature_K=settings.temperature, friction=1.0 / damping, fixcm=False, rng=random
             )
+        case "npt":
+            _require_motion(atoms)
+            barostat = settings.barostat or Barostat()
+            return CellRescaling(atoms, timestep, settings.temperature, damping, barostat, random)
         case "bussi":
-            if atoms.get_kinetic_energy() < TINY:
-                raise DataError("bussi rescales velocities, and all are zero; start with langevin")
+            _require_motion(atoms)
             return Bussi(atoms, timestep, temperature_K=settings.temperature, taut=damping, rng=random)
+
+
+def _require_motion(atoms: ase.Atoms) -> None:
+    if atoms.get_kinetic_energy() < TINY:
+        raise DataError("bussi rescales velocities, and all are zero; start with langevin")
+
+
+def _set_temperature(dynamics: MolecularDynamics, temperature: float) -> None:
+    """Of the thermostat, in K."""
+    if isinstance(dynamics, Langevin):
+        dynamics.set_temperature(temperature_K=temperature)
+    elif isinstance(dynamics, Bussi):
+        dynamics.temp = units.kB * temperature
+        dynamics.target_kinetic_energy = 0.5 * dynamics.temp * dynamics.ndof
 
 
 def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: RunState, files: RunFiles) -> None:
@@ -294,7 +338,7 @@ def _summary(log: Path, settings: Settings, n_atoms: int, new_steps: int, second
         rows = list(csv.DictReader(file))
     columns = {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
     drift, fluctuation = None, None
-    if settings.ensemble != "langevin" and len(rows) > 2:
+    if settings.ensemble in ("nve", "bussi") and len(rows) > 2:
         picoseconds, energy = columns["time_ps"], 1000.0 * columns["conserved_eV"] / n_atoms
         slope, start = np.polyfit(picoseconds, energy, 1)
         drift, fluctuation = float(slope), float(np.std(energy - slope * picoseconds - start))

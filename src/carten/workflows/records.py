@@ -197,6 +197,7 @@ class Recorder:
             transferred_energy=getattr(dynamics, "transferred_energy", 0.0),
             random=dict(random.bit_generator.state),
             sizes=(self.frames.tell(), self.log.tell()),
+            cell=None if "cell" in self.constant["structure"] else dynamics.atoms.cell.array,
         )
         self.files.write_state(state)
 

@@ -37,6 +37,7 @@ class RunState:
         transferred_energy: eV, taken by the thermostat.
         random: of the generator.
         sizes: of trajectory and log in bytes.
+        cell: (3, 3) Å, where it moves.
     """
 
     settings: dict[str, Any]
@@ -47,6 +48,7 @@ class RunState:
     transferred_energy: float
     random: dict[str, Any]
     sizes: tuple[int, int]
+    cell: Floats | None = None
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> RunState:
@@ -57,6 +59,11 @@ class RunState:
             raise ValueError(f"expected finite positions and momenta of shape {shape}")
         np.random.default_rng().bit_generator.state = document["random"]
         trajectory, log = map(int, document["sizes"])
+        cell = document.get("cell")
+        if cell is not None:
+            cell = np.array(cell, dtype=np.float64)
+            if cell.shape != (3, 3) or not np.isfinite(cell).all():
+                raise ValueError(f"expected a finite cell of shape (3, 3), found {cell.shape}")
         return cls(
             settings=dict(document["settings"]),
             structure=dict(document["structure"]),
@@ -66,6 +73,7 @@ class RunState:
             transferred_energy=float(document["transferred_energy"]),
             random=document["random"],
             sizes=(trajectory, log),
+            cell=cell,
         )
 
 
