@@ -107,8 +107,8 @@ class Summary:
     ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
     mean square about the fit in meV/atom; both None for Langevin and npt, which conserve nothing, and for fewer than
     three lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means
-    over the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation. ``stopped`` says which
-    criterion ended the run early, with the last frame in the trajectory; it is empty otherwise.
+    over the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation. ``stopped``
+    says which criterion ended the run early, with the last frame in the trajectory; it is empty otherwise.
     """
 
     steps: int
