@@ -24,7 +24,7 @@ from carten.errors import ConfigError, DataError, ModelError
 from carten.math.arrays import Floats
 from carten.workflows.barostat import Barostat, CellRescaling, require_cell_to_move
 from carten.workflows.limits import Limits
-from carten.workflows.records import COLUMNS, Recorder, RunFiles
+from carten.workflows.records import COLUMNS, FrameRecorder, RunFiles
 from carten.workflows.state import RunState, require_unchanged, structure_facts
 from carten.workflows.stop import Criterion
 
@@ -192,7 +192,7 @@ def _run(
     guard = _Guard(dynamics, settings, files)
     guard.check()
     with files.trajectory.open("a", newline="") as frames, files.log.open("a", newline="") as log:
-        recorder = Recorder(files, frames, log, *facts)
+        recorder = FrameRecorder(files, frames, log, *facts)
         if frames.tell() == 0:
             recorder.save(dynamics, random)  # so that a run that is stopped from here on can be continued
 

@@ -148,7 +148,7 @@ def _lock(file: IO[str]) -> None:
 
 
 @dataclass
-class Recorder:
+class FrameRecorder:
     """Appends a frame and a line of the log, then replaces the state.
 
     Args:
