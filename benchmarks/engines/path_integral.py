@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ase import Atoms, units
 from matplotlib.figure import Figure
 
+from carten.data.read import read_structures
 from carten.interfaces import ipi_driver
 
 INPUT = """
@@ -60,7 +61,7 @@ def run(start: Path, model: Path, beads: int, options: argparse.Namespace) -> tu
     """Structures of all beads along a run, and the mean kinetic energy in eV (centroid virial estimator)."""
     with TemporaryDirectory(prefix="carten-path-integral-") as name:
         folder = Path(name)
-        atoms = ase.io.read(start)
+        atoms = read_structures(start)[-1][1]
         if atoms.cell.rank < 3:  # i-PI has a cell always; it means nothing where the structure is not periodic
             atoms.set_cell([100.0, 100.0, 100.0])
         ase.io.write(folder / "start.xyz", atoms, format="extxyz")
@@ -69,7 +70,7 @@ def run(start: Path, model: Path, beads: int, options: argparse.Namespace) -> tu
             temperature=options.temperature, timestep=options.timestep,
         )  # fmt: skip
         (folder / "input.xml").write_text(text, encoding="utf-8")
-        command = [Path(sys.executable).with_name("i-pi"), "input.xml"]
+        command = [str(Path(sys.executable).with_name("i-pi")), "input.xml"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"i-PI failed:\n{(done.stdout + done.stderr)[-3000:]}")
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("bonds.svg"))
     options = parser.parse_args()
-    atoms = ase.io.read(options.start)
+    atoms = read_structures(options.start)[-1][1]
     pairs = bonds(atoms, tuple(options.bond))
     classical = 1.5 * len(atoms) * units.kB * options.temperature
     print(f"kinetic energy of classical nuclei, 3/2 kT each: {classical:.3f} eV")

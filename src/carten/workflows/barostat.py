@@ -42,7 +42,7 @@ class Barostat:
                 raise ConfigError(f"barostat, {name}: expected a finite number{bound}, found {value}")
 
 
-class CellRescaling(Bussi):  # type: ignore[misc]
+class CellRescaling(Bussi):
     """Velocity Verlet with Bussi's thermostat and an isotropic stochastic barostat: the ensemble NPT.
 
     The logarithm of the volume moves by ``-(beta / tau) (P0 - P) dt + sqrt(2 k T beta / (V tau)) dW`` at each step,
@@ -68,13 +68,13 @@ class CellRescaling(Bussi):  # type: ignore[misc]
         barostat: Barostat,
         random: np.random.Generator,
     ) -> None:
-        super().__init__(atoms, timestep, temperature_K=temperature, taut=damping, rng=random)
+        super().__init__(atoms, timestep, temperature_K=temperature, taut=damping, rng=random)  # type: ignore[no-untyped-call]
         self.pressure = barostat.pressure * units.GPa
         self.rate = barostat.compressibility / units.GPa / (barostat.damping * units.fs)
 
     def step(self, forces: Any = None) -> Floats:
         """One step: thermostat, half a kick, drift and scaling of the cell, half a kick."""
-        self.scale_velocities()
+        self.scale_velocities()  # type: ignore[no-untyped-call]
         atoms = self.atoms
         forces = atoms.get_forces(md=True) if forces is None else forces
         factor = self._factor()
