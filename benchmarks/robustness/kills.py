@@ -20,11 +20,11 @@ from carten.train.files import LAST
 from carten.train.resume import Progress
 from carten.train.run import train
 
-EPOCHS = 40
+EPOCHS = 12
 MOST_KILLS = 3
 """Of one run."""
 PATIENCE = 60.0
-"""Seconds within which what is left of a run has to end by itself."""
+"""Seconds within which what is left of a run has to end by itself, besides five times the time of a run."""
 
 
 def killed_runs(document: dict[str, Any], seed: int, processes: int) -> Callable[[int, Path], str]:
@@ -41,7 +41,7 @@ def killed_runs(document: dict[str, Any], seed: int, processes: int) -> Callable
     document = {**document, "dtype": "float64", "training": training, "optimizer": {"name": "adamw", "lr": 0.01}}
     whole = Config.parse({**document, "output": f"{document['output']}-{processes}-whole"})
     begin = time.monotonic()
-    if _ended(_started(whole, False)) != [0] * processes:
+    if _ended(_started(whole, False), 600.0) != [0] * processes:
         raise RuntimeError("a run that is not killed did not end")
     duration, expected = time.monotonic() - begin, _state(whole)
 
@@ -54,13 +54,14 @@ def killed_runs(document: dict[str, Any], seed: int, processes: int) -> Callable
             time.sleep(float(rng.uniform(0.0, duration)))
             for member in members if rng.random() < 0.5 else members[-1:]:
                 os.kill(member, signal.SIGKILL)
-            if None in _ended(members):
+            if None in _ended(members, PATIENCE + 5.0 * duration):
                 return "over time"
             before, steps = steps, _steps(config)
             if steps < before:
                 return "silent"
-        if any(_ended(_started(config, steps > 0))):
-            return "traceback"
+        statuses = _ended(_started(config, steps > 0), PATIENCE + 5.0 * duration)
+        if statuses != [0] * processes:
+            return "over time" if None in statuses else "traceback"
         return "accepted" if _same(_state(config), expected, 0.0 if processes == 1 else 1e-12) else "silent"
 
     return attempt
@@ -95,10 +96,10 @@ def _train(config: Config, resume: bool, rank: int, port: int) -> None:
     os._exit(0)
 
 
-def _ended(members: Sequence[int]) -> list[int | None]:
+def _ended(members: Sequence[int], seconds: float) -> list[int | None]:
     """Exit status of each process; ``None`` for one that had to be killed since it did not end."""
     statuses: list[int | None] = []
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     for member in members:
         ended, status = 0, 0
         while not ended and time.monotonic() < end:
