@@ -209,7 +209,7 @@ def test_overlapping_atoms_are_said_and_do_not_end_well(run, folder, tmp_path):
     atoms.positions[3] = atoms.positions[4] + [0.05, 0.0, 0.0]
     start = write(tmp_path / "start.extxyz", atoms)
     said = run("md", folder / "plain.carten", start, "-o", tmp_path / "md.extxyz", "--steps", 5)
-    assert "atoms 3 and 4 (H-H) are 0.05 Å apart, less than half the sum of their covalent radii" in said.err
+    assert "atoms 3 and 4 (H-H) are 0.050 Å apart, less than half the sum of their covalent radii" in said.err
 
 
 BAD = {

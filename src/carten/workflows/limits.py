@@ -92,11 +92,11 @@ def close_contacts(atoms: ase.Atoms, trained: Mapping[str, float], cutoff: float
         if not trained:
             reason = f"less than half the sum of their covalent radii ({2 * bounds[pair]:.2f} Å)"
         elif name in trained:
-            reason = f"the closest {name} contact in the training data is {bounds[pair]:.2f} Å"
+            reason = f"the closest {name} contact in the training data is {bounds[pair]:.3f} Å"
         else:
             reason = f"the training data have no {name} contact within {cutoff:g} Å"
         sentences.append(
-            f"atoms {i} and {j} ({name}) are {distance:.2f} Å apart, {reason}: forces between them are extrapolated"
+            f"atoms {i} and {j} ({name}) are {distance:.3f} Å apart, {reason}: forces between them are extrapolated"
         )
     return sentences
 
