@@ -71,7 +71,7 @@ def label_structures(
         labeller: computes.
         output: extended XYZ.
         properties: names as ASE has them; energy, forces and, of periodic structures, stress when omitted.
-        jobs: processes, each with its share of the cores.
+        jobs: processes, each with one thread, or as many as OMP_NUM_THREADS says.
         advance: called with the number of structures done.
 
     Raises:
@@ -186,9 +186,8 @@ def _compute(
     for number in todo:
         tasks.put(number)
     jobs = min(jobs, len(todo))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     request = {"labeller": labeller.to_json(), "properties": properties}
-    workers = [Worker(request, threads) for _ in range(jobs)]
+    workers = [Worker(request) for _ in range(jobs)]
     try:
         workers[0].start()  # says what is wrong before the others start
         for worker in workers:
@@ -217,12 +216,10 @@ class Worker:
 
     Args:
         request: labeller and properties.
-        threads: for what uses OpenMP.
     """
 
-    def __init__(self, request: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, request: Mapping[str, Any]) -> None:
         self.request = request
-        self.threads = threads
         self.process: subprocess.Popen[str] | None = None
         self.errors: IO[str] | None = None
 
@@ -234,7 +231,8 @@ class Worker:
         """
         if self.process is not None:
             return self.process
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}  # noqa: TID251  # of programs, not of carten
+        # of programs, not of carten; who has set it means it
+        environment = {"OMP_NUM_THREADS": "1", **os.environ}  # noqa: TID251
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", "carten.learning.worker"]
         self.errors = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # until it stops
