@@ -118,9 +118,12 @@ class Frames(Sequence[Frame]):
         return Geometry(table.n_edges[self.rows], table.signatures[self.rows])
 
     def sample(self, most: int = SAMPLE) -> Frames:
-        """At most so many, drawn at random, the same each time, with some of each element, label and single atoms."""
+        """At most so many, drawn at random, the same each time, with some of each element, label and single atoms.
+
+        They are kept in memory.
+        """
         if len(self) <= most:
-            return self
+            return self if self.in_memory else replace(self, _kept=list(self))
         rng = np.random.default_rng(0)
         order = rng.permutation(len(self))
         chosen = np.zeros(len(self), dtype=bool)
@@ -131,7 +134,8 @@ class Frames(Sequence[Frame]):
             chosen[order[stratum[order]][:STRATUM]] = True
         single = np.flatnonzero(self.n_atoms == 1)
         chosen[single[:most]] = True
-        return self.take(np.flatnonzero(chosen))
+        drawn = self.take(np.flatnonzero(chosen))
+        return drawn if drawn.in_memory else replace(drawn, _kept=list(drawn))
 
     def _make(self, number: int) -> Frame:
         where, atoms = self.collection[int(self.rows[number])]

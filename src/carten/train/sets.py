@@ -184,7 +184,7 @@ def read_sets(
         tuple(sorted({*everything.elements, *start_elements})),
         reader.rows,
         united({**drawn, **members}),
-        training if len(train) <= SAMPLE else _dataset(config, terms, train.sample(), say),
+        training if train.in_memory and len(train) <= SAMPLE else _dataset(config, terms, train.sample(), say),
         tuple(notes),
         mixture_of(drawn["train"], data.group_sampling, data.temperature),
     )
@@ -334,7 +334,7 @@ def _require_values(frames: Sequence[Frame], inputs: Sequence[Input], replay: Re
 
 def _dataset(config: Config, terms: Sequence[LossTerm], frames: Frames, say: Say) -> Dataset:
     rows, cutoff = [term.property for term in terms], config.model.cutoff
-    prepared = config.data.workers == 0 and frames.in_memory and int(frames.n_atoms.sum()) <= MOST_PREPARED
-    counted = not prepared and config.data.batch.edges is not None
-    n_edges = frames.geometry(cutoff, say).n_edges if counted else None
+    few = frames.collection.in_memory and int(frames.n_atoms.sum()) <= MOST_PREPARED
+    prepared = config.data.workers == 0 and few
+    n_edges = None if prepared else frames.geometry(cutoff, say).n_edges
     return Dataset(frames, rows, cutoff, prepared, frames.n_atoms, n_edges)
