@@ -196,15 +196,21 @@ def test_tensors_of_one_part_have_no_others():
 
 
 def test_sums_over_atoms_are_compared_with_what_the_rule_says():
-    """Born charges with zero, whatever the labels add up to; charges with those of the labels."""
+    """Born charges with the charge times the unit matrix, a whole number; charges with those of the labels."""
     rows, sizes = np.array([0, 0, 1, 1, 1]), np.array([2, 2, 3, 3, 3])
-    reference, predicted = np.arange(10.0).reshape(5, 2), np.ones((5, 2))
 
-    def sums(name):
-        return Comparison(property_table()[name], reference, predicted, rows, np.ones(5, dtype=int), sizes).sums()
+    def sums(name, reference, predicted):
+        numbers = np.ones(5, dtype=int)
+        return Comparison(property_table()[name], reference, predicted, rows, numbers, sizes).sums()
 
-    assert sums("born_charges").rmse == pytest.approx(np.sqrt((2.0**2 + 3.0**2) / 2))
-    assert sums("born_charges").count == 4
-    assert sums("charges").max == pytest.approx(18.0)
-    assert sums("charges").bias == pytest.approx(np.mean([2 - 2, 2 - 4, 3 - 18, 3 - 21]))
-    assert sums("dipole") is None
+    unit = np.eye(3).reshape(1, 9)
+    labels = np.array([0.5, 0.45, -0.3, 0.3, 0.02])[:, None] * unit  # an ion of charge 1, and a neutral structure
+    born = sums("born_charges", labels, np.full((5, 9), 0.5))
+    ion, neutral = np.full((3, 3), 1.0) - np.eye(3), np.full((3, 3), 1.5)
+    assert born.rmse == pytest.approx(np.sqrt((np.square(ion).sum() + np.square(neutral).sum()) / 18))
+    assert born.count == 18
+    charges = sums("charges", np.arange(10.0).reshape(5, 2), np.ones((5, 2)))
+    assert charges.max == pytest.approx(18.0)
+    assert charges.bias == pytest.approx(np.mean([2 - 2, 2 - 4, 3 - 18, 3 - 21]))
+    reference = predicted = np.zeros((5, 3))
+    assert sums("dipole", reference, predicted) is None
