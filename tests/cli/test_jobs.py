@@ -70,3 +70,26 @@ def test_what_is_not_relaxed_is_written_and_said(run, crystal, tmp_path):
     said = run("elastic", crystal[0], tmp_path / "rattled.extxyz", "-o", tmp_path / "results")
     assert said.code == 1 and "run carten relax first" in said.err
     assert json.loads((tmp_path / "results" / "elastic.json").read_text())["failures"]
+
+
+def test_a_barrier_between_two_files(run, crystal, tmp_path):
+    """A vacancy that hops; a band that does not converge is written and ends with status 1; bad ends."""
+    model, structure = crystal
+    vacancy = ase.io.read(structure) * (2, 2, 2)
+    start, end = vacancy.copy(), vacancy.copy()
+    end.positions[1] = vacancy.positions[0]
+    del start[0], end[0]
+    for name, atoms in {"start": start, "end": end, "other": end[:-1], "several": [start, end]}.items():
+        ase.io.write(tmp_path / f"{name}.extxyz", atoms)
+    ends = [tmp_path / "start.extxyz", tmp_path / "end.extxyz"]
+    options = ["-o", tmp_path / "hop", "--images", 1, "--steps", 2]
+    said = run("neb", model, *ends, *options)
+    assert said.code == 1 and "results are written all the same" in said.err
+    assert "barrier forward" in said.out
+    assert sorted(path.suffix for path in (tmp_path / "hop").iterdir()) == [".csv", ".extxyz", ".json", ".png", ".svg"]
+    assert len(ase.io.read(tmp_path / "hop" / "neb.extxyz", ":")) == 3
+    said = run("neb", model, ends[0], tmp_path / "other.extxyz", "-o", tmp_path / "no")
+    assert said.code == 1 and "must have the same atoms" in said.err
+    said = run("neb", model, tmp_path / "several.extxyz", ends[1], "-o", tmp_path / "no")
+    assert said.code == 1 and "has 2 structures" in said.err
+    assert not (tmp_path / "no").exists()

@@ -25,6 +25,7 @@ from carten.cli import (
     learning,
     model,
     molecules,
+    paths,
     reference,
     relax,
     spectrum,
@@ -126,6 +127,7 @@ app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_comman
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
+app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
 app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -48,27 +48,45 @@ class JobFiles:
     format: str | None = None
 
 
-def run_job(name: str, files: JobFiles, job: Callable[[ase.Atoms, Calculator, Progress], JobResult]) -> None:
-    """Run a job on each structure, show and write its result.
+Job = Callable[["ase.Atoms", "Calculator", "Progress"], "JobResult"]
+
+
+def run_job(name: str, files: JobFiles, job: Job) -> None:
+    """Run a job on each structure of the files, show and write its result.
 
     Raises:
         ModelError: something did not converge; all results are written before.
         FileExistsError: there are results already.
     """
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
     from carten.data.read import read_structures
-    from carten.interfaces.ase import Calculator
 
+    run_on([atoms for _, atoms in read_structures(files.data, files.format)], name, files, job)
+
+
+def _result_folder(name: str, files: JobFiles) -> Path:
+    """The folder of the results.
+
+    Raises:
+        FileExistsError: there are results already.
+    """
     folder = files.output or Path(name)
     if folder.is_dir():
         require_new(folder / f"{name}.json", files.overwrite)
         require_new(folder / f"{name}-0.json", files.overwrite)
     else:
         require_new(folder, files.overwrite)
+    return folder
+
+
+def run_on(structures: Sequence[ase.Atoms], name: str, files: JobFiles, job: Job) -> None:
+    """As :func:`run_job`, on structures that were read already."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    from carten.interfaces.ase import Calculator
+
+    folder = _result_folder(name, files)
     calculator = Calculator(files.model, dtype=files.dtype)
-    structures = [atoms for _, atoms in read_structures(files.data, files.format)]
     console, failures = Console(), []
     for number, atoms in enumerate(structures):
         stem = name if len(structures) == 1 else f"{name}-{number}"

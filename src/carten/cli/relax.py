@@ -40,6 +40,7 @@ def relax_command(
 
     from carten.data.read import read_structures
     from carten.data.write import replacing, write_structure
+    from carten.interfaces.ase import Calculator
     from carten.workflows.relax import Goal, choose_evaluator, relax
 
     if pressure and not cell:
@@ -50,13 +51,14 @@ def relax_command(
     except ValueError as error:
         raise ModelError(str(error)) from error
     structures = [atoms for _, atoms in read_structures(data, format)]
+    evaluator = choose_evaluator(Calculator(model, dtype=dtype), structures)
     console = Console()
     with console.status("relaxing") as status:
 
         def show(done: int, total: int) -> None:
             status.update(f"relaxing: {done} of {total} structures done")
 
-        results = relax(structures, choose_evaluator(model, structures, dtype), goal, show)
+        results = relax(structures, evaluator, goal, show)
     with replacing(output) as file:
         for result in results:
             result.atoms.info["relaxed"] = result.converged

@@ -104,6 +104,11 @@ class Calculator(BaseCalculator):
         return self._paths.path
 
     @property
+    def library(self) -> Deployed | None:
+        """The compiled model, if energies and forces come from one."""
+        return self._paths.library
+
+    @property
     def model(self) -> Potential:
         """The exact model, for evaluation with torch; a copy that is the calculator's own."""
         return self._paths.model

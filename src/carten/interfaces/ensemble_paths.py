@@ -69,6 +69,11 @@ class EnsemblePaths:
         return self.members[0].path
 
     @property
+    def library(self) -> None:
+        """Members have one each."""
+        return None
+
+    @property
     def inputs(self) -> Mapping[str, Input]:
         """The inputs of the model by name."""
         return self.members[0].inputs

@@ -99,6 +99,11 @@ class ModelPaths:
             return None
 
     @property
+    def library(self) -> Deployed | None:
+        """The library, if it evaluates energies."""
+        return self._library if "energy" in self.rows and self.rows["energy"].source else None
+
+    @property
     def inputs(self) -> Mapping[str, Input]:
         """The inputs of the model by name."""
         if self._inputs is None:

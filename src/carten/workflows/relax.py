@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import ase
 import numpy as np
@@ -17,7 +16,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
 from carten.data.structures import require_known
-from carten.deploy import Deployed, open_file
+from carten.deploy import Deployed
 from carten.errors import DataError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
@@ -116,20 +115,13 @@ def relax(
     return results
 
 
-def choose_evaluator(
-    model: str | Path, structures: Sequence[ase.Atoms], dtype: str | None = None
-) -> Deployed | BaseCalculator:
-    """The compiled model where structures can relax in one batch, else a calculator.
-
-    Raises:
-        ModelFileError: the file is no model.
-    """
-    calculator = Calculator(model, dtype=dtype)
+def choose_evaluator(calculator: BaseCalculator, structures: Sequence[ase.Atoms]) -> Deployed | BaseCalculator:
+    """The compiled model of a calculator where it can evaluate the structures in one batch, else the calculator."""
+    library = calculator.library if isinstance(calculator, Calculator) else None
     plain = all(isinstance(constraint, FixAtoms) for atoms in structures for constraint in atoms.constraints)
-    if calculator.path != "library" or not plain:
+    if library is None or not plain or library.inputs or "forces" in library.readouts:
         return calculator
-    library = open_file(model, dtype)
-    return calculator if library.inputs or "forces" in library.readouts else library
+    return library
 
 
 def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
