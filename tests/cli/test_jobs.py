@@ -5,6 +5,7 @@ import json
 import ase.io
 import pytest
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from carten.deploy import deploy
 from carten.properties.io import save
@@ -93,3 +94,30 @@ def test_a_barrier_between_two_files(run, crystal, tmp_path):
     said = run("neb", model, tmp_path / "several.extxyz", ends[1], "-o", tmp_path / "no")
     assert said.code == 1 and "has 2 structures" in said.err
     assert not (tmp_path / "no").exists()
+
+
+def test_a_saddle_from_the_top_of_a_path(run, crystal, tmp_path):
+    pytest.importorskip("sella")
+    model, structure = crystal
+    atoms = ase.io.read(structure) * (2, 1, 1)
+    atoms.positions[1] += 0.2
+    ase.io.write(tmp_path / "guess.extxyz", [atoms, atoms])
+    said = run("ts", model, tmp_path / "guess.extxyz", "-o", tmp_path / "saddles", "--steps", 1, "--fmax", 1e-6)
+    assert said.code == 1 and "ts-0: the largest force is" in said.err
+    assert (tmp_path / "saddles" / "ts-1.json").exists()
+    said = run("ts", model, tmp_path / "guess.extxyz", "--highest", "-o", tmp_path / "no")
+    assert said.code == 1 and "structures without one" in said.err
+    path = [*atoms_with_energies(atoms, (0.0, 2.0, 1.0))]
+    ase.io.write(tmp_path / "path.extxyz", path)
+    said = run("ts", model, tmp_path / "path.extxyz", "--highest", "-o", tmp_path / "one", "--steps", 1, "--fmax", 1e-6)
+    assert "ts: the largest force" in said.err, said.err
+    (saddle,) = ase.io.read(tmp_path / "one" / "ts.extxyz", ":")
+    assert abs(saddle.positions[1] - path[1].positions[1]).max() < 0.3
+
+
+def atoms_with_energies(atoms, energies):
+    for number, energy in enumerate(energies):
+        copy = atoms.copy()
+        copy.positions[1] += 0.4 * number
+        copy.calc = SinglePointCalculator(copy, energy=energy)
+        yield copy

@@ -1,12 +1,8 @@
 """Barriers: ASE's own band, a double well in closed form, one batch beside single images, ends that do not fit."""
 
-from typing import ClassVar
-
 import numpy as np
 import pytest
-from ase import Atoms
-from ase.build import add_adsorbate, bulk, fcc100, molecule
-from ase.calculators.calculator import Calculator as AseCalculator
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 from ase.mep import NEB
@@ -21,44 +17,7 @@ from carten.workflows.relax import Goal, relax
 from carten.workflows.saddle import stationary_modes
 from carten.workflows.spectrum import LIGHT
 from small import stiff_model
-
-HEIGHT, HALF, STIFF = 0.3, 0.8, 4.0
-"""Of the double well: eV, Å, eV/Å^2."""
-DISTANCE = np.array([0.0, 0.0, 2.0])
-"""Of its middle from the first atom, Å."""
-
-
-class DoubleWell(AseCalculator):
-    """``h ((x/a)^2 - 1)^2 + k (y^2 + z^2) / 2`` of the second atom's place as seen from the middle."""
-
-    implemented_properties: ClassVar = ["energy", "forces"]
-
-    def __init__(self, stiffness=(STIFF, STIFF), tilt=0.0):
-        super().__init__()
-        self.stiffness, self.tilt = np.array(stiffness), tilt
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
-        super().calculate(atoms, properties, system_changes)
-        x, *across = self.atoms.positions[1] - self.atoms.positions[0] - DISTANCE
-        across = np.array(across)
-        well = (x / HALF) ** 2 - 1.0
-        energy = HEIGHT * well**2 + 0.5 * self.stiffness @ across**2 + self.tilt * x
-        force = -np.array([4.0 * HEIGHT * well * x / HALF**2 + self.tilt, *(self.stiffness * across)])
-        self.results = {"energy": float(energy), "forces": np.array([-force, force])}
-
-
-def well(x, y=0.0):
-    return Atoms("CuH", positions=[[0.0, 0.0, 0.0], [x, y, DISTANCE[2]]], constraint=FixAtoms([0]))
-
-
-def hop():
-    """An adatom of copper on its (100) face, in two neighbouring hollows."""
-    start = fcc100("Cu", (2, 2, 2), vacuum=6.0)
-    start.set_constraint(FixAtoms(mask=start.positions[:, 2] < 7.0))
-    end = start.copy()
-    add_adsorbate(start, "Cu", 1.7, "hollow")
-    add_adsorbate(end, "Cu", 1.7, "hollow", offset=(1, 0))
-    return start, end
+from wells import DISTANCE, HALF, HEIGHT, STIFF, DoubleWell, hop, well
 
 
 def test_a_double_well_in_closed_form():

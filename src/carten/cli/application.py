@@ -128,6 +128,7 @@ app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_comman
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
 app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
+app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)
 app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)

@@ -79,15 +79,24 @@ def stationary_modes(atoms: ase.Atoms, calculator: BaseCalculator, progress: Pro
     if len(free) == len(atoms):
         wavenumbers, modes = normal_modes(bare, hessian(bare, calculator, progress))
     else:
-        blocks = force_constants(bare, free.tolist(), calculator, progress)[:, free]
+        constants = constants_of(bare, free, calculator, progress)
         roots = np.repeat(np.sqrt(bare.get_masses()[free]), 3)
-        constants = matrix(blocks.reshape(-1, 3, 3))
-        squares, vectors = np.linalg.eigh((constants + constants.T) / 2.0 / np.outer(roots, roots))
+        squares, vectors = np.linalg.eigh(constants / np.outer(roots, roots))
         wavenumbers = np.sign(squares) * np.sqrt(np.abs(squares)) / (2.0 * np.pi * LIGHT)
         modes = (vectors.T / roots).reshape(-1, len(free), 3)
     if len(modes):
         lowest[free] = modes[0] / np.linalg.norm(modes[0], axis=1).max()
     return StationaryModes(wavenumbers, lowest)
+
+
+def constants_of(
+    atoms: ase.Atoms, chosen: Array, calculator: BaseCalculator, progress: Progress | None = None
+) -> Floats:
+    """The block of the Hessian that belongs to the chosen atoms, (3n, 3n) eV/Å^2, symmetric."""
+    blocks = force_constants(atoms, chosen.tolist(), calculator, progress)[:, chosen]
+    constants = matrix(blocks.reshape(-1, 3, 3))
+    symmetric: Floats = (constants + constants.T) / 2.0
+    return symmetric
 
 
 def moving_atoms(atoms: ase.Atoms) -> Array:
