@@ -10,6 +10,7 @@ from ase.vibrations import Vibrations
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.spec import input_table
+from carten.uncertainty.ensemble import Ensemble
 from carten.workflows import hessian as module
 from carten.workflows.hessian import force_constants, hessian
 from carten.workflows.symmetry import crystal_symmetry
@@ -79,3 +80,18 @@ def test_rows_of_some_atoms_of_a_supercell():
 def test_an_unknown_element_is_named():
     with pytest.raises(ModelError, match="Cu"):
         hessian(bulk("Cu"), Calculator(small_model()))
+
+
+def test_a_committee_has_the_hessian_of_its_forces():
+    """The mean of its members, against central differences of its forces."""
+    calculator = Calculator(Ensemble([small_model(seed=1), small_model(seed=2)]), backend="reference")
+    atoms = molecule("H2O")
+    result = hessian(atoms, calculator)
+    column = np.zeros(9)
+    for sign in (1.0, -1.0):
+        moved = atoms.copy()
+        moved.positions[1, 2] += sign * 1e-4
+        column -= sign * calculator.get_property("forces", moved).ravel() / 2e-4
+    np.testing.assert_allclose(result[5], column, atol=1e-6 * np.abs(column).max())
+    alone = hessian(atoms, Calculator(small_model(seed=1), backend="reference"))
+    assert np.abs(result - alone).max() > 1e-3 * np.abs(result).max()

@@ -114,6 +114,11 @@ class Calculator(BaseCalculator):
         return self._paths.model
 
     @property
+    def models(self) -> tuple[Potential, ...]:
+        """The exact models whose mean is predicted: those of a committee, else the one."""
+        return self._paths.models
+
+    @property
     def cutoff(self) -> float:
         """Distance up to which atoms interact directly, Å."""
         return self._paths.cutoff

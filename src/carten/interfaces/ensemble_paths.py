@@ -83,6 +83,11 @@ class EnsemblePaths:
         """The exact model; of a committee the first one."""
         return self.members[0].model
 
+    @property
+    def models(self) -> tuple[Potential, ...]:
+        """The exact models; predictions are their mean."""
+        return tuple(member.model for member in self.members)
+
     def along_with(self, names: Sequence[str]) -> list[str]:
         """Uncertainties that come with properties at no cost: those of a committee."""
         if len(self.members) == 1:

@@ -132,6 +132,11 @@ class ModelPaths:
             self._model = _snapshot(load(self._file, backend=self._backend), self._device, self._dtype)
         return self._model
 
+    @property
+    def models(self) -> tuple[Potential, ...]:
+        """The exact model alone."""
+        return (self.model,)
+
     def evaluate(self, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]) -> dict[str, Floats]:
         """Properties by name, (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""
         values: dict[str, Floats] = {}

@@ -85,25 +85,28 @@ def _evaluated(
 
 
 class _ModelRows:
-    """Exact rows: one pass back through the network each."""
+    """Exact rows: one pass back through the network each; of a committee their mean, as its forces are."""
 
     together = ROWS // 3
 
     def __init__(self, atoms: ase.Atoms, calculator: Calculator) -> None:
-        self.model = calculator.model
-        require_known(atoms.numbers, self.model.elements, str(atoms.symbols))
-        values = read_inputs(atoms, self.model.inputs, calculator.inputs)
-        graph = structure_graph(atoms, self.model.cutoff, values, str(atoms.symbols))
-        self.graph = graph.to(device=self.model.element_of.device)
-        recipe = self.model.planned(("hessian",)).recipes["hessian"]
+        self.models = calculator.models
+        first = self.models[0]
+        require_known(atoms.numbers, first.elements, str(atoms.symbols))
+        values = read_inputs(atoms, first.inputs, calculator.inputs)
+        graph = structure_graph(atoms, first.cutoff, values, str(atoms.symbols))
+        self.graph = graph.to(device=first.element_of.device)
+        recipe = first.planned(("hessian",)).recipes["hessian"]
         self.source = (recipe.base, recipe.wrt[:-1])
 
     def of(self, chosen: Array) -> Floats:
         rows = (3 * torch.as_tensor(chosen)[:, None] + torch.arange(3)).reshape(1, -1)
         with torch.inference_mode(False), torch.enable_grad():
-            values = self.model(self.graph, ["hessian"], {self.source: rows.to(self.graph.positions.device)})
+            chosen_rows = {self.source: rows.to(self.graph.positions.device)}
+            values = [model(self.graph, ["hessian"], chosen_rows)["hessian"].detach() for model in self.models]
         n_atoms = self.graph.n_atoms
-        blocks: Floats = values["hessian"].detach().cpu().double().numpy().reshape(n_atoms, n_atoms, 3, 3)
+        mean = torch.stack(values).mean(dim=0)
+        blocks: Floats = mean.cpu().double().numpy().reshape(n_atoms, n_atoms, 3, 3)
         return blocks[chosen]
 
 
