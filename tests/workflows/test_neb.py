@@ -124,6 +124,16 @@ def test_exchanged_atoms_are_pointed_out():
     assert not exchanged_atoms(*hop())
 
 
+def test_atoms_that_pass_through_each_other():
+    """Two neighbours that change places on the line between them."""
+    start = bulk("Cu", cubic=True) * 2
+    neighbour = int(np.argsort(start.get_all_distances(mic=True)[0])[1])
+    end = start.copy()
+    end.positions[[0, neighbour]] = end.positions[[neighbour, 0]]
+    with pytest.raises(DataError, match=r"atoms pass through each other in image 1 .* choose a structure between"):
+        neb(start, end, EMT(), Band(images=2))
+
+
 def changed(atoms, **arrays):
     copy = atoms.copy()
     for name, value in arrays.items():
