@@ -241,7 +241,7 @@ def test_md_has_thermostats(run, trained, tmp_path):
     for ensemble in ("langevin", "bussi"):
         output = tmp_path / f"{ensemble}.extxyz"
         assert run("md", trained.model, trained.test, "-o", output, "--steps", 2, "--ensemble", ensemble).code == 0
-    assert run("md", trained.model, trained.test, "--ensemble", "npt").code == 2
+    assert run("md", trained.model, trained.test, "--ensemble", "nph").code == 2
 
 
 def test_info_tells_what_a_model_is(run, trained):

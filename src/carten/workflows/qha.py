@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -144,14 +145,16 @@ def _minimised(
     by_volume = {name: np.array([getattr(x, name) for x in thermal]).T for name in _THERMAL}
     temperatures = np.asarray(thermal[0].temperatures)
     try:
-        result = PhonopyQHA(
-            volumes,
-            energies,
-            temperatures=temperatures,
-            free_energy=by_volume["free_energy"],
-            cv=by_volume["heat_capacity"],
-            entropy=by_volume["entropy"],
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # what takes its place is new in phonopy 4
+            result = PhonopyQHA(
+                volumes,
+                energies,
+                temperatures=temperatures,
+                free_energy=by_volume["free_energy"],
+                cv=by_volume["heat_capacity"],
+                entropy=by_volume["entropy"],
+            )
     except RuntimeError as error:
         raise DataError(f"the free energy has no minimum in the volume: {error}; relax the cell first") from error
     count = min(map(len, (result.thermal_expansion, result.heat_capacity_P_numerical)))
