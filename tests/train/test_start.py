@@ -21,10 +21,10 @@ from carten.errors import ConfigError, ModelFileError
 from carten.model import conditions
 from carten.model.conditions import Fidelity, Input
 from carten.model.config import NetworkConfig
-from carten.properties.io import load
+from carten.properties.io import load, save
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
-from carten.properties.spec import property_table
+from carten.properties.spec import input_table, property_table
 from carten.train.build import build_model
 from carten.train.config import Config
 from carten.train.elements import with_elements
@@ -97,6 +97,32 @@ def test_energies_of_another_level_are_met_by_moving_reference_energies(
     torch.testing.assert_close(
         started(given).heads["energies"].get_buffer("reference").flatten(), torch.tensor([1.0, 2.0]).double()
     )
+
+
+def test_ions_in_fields_are_what_they_were_in_the_source(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    """Models of older files are not pulled by fields: their forces stay exactly those."""
+    inputs = [replace(input_table()["total_charge"], embed=conditions.Scalar()), input_table()["electric_field"]]
+    config = NetworkConfig.model_validate(configure().model.model_dump())
+    source = Potential(config, [29, 47, 79], [property_table()["energy"]], inputs=inputs).double()
+    frames = ase.io.read(alloys, ":12")
+    for atoms in frames:
+        atoms.info.update(total_charge=1.0, electric_field=np.array([0.0, 0.1, 0.2]))
+    ase.io.write(tmp_path / "ions.extxyz", frames)
+    for pulls in (False, True):
+        source.design = replace(source.design, pulls_ions=pulls)
+        save(tmp_path / f"{pulls}.carten", source, {})
+        run = configure(
+            data={"train": str(tmp_path / "ions.extxyz")},
+            inputs={"total_charge": {"embed": "scalar"}, "electric_field": {}},
+            start=str(tmp_path / f"{pulls}.carten"),
+            dtype="float64",
+        )
+        model = started(run)
+        assert model.design.has_pull == pulls
+        values = {"total_charge": np.ones(1), "electric_field": np.array([[0.0, 0.1, 0.2]])}
+        sample = graph(frames[0], 3.5, values)
+        before, after = (each(sample, ["forces"])["forces"].detach() for each in (source.eval(), model))
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-10)
 
 
 def test_a_start_pays(configure: Configure, trained: Path, tmp_path: Path) -> None:

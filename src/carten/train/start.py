@@ -105,6 +105,7 @@ def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> No
         return
     path = config.start.model
     require_same_meaning(model, source, path)
+    model.design = replace(model.design, pulls_ions=source.design.pulls_ions)
     baselines = _baselines(model)
     adapted = with_elements(source, model.elements, alike_elements(model, source, config.start), config.seed)
     if misfits := take_over(model, adapted, alike_levels(model, source, config.start)):
