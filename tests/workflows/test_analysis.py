@@ -187,6 +187,9 @@ def test_bad_input():
         vibrational_states(FrameSeries.of(frames), 300.0)
     with pytest.raises(DataError, match="needs a density"):
         radial_distribution(FrameSeries.of([molecule("H2O")] * 10))
+    assert radial_distribution(FrameSeries.of([*frames[:10], *frames[:10]])).distributions  # times do not matter
+    with pytest.raises(DataError, match=r"give the time between frames \(--timestep\)"):
+        diffusion(FrameSeries.of([*frames, *frames]))
     with pytest.raises(DataError, match=r"give the time between frames \(--timestep\)"):
         diffusion(FrameSeries.of([Atoms("H2", [[0, 0, 0], [0, 0, 1]])] * 100))
     with pytest.raises(ModelError, match="needs a model that predicts polarization"):

@@ -23,7 +23,7 @@ from carten.properties.potential import Potential
 from carten.workflows.predict import predict
 from carten.workflows.radial import bonded_pairs
 from carten.workflows.results import JobResult, Quantity
-from carten.workflows.spectrum import infrared
+from carten.workflows.spectrum import infrared, segment_length
 from carten.workflows.trajectory import BLOCKS, FrameSeries, kinetic_temperature
 
 PER_VOLUME = 1e5 / (constants.N_A * 1e-24)
@@ -108,6 +108,7 @@ def dielectric(
     if not trajectory.has_cells:
         raise DataError("a dielectric constant needs frames that are periodic in three directions")
     kelvin = kinetic_temperature(trajectory.frames) if temperature is None else temperature
+    segment_length(len(trajectory.frames), trajectory.fs, resolution)
     frames = _unwrapped(trajectory)
     moments = np.array([values["polarization"] for values in predict(model, frames, ["polarization"], inputs=inputs)])
     moments = moments - moments.mean(axis=0)

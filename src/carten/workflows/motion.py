@@ -17,7 +17,7 @@ from scipy.signal import welch
 from carten.errors import DataError
 from carten.math.arrays import Array, Floats
 from carten.workflows.results import JobResult, Quantity
-from carten.workflows.spectrum import LIGHT, NOISE_BANDWIDTH
+from carten.workflows.spectrum import LIGHT, segment_length
 from carten.workflows.trajectory import BLOCKS, Estimate, FrameSeries
 
 FITTED = (0.2, 0.6)
@@ -180,13 +180,7 @@ def vibrational_states(trajectory: FrameSeries, resolution: float = 10.0) -> Vib
     if not (math.isfinite(resolution) and resolution > 0.0):
         raise ValueError(f"resolution: expected cm^-1 above 0, found {resolution:g}")
     step = trajectory.fs * units.fs
-    length = math.ceil(NOISE_BANDWIDTH / (resolution * LIGHT * step))
-    if length > len(trajectory.frames):
-        needed, present = (count * trajectory.fs / 1000.0 for count in (length, len(trajectory.frames)))
-        raise DataError(
-            f"a resolution of {resolution:g} cm^-1 needs {needed:.3g} ps, found {present:.3g} ps: run longer dynamics, "
-            "or ask for less"
-        )
+    length = segment_length(len(trajectory.frames), trajectory.fs, resolution)
     weighted = trajectory.velocities * np.sqrt(trajectory.frames[0].get_masses())[:, None]
     freedom = 3 * len(trajectory.numbers) - 3 if len(trajectory.numbers) > 1 else 3
     energy = float(np.square(weighted).sum(axis=(1, 2)).mean()) / freedom  # kT

@@ -33,7 +33,7 @@ from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.properties.potential import Potential
 from carten.workflows.predict import predict
-from carten.workflows.trajectory import frame_interval, kinetic_temperature
+from carten.workflows.trajectory import frame_interval, kinetic_temperature, require_one_system
 
 INFRARED = constants.N_A * constants.e**2 / (12 * constants.epsilon_0 * constants.c**2 * constants.atomic_mass) / 1e3
 """km/mol of a line with ``|d dipole/dQ|^2`` of 1 e^2/amu."""
@@ -138,16 +138,31 @@ def nearest_peaks(wavenumbers: Floats, curve: Floats, where: Floats, width: floa
     return positions
 
 
-def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, Floats]:
-    """Power spectrum of the time derivatives of (T, components), summed over components, per cm^-1, in ASE's units."""
-    step = timestep * units.fs
-    length = math.ceil(NOISE_BANDWIDTH / (resolution * LIGHT * step))
-    if length > len(values):
-        needed, present = (count * timestep / 1000.0 for count in (length, len(values)))
+def segment_length(n_frames: int, timestep: float, resolution: float) -> int:
+    """Frames of the segments of a power spectrum.
+
+    Args:
+        n_frames: of the trajectory.
+        timestep: between frames, fs.
+        resolution: cm^-1.
+
+    Raises:
+        DataError: the trajectory is shorter than a segment.
+    """
+    length = math.ceil(NOISE_BANDWIDTH / (resolution * LIGHT * timestep * units.fs))
+    if length > n_frames:
+        needed, present = (count * timestep / 1000.0 for count in (length, n_frames))
         raise DataError(
             f"a resolution of {resolution:g} cm^-1 needs {needed:.3g} ps, found {present:.3g} ps: run longer dynamics, "
             "or ask for less"
         )
+    return length
+
+
+def _power(values: Floats, timestep: float, resolution: float) -> tuple[Floats, Floats]:
+    """Power spectrum of the time derivatives of (T, components), summed over components, per cm^-1, in ASE's units."""
+    step = timestep * units.fs
+    length = segment_length(len(values), timestep, resolution)
     frequencies, power = welch(values, fs=1.0 / step, window="hann", nperseg=length, axis=0)
     derivative = (2.0 * np.pi * frequencies) ** 2 * power.sum(axis=1)
     return frequencies / LIGHT, derivative * LIGHT
@@ -164,12 +179,8 @@ def rotation_onto(atoms: ase.Atoms, reference: ase.Atoms) -> Floats:
 
 
 def _require_one_molecule(frames: Sequence[ase.Atoms]) -> None:
+    require_one_system(frames)
     for number, atoms in enumerate(frames):
-        if len(atoms) != len(frames[0]) or (atoms.numbers != frames[0].numbers).any():
-            raise DataError(
-                f"frame {number} has other atoms ({atoms.symbols}) than the first ({frames[0].symbols}): a spectrum is "
-                "that of one molecule, from one run of carten md"
-            )
         if atoms.pbc.any():
             raise DataError(
                 f"frame {number} is periodic: this spectrum is that of one molecule, without periodic directions"

@@ -71,19 +71,18 @@ class FrameSeries:
             raise ValueError(f"skip: expected a share of the frames from 0 to below 1, found {skip:g}")
         if timestep is not None and not (math.isfinite(timestep) and timestep > 0.0):
             raise ValueError(f"timestep: expected fs above 0, found {timestep:g}")
+        require_one_system(frames)
         for number, atoms in enumerate(frames):
-            if len(atoms) != len(frames[0]) or (atoms.numbers != frames[0].numbers).any():
-                raise DataError(
-                    f"frame {number} has other atoms ({atoms.symbols}) than the first ({frames[0].symbols}): expected "
-                    "the frames of one run"
-                )
             if (atoms.pbc != frames[0].pbc).any():
                 raise DataError(f"frame {number} is periodic along {atoms.pbc}, the first along {frames[0].pbc}")
         used = frames[int(skip * len(frames)) :]
         if len(used) < 2 * BLOCKS:
             raise DataError(f"an analysis needs at least {2 * BLOCKS} frames, found {len(used)}: run longer dynamics")
         if timestep is None:
-            timestep = frame_interval(used) if all("time_ps" in atoms.info for atoms in used) else float("nan")
+            try:
+                timestep = frame_interval(used)
+            except DataError:
+                timestep = float("nan")  # an error where times are needed
         return cls(used, timestep)
 
     @property
@@ -136,6 +135,20 @@ class FrameSeries:
         if not all(atoms.has("momenta") for atoms in self.frames):
             raise DataError("frames carry no momenta (velocities): write them, as carten md does")
         return np.array([atoms.get_velocities() for atoms in self.frames])
+
+
+def require_one_system(frames: Sequence[ase.Atoms]) -> None:
+    """Check that frames have the same atoms in the same order.
+
+    Raises:
+        DataError: one has others.
+    """
+    for number, atoms in enumerate(frames):
+        if not np.array_equal(atoms.numbers, frames[0].numbers):
+            raise DataError(
+                f"frame {number} has other atoms ({atoms.symbols}) than the first ({frames[0].symbols}): expected the "
+                "frames of one run of carten md, or of another program"
+            )
 
 
 def frame_interval(frames: Sequence[ase.Atoms]) -> float:
