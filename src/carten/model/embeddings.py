@@ -200,6 +200,12 @@ class CategoryEmbedding(Embedding):
         return places
 
 
+def parts_of_input(row: Input, config: NetworkConfig) -> dict[Part, int]:
+    """The irreducible parts of the values of an input, with multiplicities."""
+    time_parity = row.time_parity if config.time_reversal else 1
+    return {Part(l, row.parity, time_parity): copies for l, copies in decompose(row.indices).parts}
+
+
 class TensorEmbedding(Embedding):
     """See :class:`carten.model.conditions.Tensor`: ``part_c = T_part g_c(z, |T|^2)`` for every channel c.
 
@@ -209,8 +215,7 @@ class TensorEmbedding(Embedding):
     def __init__(self, row: Input, config: NetworkConfig, n_elements: int, generator: torch.Generator) -> None:
         super().__init__(row)
         decomposition = decompose(row.indices)
-        time_parity = row.time_parity if config.time_reversal else 1
-        self.copies = {Part(l, row.parity, time_parity): n for l, n in decomposition.parts}
+        self.copies = parts_of_input(row, config)
         self.messages = tuple(self.copies)
         self.start = self.messages if row.scope == "atom" else ()
         bases = {part: np.swapaxes(decomposition.basis(part.l), 0, 1) / row.scale for part in self.copies}

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from carten.errors import ModelError
-from carten.math.symmetry import decompose
 from carten.model import conditions
 from carten.model.conditions import Category, Exchange, Fidelity, Input, Scalar
 from carten.model.config import NetworkConfig
 from carten.model.described import Layered, describe
-from carten.model.embeddings import Atoms, Conditions, Embedding, build_embedding
+from carten.model.embeddings import Atoms, Conditions, Embedding, build_embedding, parts_of_input
 from carten.model.graph import Graph
 from carten.model.parameters import Features, FeatureValues, add_features
 from carten.ops.circuit import Circuit
@@ -144,12 +143,11 @@ def _require_embeddable(row: Input, config: NetworkConfig) -> None:
         raise ModelError(f"input {row.name!r} is a category without values: give inputs.{row.name}.values")
     if not isinstance(row.embed, conditions.Tensor):
         return
-    for l, _ in decompose(row.indices).parts:
-        part = Part(l, row.parity, row.time_parity if config.time_reversal else 1)
-        if l > config.l_max_edges:
+    for part in parts_of_input(row, config):
+        if part.l > config.l_max_edges:
             raise ModelError(
-                f"input {row.name!r} needs features of rank {l}, the network has up to {config.l_max_edges}: "
-                f"set model.l_max_edges: {l}"
+                f"input {row.name!r} needs features of rank {part.l}, the network has up to {config.l_max_edges}: "
+                f"set model.l_max_edges: {part.l}"
             )
         if not (part.natural and part.t > 0) and not config.odd_products:
             raise ModelError(

@@ -241,7 +241,8 @@ def _completed(cell: Tensor, flat: Tensor, positions: Tensor, summation: Ewald) 
     thick = float(places.max() - places.min()) if len(places) else 0.0
     height = 2 * (thick + summation.gaussians.reach)
     completed = torch.stack([normal * height if k == axis else cell[k] for k in range(3)])
-    if not sums.may_mesh(completed, len(places), summation.gaussians, summation.method):
+    (box,) = sums.boxes_of(Lattice(completed.unsqueeze(0), flat.unsqueeze(0)), summation.gaussians.largest)
+    if not sums.may_mesh(len(places) * box.size, summation.method):
         return completed
     rounded = normal * math.ceil(height)  # energies of meshes change with every height
     return torch.stack([rounded if k == axis else cell[k] for k in range(3)])

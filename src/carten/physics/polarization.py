@@ -100,14 +100,13 @@ def field_energies(charges: Tensor, dipoles: Tensor | None, view: View) -> Tenso
     return energies.index_add(0, graph.edge_index[0], zeros)
 
 
-def pull_energies(view: View) -> Tensor:
+def pull_energies(graph: Graph, vectors: Tensor) -> Tensor:
     """``-Q R . E`` of structures of total charge Q with the centre of mass R in a field E, (N,) eV by mass.
 
     Forces add up to ``Q E`` and Born charges to Q, which no function of edge vectors alone has. Dipoles, the derivative
     in E, stay those about the centre of mass in molecules. Cells are as in :func:`field_energies`.
     """
-    graph = view.graph
-    places, field = Places.of(graph, view.vectors), graph.inputs[FIELD]
+    places, field = Places.of(graph, vectors), graph.inputs[FIELD]
     q = _corrected(torch.zeros_like(graph.positions[:, 0]), graph)
     origin = torch.where(graph.pbc.any(1, keepdim=True), 0.0, centres_of_mass(graph).detach())
     origin = torch.einsum("sx,sxa->sa", origin.to(places.inverse), places.inverse)[graph.structure]

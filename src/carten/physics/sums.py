@@ -72,11 +72,11 @@ def reciprocal_energies(points: Points, lattice: Lattice, gaussians: Gaussians, 
     """
     boxes = boxes_of(lattice, gaussians.largest)
     work = [n * box.size for n, box in zip(points.counts, boxes, strict=True)]
-    meshed = [method == "mesh"] * len(work)
-    if method == "auto" and max(work) > SMALL_SUM:
+    meshed = [may_mesh(explicit, method) for explicit in work]
+    if method == "auto" and any(meshed):
         lengths = lattice.cell.detach().norm(dim=2).tolist()
         grids = [POINT * math.prod(mesh.needed(row, gaussians)) for row in lengths]
-        meshed = [explicit > max(SMALL_SUM, grid) for explicit, grid in zip(work, grids, strict=True)]
+        meshed = [may and explicit > grid for may, explicit, grid in zip(meshed, work, grids, strict=True)]
     groups = [[k] for k, use in enumerate(meshed) if use]
     groups += _together([k for k, use in enumerate(meshed) if not use], points.counts, boxes)
     total = points.values.new_zeros(len(points.values))
@@ -116,10 +116,9 @@ def boxes_of(lattice: Lattice, largest: float) -> list[Box]:
     return [Box((first, second, third)) for first, second, third in reaches]
 
 
-def may_mesh(cell: Tensor, n_atoms: int, gaussians: Gaussians, method: str) -> bool:
-    """Whether a mesh may be what sums over the atoms of a cell (3, 3)."""
-    (box,) = boxes_of(Lattice(cell.unsqueeze(0), torch.zeros(1, 3, dtype=torch.bool)), gaussians.largest)
-    return method == "mesh" or (method == "auto" and n_atoms * box.size > SMALL_SUM)
+def may_mesh(work: int, method: str) -> bool:
+    """Whether a mesh may take the place of an explicit sum of so many complex products."""
+    return method == "mesh" or (method == "auto" and work > SMALL_SUM)
 
 
 def common(boxes: Iterable[Box]) -> tuple[int, int, int]:

@@ -93,7 +93,7 @@ class Design:
         """Names of the properties that terms take."""
         return taken_by(self.terms)
 
-    @property
+    @cached_property
     def readouts(self) -> dict[str, Property]:
         """Rows that are read from the features of atoms.
 
@@ -113,13 +113,12 @@ class Design:
         """Names of inputs that formulas depend on, not the network."""
         return frozenset(name for name, row in self.inputs.items() if isinstance(row.embed, Coupled))
 
-    @property
+    @cached_property
     def reverses(self) -> bool:
         """Whether the network has features that change sign when time is reversed."""
-        odd = any(row.time_parity < 0 and isinstance(row.embed, Tensor) for row in self.embedded)
-        return self.config.odd_products and self.config.time_reversal and odd
+        return _reversing(self.config, self.embedded)
 
-    @property
+    @cached_property
     def has_pull(self) -> bool:
         """Whether a field that the network is told pulls on charged structures as a whole."""
         is_embedded = FIELD in self.inputs and FIELD not in self.coupled
@@ -174,8 +173,7 @@ def assemble(
     numbers = tuple(sorted(set(elements)))
     if not numbers or not 0 < numbers[0] <= numbers[-1] <= MAX_Z:
         raise ModelError(f"elements are atomic numbers from 1 to {MAX_Z}, found {list(numbers)}")
-    reverses = config.time_reversal and any(row.time_parity < 0 and isinstance(row.embed, Tensor) for row in inputs)
-    sized = config.model_copy(update={"time_reversal": reverses})
+    sized = config.model_copy(update={"time_reversal": _reversing(config, inputs)})
     require_feasible(sized, len(numbers), float(neighbours))
     require_distinct(terms)
     for name in (*(row.name for row in properties), *(row.name for row in inputs)):
@@ -190,6 +188,12 @@ def assemble(
     _require_consistent(design, properties)
     design.plan(requested)
     return design
+
+
+def _reversing(config: NetworkConfig, inputs: Sequence[Input]) -> bool:
+    """Whether the network is told something that changes sign with time, and keeps account of it."""
+    odd = any(row.time_parity < 0 and isinstance(row.embed, Tensor) for row in inputs)
+    return config.odd_products and config.time_reversal and odd
 
 
 def taken_by(terms: Sequence[TermConfig]) -> tuple[str, ...]:

@@ -318,6 +318,7 @@ class Potential(nn.Module):
         rows = {name: row for name, row in plan.rows.items() if name in self.heads}
         keep = self.training or asked
         added = [term for term, config in zip(terms, self.term_configs, strict=True) if fixed or not config.fixed]
+        pull = pull_energies(leaves.graph, leaves.vectors) if self._pulls(plan, leaves.graph) else None
         for k, member in enumerate(members):
             readouts = {name: self._readout(row, features, kind, leaves.graph, member) for name, row in rows.items()}
             others_follow = k < len(members) - 1
@@ -326,10 +327,21 @@ class Potential(nn.Module):
             if ENERGIES in readouts:
                 view = View(leaves.graph, leaves.vectors, features, planned.values, again=plan.again or keep)
                 planned.values[ENERGIES] = sum((term(view) for term in added), start=readouts[ENERGIES])
-                if self.design.has_pull:
-                    _require_no_virials(plan, leaves.graph)
-                    planned.values[ENERGIES] = planned.values[ENERGIES] + pull_energies(view)
+                if pull is not None:
+                    planned.values[ENERGIES] = planned.values[ENERGIES] + pull
             yield planned
+
+    def _pulls(self, plan: DerivativePlan, graph: Graph) -> bool:
+        """Whether a field may pull on a structure, which has a total charge.
+
+        Raises:
+            ModelError: virials of atoms are asked for, among which the pull does not divide.
+        """
+        if not self.design.has_pull:
+            return False
+        _require_no_virials(plan, graph)
+        charge = graph.inputs[CHARGE]
+        return charge.requires_grad or bool(charge.any())
 
     @property
     def _learned_terms(self) -> bool:
