@@ -242,6 +242,9 @@ def test_md_has_thermostats(run, trained, tmp_path):
         output = tmp_path / f"{ensemble}.extxyz"
         assert run("md", trained.model, trained.test, "-o", output, "--steps", 2, "--ensemble", ensemble).code == 0
     assert run("md", trained.model, trained.test, "--ensemble", "nph").code == 2
+    for option in ("--pressure", "--pressure-damping", "--compressibility"):
+        said = run("md", trained.model, trained.test, "--ensemble", "bussi", option, 1)
+        assert said.code == 1 and "bussi keeps the volume; a pressure needs the ensemble npt" in said.err
 
 
 def test_info_tells_what_a_model_is(run, trained):

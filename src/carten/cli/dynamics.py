@@ -59,10 +59,18 @@ def md_command(
     pressure: Annotated[
         float | None, typer.Option(help="Of npt, in GPa (default: 0).", show_default=False)
     ] = None,
-    pressure_damping: Annotated[float, typer.Option(min=1e-6, help="Time constant of the barostat in fs.")] = 1000.0,
+    pressure_damping: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="Of npt: time constant of the barostat in fs (default: 1000).", show_default=False),
+    ] = None,
     compressibility: Annotated[
-        float, typer.Option(min=1e-9, help="About, in 1/GPa (water 0.46, silicon 0.01): how fast the volume relaxes.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Of npt: about, in 1/GPa (water 0.46, silicon 0.01), how fast the volume relaxes (default: 0.1).",
+            show_default=False,
+        ),
+    ] = None,
     interval: Annotated[int, typer.Option(min=1, help="Steps between frames, and between lines of the log.")] = 10,
     output: Annotated[
         Path,
@@ -118,9 +126,8 @@ def md_command(
     criteria = [
         parse_criterion(text, potential.properties, trained_contacts(head), potential.cutoff) for text in stop_at or ()
     ]
-    barostat = None
-    if ensemble == "npt" or pressure is not None:
-        barostat = Barostat(pressure or 0.0, pressure_damping, compressibility)
+    options = {"pressure": pressure, "damping": pressure_damping, "compressibility": compressibility}
+    barostat = Barostat(**{name: value for name, value in options.items() if value is not None})
     settings = Settings(
         steps,
         timestep,
@@ -129,11 +136,11 @@ def md_command(
         damping,
         interval,
         seed,
-        barostat,
-        final_temperature,
-        limits,
-        tuple(criteria),
-        model_digest(model),
+        barostat=barostat if ensemble == "npt" or any(value is not None for value in options.values()) else None,
+        final_temperature=final_temperature,
+        limits=limits,
+        stop_at=tuple(criteria),
+        model=model_digest(model),
     )
     atoms = _start(atoms, where, potential, head)
     atoms.calc = Calculator(potential, skin=skin)

@@ -81,7 +81,7 @@ class Settings:
         if self.ensemble in ("bussi", "npt") and 0.0 in (self.temperature, self.final_temperature):
             raise ConfigError("temperature: bussi rescales velocities to a temperature above 0 K; cool with langevin")
         if self.barostat is not None and self.ensemble != "npt":
-            raise ConfigError(f"pressure: {self.ensemble} keeps the volume; a pressure needs the ensemble npt")
+            raise ConfigError(f"barostat: {self.ensemble} keeps the volume; a pressure needs the ensemble npt")
         if self.final_temperature is not None:
             if self.ensemble == "nve":
                 raise ConfigError("final temperature: nve has no thermostat; choose langevin, bussi or npt")
