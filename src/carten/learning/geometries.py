@@ -15,13 +15,13 @@ from scipy.spatial.transform import Rotation
 
 from carten.errors import DataError
 from carten.math.arrays import Floats
+from carten.workflows.hessian import hessian
+from carten.workflows.radial import bonded_pairs
 from carten.workflows.spectrum import LIGHT
 from carten.workflows.vibrations import normal_modes
 
-STEP = 0.01  # Å, of finite differences
 SOFT = 200.0  # cm^-1: softer modes are displaced as if they were of this wavenumber, since they are not harmonic
-BONDED = 1.2  # times the sum of covalent radii
-OVERLAP = 0.6  # times the same
+OVERLAP = 0.6  # times the sum of covalent radii
 STATE = ("total_charge", "spin_multiplicity")
 
 
@@ -30,7 +30,7 @@ class NormalModes:
 
     Args:
         atoms: near a minimum; it is relaxed first.
-        calculator: of ASE; the Hessian is made of 6 N of its forces.
+        calculator: of ASE.
         fmax: force that may remain, eV/Å.
         steps: of the relaxation, at most; what is reached then is used.
     """
@@ -40,7 +40,7 @@ class NormalModes:
         self.minimum.set_constraint()
         self.minimum.calc = calculator
         BFGS(self.minimum, logfile=None).run(fmax=fmax, steps=steps)
-        self.wavenumbers, self.modes = normal_modes(self.minimum, _hessian(self.minimum))
+        self.wavenumbers, self.modes = normal_modes(self.minimum, hessian(self.minimum, calculator))
 
     def sample(self, temperature: float, rng: np.random.Generator) -> Atoms:
         """A structure of the classical harmonic ensemble at a temperature in K."""
@@ -49,20 +49,6 @@ class NormalModes:
         displaced: Atoms = self.minimum.copy()
         displaced.positions += np.einsum("m,mni->ni", amplitudes * rng.standard_normal(len(amplitudes)), self.modes)
         return displaced
-
-
-def _hessian(atoms: Atoms) -> Floats:
-    """(3N, 3N) by central differences, eV/Å^2."""
-    start, rows = atoms.positions.copy(), []
-    for place in np.ndindex(start.shape):
-        forces = []
-        for sign in (1.0, -1.0):
-            atoms.positions = start
-            atoms.positions[place] += sign * STEP
-            forces.append(atoms.get_forces().ravel())
-        rows.append((forces[1] - forces[0]) / (2.0 * STEP))
-    atoms.positions = start
-    return np.array(rows)
 
 
 def bare(atoms: Atoms) -> Atoms:
@@ -80,14 +66,13 @@ def overlapping(atoms: Atoms) -> bool:
     """Whether two atoms are closer than 0.6 times the sum of their covalent radii, or a position is not finite."""
     if not np.isfinite(atoms.positions).all():
         return True
-    first, second, distance = neighbor_list("ijd", atoms, natural_cutoffs(atoms, mult=OVERLAP))
-    return bool(len(distance)) and bool(np.any((first != second) | (distance > 0.0)))
+    return bool(len(neighbor_list("i", atoms, natural_cutoffs(atoms, mult=OVERLAP))))
 
 
 def bonds(atoms: Atoms) -> list[tuple[int, int]]:
-    """Pairs of atoms within 1.2 times the sum of their covalent radii."""
-    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BONDED))
-    return [(int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j]
+    """Bonded pairs, as :func:`carten.workflows.radial.bonded_pairs` has them, each once and in order."""
+    first, second, _ = bonded_pairs(atoms)
+    return sorted((int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j)
 
 
 def rotors(atoms: Atoms) -> list[tuple[int, int, list[int]]]:
