@@ -14,9 +14,10 @@ from carten.cli import app
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
 from carten.learning.augment import SOURCES, Around, around_structures, augment
-from carten.learning.geometries import NormalModes, bonds, overlapping, pair, rotors, strained, turned_bonds
+from carten.learning.geometries import NormalModes, bonds, pair, rotors, strained, turned_bonds
 from carten.learning.labellers import Labeller
 from carten.train.config import Config
+from carten.workflows.limits import overlapping
 
 ETHANOL = molecule("CH3CH2OH")
 

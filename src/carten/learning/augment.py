@@ -14,10 +14,11 @@ from ase.md.langevin import Langevin
 
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
-from carten.learning.geometries import NormalModes, bare, bonds, overlapping, turned_bonds
+from carten.learning.geometries import NormalModes, bare, bonds, turned_bonds
 from carten.learning.labellers import Labeller
 from carten.learning.labelling import LEVEL, Labelled, label_structures, write_frames
 from carten.train.files import write_text
+from carten.workflows.limits import overlapping
 
 SOURCES = ("labelled", "md", "modes", "bonds")
 """Where cheap geometries come from: the labelled structures, dynamics, normal modes, turned bonds."""

@@ -14,8 +14,9 @@ from carten.data.read import read_structures
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.learning.config import CellsConfig, DimersConfig, DynamicsConfig, Exploration, ProofConfig
-from carten.learning.geometries import bare, is_one_molecule, overlapping, pair, strained
+from carten.learning.geometries import bare, is_one_molecule, pair, strained
 from carten.train.files import write_text
+from carten.workflows.limits import overlapping
 from carten.workflows.md import Settings, run_dynamics
 from carten.workflows.records import RunFiles
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.optimize import BFGS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -21,7 +20,6 @@ from carten.workflows.spectrum import LIGHT
 from carten.workflows.vibrations import normal_modes
 
 SOFT = 200.0  # cm^-1: softer modes are displaced as if they were of this wavenumber, since they are not harmonic
-OVERLAP = 0.6  # times the sum of covalent radii
 STATE = ("total_charge", "spin_multiplicity")
 
 
@@ -60,13 +58,6 @@ def bare(atoms: Atoms) -> Atoms:
 def is_one_molecule(atoms: Atoms) -> bool:
     """Whether all atoms, two or more, are connected by bonds, and nothing is periodic."""
     return len(atoms) > 1 and not atoms.pbc.any() and len(set(_fragments(len(atoms), bonds(atoms)))) == 1
-
-
-def overlapping(atoms: Atoms) -> bool:
-    """Whether two atoms are closer than 0.6 times the sum of their covalent radii, or a position is not finite."""
-    if not np.isfinite(atoms.positions).all():
-        return True
-    return bool(len(neighbor_list("i", atoms, natural_cutoffs(atoms, mult=OVERLAP))))
 
 
 def bonds(atoms: Atoms) -> list[tuple[int, int]]:

@@ -14,12 +14,12 @@ from carten.data.geometry import SIGNATURE, duplicates, kinds_of, surroundings
 from carten.data.labels import Frame
 from carten.errors import ConfigError
 from carten.learning.diversity import farthest_points, leading_rows, medoids
-from carten.learning.geometries import overlapping
 from carten.math.arrays import Floats
 from carten.model.config import NetworkConfig
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
 from carten.uncertainty.descriptors import descriptors
+from carten.workflows.limits import overlapping
 
 Method = Literal["farthest", "kmedoids", "cur", "uncertainty"]
 UNCERTAINTY = "forces_uncertainty"

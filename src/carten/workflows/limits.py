@@ -11,6 +11,7 @@ import ase
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 from ase.md.md import MolecularDynamics
+from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from carten.data.contacts import pair_name
 from carten.data.neighbours import edges
@@ -19,6 +20,8 @@ from carten.math.arrays import Floats
 
 HOT, TIMES = 10_000.0, 30.0  # K, and times the temperature of the thermostat
 TOUCHING = 0.5  # of the sum of covalent radii
+OVERLAP = 0.6
+"""Of the sum of covalent radii: atoms that are closer overlap."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,13 @@ def close_contacts(atoms: ase.Atoms, trained: Mapping[str, float], cutoff: float
             f"atoms {i} and {j} ({name}) are {distance:.3f} Å apart, {reason}: forces between them are extrapolated"
         )
     return sentences
+
+
+def overlapping(atoms: ase.Atoms) -> bool:
+    """Whether two atoms are closer than :data:`OVERLAP` allows, or a position is not finite."""
+    if not np.isfinite(atoms.positions).all():
+        return True
+    return bool(len(neighbor_list("i", atoms, natural_cutoffs(atoms, mult=OVERLAP))))
 
 
 def trained_contacts(header: Mapping[str, Any]) -> dict[str, float]:

@@ -12,7 +12,6 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.mep import NEB
-from ase.neighborlist import natural_cutoffs, neighbor_list
 from ase.optimize import LBFGS
 from ase.utils.forcecurve import fit_raw
 from matplotlib.figure import Figure
@@ -23,6 +22,7 @@ from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.crowd import Crowd
 from carten.workflows.ends import exchanged_atoms, match_ends, steps_between
+from carten.workflows.limits import overlapping
 from carten.workflows.relax import Goal, choose_evaluator, relax
 from carten.workflows.results import FORCE, JobResult, Model, Progress, Quantity, as_calculator
 from carten.workflows.saddle import StationaryModes, stationary_modes
@@ -31,8 +31,6 @@ SPRING = 0.1
 """eV/Å^2, between neighbouring images."""
 CLIMB = 0.2
 """eV/Å, the largest force on a band from which on its highest image climbs."""
-CLOSEST = 0.6
-"""Of the sum of covalent radii, up to which atoms of an interpolated image coincide."""
 DISTINCT = 0.1
 """Å, up to which the ends are the same structure."""
 RIPPLE = 1e-3
@@ -269,7 +267,7 @@ def _interpolated(start: ase.Atoms, end: ase.Atoms, between: int) -> list[ase.At
     with np.errstate(all="ignore"):
         NEB(images, method="improvedtangent").interpolate("idpp", mic=bool(start.pbc.any()))
     for number, image in enumerate(images[1:-1], 1):
-        if not np.isfinite(image.positions).all() or len(neighbor_list("i", image, natural_cutoffs(image, CLOSEST))):
+        if overlapping(image):
             raise DataError(
                 f"atoms pass through each other in image {number} between the ends: choose a structure between them, "
                 "and look for the path to it and the one from it"
