@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from carten.cli.jobs import Folder, JobFiles, run_job
-from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite
+from carten.cli.jobs import Folder, JobDtype, JobFiles, run_job
+from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite
 
 Supercell = Annotated[
     tuple[int, int, int] | None,
@@ -20,9 +20,9 @@ def eos_command(
     data: DataFiles,
     output: Folder = None,
     width: Annotated[float, typer.Option(min=0.001, max=0.4, help="Largest change of volume, as a share.")] = 0.06,
-    points: Annotated[int, typer.Option(min=5, help="Volumes.")] = 9,
+    points: Annotated[int, typer.Option(min=5, max=1000, help="Volumes.")] = 9,
     relaxed: Annotated[bool, typer.Option("--relaxed", help="Relax the atoms at each volume.")] = False,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:
@@ -40,7 +40,7 @@ def elastic_command(
     model: ModelFile,
     data: DataFiles,
     output: Folder = None,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:
@@ -60,7 +60,7 @@ def phonons_command(
     data: DataFiles,
     output: Folder = None,
     supercell: Supercell = None,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:
@@ -79,8 +79,8 @@ def qha_command(
     data: DataFiles,
     output: Folder = None,
     supercell: Supercell = None,
-    points: Annotated[int, typer.Option(min=5, help="Volumes.")] = 7,
-    dtype: Dtype = "float64",
+    points: Annotated[int, typer.Option(min=5, max=1000, help="Volumes.")] = 7,
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:

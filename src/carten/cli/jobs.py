@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,8 @@ Folder = Annotated[
     ),
 ]
 
+JobDtype = Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")]
+
 
 @dataclass(frozen=True)
 class JobFiles:
@@ -43,7 +45,7 @@ class JobFiles:
     model: Path
     data: list[Path]
     output: Path | None
-    dtype: str | None = "float64"
+    dtype: str = "float64"
     overwrite: bool = False
     format: str | None = None
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from carten.cli.jobs import Folder, JobFiles, run_job
-from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite
+from carten.cli.jobs import Folder, JobDtype, JobFiles, run_job
+from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite
 from carten.errors import ConfigError
 
 
@@ -19,7 +19,7 @@ def vibrations_command(
     pressure: Annotated[float, typer.Option(min=1e-6, help="Pa, of the ideal gas.")] = 101325.0,
     symmetry_number: Annotated[int, typer.Option(min=1, help="Rotations that bring the molecule to itself.")] = 1,
     spin: Annotated[float, typer.Option(min=0.0, help="Total electronic spin: 0.5 for doublets.")] = 0.0,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:

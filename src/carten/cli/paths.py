@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carten.cli.jobs import Folder, JobFiles, run_on
-from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite
+from carten.cli.jobs import Folder, JobDtype, JobFiles, run_on
+from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite
 from carten.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ def neb_command(
     start: Annotated[Path, typer.Argument(metavar="START", help="A structure.", show_default=False)],
     end: Annotated[Path, typer.Argument(metavar="END", help="Another: same atoms, order, cell.", show_default=False)],
     output: Folder = None,
-    images: Annotated[int, typer.Option(min=1, help="Images between the ends.")] = 7,
+    images: Annotated[int, typer.Option(min=1, max=1000, help="Images between the ends.")] = 7,
     fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain on the band, eV/Å.")] = 0.05,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 500,
     keep_ends: Annotated[bool, typer.Option("--keep-ends", help="Do not relax the ends: they are relaxed.")] = False,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:
@@ -50,7 +50,7 @@ def ts_command(
     ] = False,
     fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")] = 0.01,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:

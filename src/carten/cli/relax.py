@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carten.cli.options import DataFiles, Dtype, FileFormat, ModelFile, Overwrite, require_new
+from carten.cli.jobs import JobDtype
+from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite, require_new
 from carten.errors import ModelError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def relax_command(
     fmax: Annotated[float, typer.Option(help="Largest force that may remain, eV/Å.")] = 0.01,
     smax: Annotated[float, typer.Option(help="Largest component of stress plus pressure, GPa.")] = 0.05,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 500,
-    dtype: Dtype = "float64",
+    dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:
