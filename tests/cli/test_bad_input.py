@@ -128,10 +128,10 @@ def test_files_that_cannot_be_read(run, trained, tmp_path, command):
     refuse(noise, "damaged")
 
 
-@pytest.mark.parametrize("command", ["info", "evaluate", "predict", "md", "bench"])
+@pytest.mark.parametrize("command", ["info", "evaluate", "predict", "md", "speed"])
 def test_files_that_are_no_model(run, trained, tmp_path, command):
     def refuse(model, *words):
-        data = () if command in ("info", "bench") else (trained.test,)
+        data = () if command in ("info", "speed") else (trained.test,)
         output = ("-o", tmp_path / "out.extxyz") if command in ("predict", "md") else ()
         refused(run(command, model, *data, *output), model.name, *words)
 
@@ -167,8 +167,8 @@ def test_options_that_make_no_sense(run, trained):
     refused(run("evaluate", trained.model, trained.test, "--label", "energy=absent"), "absent", "carried by none")
     refused(run("evaluate", trained.model, trained.test, "--device", "gpu7"), "--device: gpu7 cannot be used")
     refused(run("predict", trained.model, trained.test, "-o", "a.xyz", "--properties", "mass"), "does not predict mass")
-    refused(run("bench", "tace", "--system", "water:none"), "water:N")
-    refused(run("bench", "tcae"), "tcae")
+    refused(run("speed", "tace", "--system", "water:none"), "water:N")
+    refused(run("speed", "tcae"), "tcae")
     assert run("md", trained.model, trained.test, "--steps", -1).code == 2
 
 

@@ -21,7 +21,7 @@ from carten.properties.io import save
 from carten.train.config import Config
 from small import labelled, small_model
 
-COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "bench", "spectrum", "demo")
+COMMANDS = ("init", "check", "train", "evaluate", "predict", "md", "info", "speed", "spectrum", "demo")
 COMMANDS += ("properties", "config")
 
 
@@ -53,7 +53,7 @@ def test_choices_are_those_of_the_library(run):
     for name in PRESETS:
         assert name in run("init", "--help").out
     for name in BACKENDS:
-        assert name in run("bench", "--help").out
+        assert name in run("speed", "--help").out
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -271,10 +271,10 @@ def test_info_tells_the_terms(run, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["model", "tace"])
-def test_bench_measures(run, trained, tmp_path, what):
+def test_speed_measures(run, trained, tmp_path, what):
     model = trained.model if what == "model" else what
-    numbers = tmp_path / "bench.json"
-    said = run("bench", model, "--system", "ethanol", "--seconds", 0, "--json", numbers, "--backend", "reference")
+    numbers = tmp_path / "speed.json"
+    said = run("speed", model, "--system", "ethanol", "--seconds", 0, "--json", numbers, "--backend", "reference")
     assert said.code == 0
     found = json.loads(numbers.read_text())
     assert (found["n_atoms"], found["backend"], found["dtype"]) == (9, "reference", "float32")
@@ -286,10 +286,10 @@ def test_bench_measures(run, trained, tmp_path, what):
     assert found["compared"] == []
 
 
-def test_bench_compares_in_one_run(run, trained, tmp_path):
-    numbers = tmp_path / "bench.json"
+def test_speed_compares_in_one_run(run, trained, tmp_path):
+    numbers = tmp_path / "speed.json"
     options = ["--system", "ethanol", "--seconds", 0, "--backend", "reference", "--json", numbers]
-    said = run("bench", trained.model, *options, "--compare", "auto", "--compare", trained.model)
+    said = run("speed", trained.model, *options, "--compare", "auto", "--compare", trained.model)
     assert said.code == 0, said.err
     found = json.loads(numbers.read_text())
     timings = [found, *found["compared"]]

@@ -14,7 +14,6 @@ import carten
 from carten import errors
 from carten.cli import (
     analysis,
-    bench,
     crystals,
     data,
     demo,
@@ -29,6 +28,7 @@ from carten.cli import (
     reference,
     relax,
     spectrum,
+    speed,
     training,
     uncertainty,
 )
@@ -132,7 +132,7 @@ app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)
 app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
-app.command("bench", cls=Command, rich_help_panel=USE)(bench.bench_command)
+app.command("speed", cls=Command, rich_help_panel=USE)(speed.speed_command)
 app.command("export", cls=Command, rich_help_panel=ENGINES)(export.export_command)
 app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)
 app.command("lammps", cls=Command, rich_help_panel=ENGINES)(engines.lammps_command)

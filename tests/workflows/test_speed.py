@@ -15,8 +15,8 @@ from carten.model.config import NetworkConfig
 from carten.ops.cost import cost
 from carten.properties.potential import Potential
 from carten.properties.spec import input_table, property_table
-from carten.workflows import bench
-from carten.workflows.bench import BENCHED, BenchedModel, measure, peak
+from carten.workflows import speed
+from carten.workflows.speed import BENCHED, BenchedModel, measure, peak
 from carten.workflows.systems import find_system
 from carten.workflows.work import count, per_atom, sample
 from small import ethanol, small_model
@@ -101,7 +101,7 @@ def test_models_are_measured_in_turns():
 def test_the_peak_is_that_of_the_fastest_product_of_matrices(monkeypatch, dtype):
     """By a clock for which the products take 4, 1 and 2 s: two operations for each of SIZE^3 multiply-adds in 1 s."""
     readings = iter([0.0, 4.0, 10.0, 11.0, 20.0, 22.0])
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(readings))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(readings))
     with FlopCounterMode(display=False) as counter:
         found = peak(dtype, CPU)
     assert found == counter.get_total_flops() / 4  # three products and one before the clock starts
@@ -113,15 +113,15 @@ def test_memory_is_the_peak_of_the_process_since_it_was_forgotten():
 
     They are mapped: what the C library hands out may be memory that it kept.
     """
-    bench.forget_peak_memory(CPU)
-    before = bench.peak_memory(CPU)
+    speed.forget_peak_memory(CPU)
+    before = speed.peak_memory(CPU)
     with mmap.mmap(-1, 200_000_000) as memory:
         for _ in range(200):
             memory.write(bytes(1_000_000))
-    raised = bench.peak_memory(CPU) - before
-    bench.forget_peak_memory(CPU)
+    raised = speed.peak_memory(CPU) - before
+    speed.forget_peak_memory(CPU)
     assert raised == pytest.approx(200e6, rel=0.05)
-    assert bench.peak_memory(CPU) - before < 100e6
+    assert speed.peak_memory(CPU) - before < 100e6
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc is that of Linux")

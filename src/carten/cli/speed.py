@@ -1,4 +1,4 @@
-"""carten bench."""
+"""carten speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ase
     from rich.table import Table
 
-    from carten.workflows.bench import BenchedModel, Timing
+    from carten.workflows.speed import BenchedModel, Timing
 
 _WIDTH = 110
 """Minimum width of the tables in characters."""
@@ -26,7 +26,7 @@ SMALLEST_SHARE = 0.005
 """Operators with a smaller share of the time are left out of the table."""
 
 
-def bench_command(
+def speed_command(
     model: Annotated[
         str,
         typer.Argument(
@@ -61,12 +61,12 @@ def bench_command(
     MAC are multiply-adds; B is the minimum number of bytes moved.
     With --compare, further models, presets or back ends alternate with the first; ratios of times are printed.
 
-    [bold]carten bench run/best.carten --system start.xyz[/]
-    [bold]carten bench tace --compare reference --compare ictp[/]
+    [bold]carten speed run/best.carten --system start.xyz[/]
+    [bold]carten speed tace --compare reference --compare ictp[/]
     """
     from rich.console import Console
 
-    from carten.workflows.bench import measure
+    from carten.workflows.speed import measure
     from carten.workflows.systems import find_system
 
     require_new(json_file, overwrite)
@@ -94,7 +94,7 @@ def _benched(
     import torch
 
     from carten.model.config import PRESETS
-    from carten.workflows.bench import BenchedModel, random_model
+    from carten.workflows.speed import BenchedModel, random_model
 
     device, dtype = device_and_dtype
     if name not in PRESETS:
