@@ -12,6 +12,7 @@ from torch import Tensor
 
 from carten.errors import ModelError
 from carten.ops import cpp, reference, triton
+from carten.ops.autograd import is_needed, is_transformed
 from carten.ops.index import Index
 from carten.ops.plan import Plan
 from carten.ops.record import record, recording
@@ -79,7 +80,7 @@ def _run(
 
 def _recorded() -> bool:
     """Whether the derivatives of the reference back end are to be seen as plans too."""
-    return recording() and not torch._C._are_functorch_transforms_active()
+    return recording() and not is_transformed()
 
 
 def choose(operands: Sequence[Tensor], backend: str) -> str:
@@ -88,7 +89,7 @@ def choose(operands: Sequence[Tensor], backend: str) -> str:
         return backend
     if backend not in BACKENDS:
         raise ValueError(f"unknown back end {backend!r}; there are {', '.join(BACKENDS)}")
-    transformed = torch._C._are_functorch_transforms_active()
+    transformed = is_transformed()
     if backend == "auto":
         return "reference" if transformed else _fastest(operands)
     module, place = COMPILED[backend]
@@ -121,14 +122,6 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=2)
 
 
-def _asked(node: Any) -> bool:
-    """Whether the pass that runs goes through a node: forces need no gradients of weights."""
-    try:
-        return bool(torch._C._will_engine_execute_node(node))
-    except RuntimeError:  # a leaf that the pass ends at
-        return True
-
-
 class _Evaluate(torch.autograd.Function):
     """A plan whose gradient is a plan."""
 
@@ -145,15 +138,13 @@ class _Evaluate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         nodes = (node for node, _ in ctx.next_functions)
-        needed = [need and _asked(node) for need, node in zip(ctx.needs_input_grad[5:], nodes, strict=True)]
+        needed = [need and is_needed(node) for need, node in zip(ctx.needs_input_grad[5:], nodes, strict=True)]
         seeds = [(a.name, g) for a, g in zip(plan.outputs, gradients, strict=True) if g is not None]
         wrt = [a.name for a, need in zip(plan.inputs, needed, strict=True) if need]
         if not seeds or not wrt:
             return (None,) * len(ctx.needs_input_grad)
         derivative = plan.vjp(tuple(wrt), tuple(name for name, _ in seeds))
         operands = (*ctx.saved_tensors, *(g for _, g in seeds))
-        batched = any(torch._C._functorch.is_legacy_batchedtensor(g) for _, g in seeds)
-        transformed = batched or torch._C._are_functorch_transforms_active()
-        backend = "reference" if transformed else ctx.backend
+        backend = "reference" if is_transformed(g for _, g in seeds) else ctx.backend
         derivatives = iter(evaluate(derivative, operands, ctx.indices, ctx.n_sites, backend))
         return (None, None, None, None, None, *(next(derivatives) if need else None for need in needed))
