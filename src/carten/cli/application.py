@@ -27,6 +27,7 @@ from carten.cli import (
     paths,
     reference,
     relax,
+    screen,
     spectrum,
     speed,
     training,
@@ -122,6 +123,7 @@ app.command("committee", cls=Command, rich_help_panel=USE)(uncertainty.committee
 app.command("calibrate", cls=Command, rich_help_panel=USE)(uncertainty.calibrate_command)
 app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
 app.command("relax", cls=Command, rich_help_panel=USE)(relax.relax_command)
+app.command("screen", cls=Command, rich_help_panel=USE)(screen.screen_command)
 app.command("eos", cls=Command, rich_help_panel=USE)(crystals.eos_command)
 app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_command)
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)

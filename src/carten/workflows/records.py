@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +18,7 @@ from ase.md.md import MolecularDynamics
 
 from carten.data.write import as_json, write_structure
 from carten.errors import DataError
+from carten.workflows.lock import only_writer
 from carten.workflows.state import RESULTS, UNCERTAINTIES, RunState
 
 COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
@@ -76,25 +76,9 @@ class RunFiles:
             path.unlink(missing_ok=True)
         return True
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from writing the same files; the system takes the lock away when a process dies.
-
-        Raises:
-            DataError: another process holds it.
-        """
-        path = self.trajectory.with_name(f".{self.trajectory.name}.lock")
-        with path.open("a") as file:
-            try:
-                _lock(file)
-            except BlockingIOError as error:
-                raise DataError(
-                    f"{self.trajectory} is being written by another run: wait for it, or choose another --output"
-                ) from error
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from writing the same files, see :func:`carten.workflows.lock.only_writer`."""
+        return only_writer(self.trajectory)
 
     def write_state(self, state: RunState) -> None:
         """Replace the state in one piece."""
@@ -131,20 +115,6 @@ class RunFiles:
             if path.exists():
                 with path.open("r+") as file:
                     file.truncate(size)
-
-
-def _lock(file: IO[str]) -> None:
-    """A ``BlockingIOError`` where another process has the lock; Windows, and file systems without locks, have none."""
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return
 
 
 @dataclass
