@@ -121,3 +121,17 @@ def atoms_with_energies(atoms, energies):
         copy.positions[1] += 0.4 * number
         copy.calc = SinglePointCalculator(copy, energy=energy)
         yield copy
+
+
+def test_surfaces_of_a_crystal(run, crystal, tmp_path):
+    """Two planes by name; a vacuum that the model sees across, and words that are no plane."""
+    model, structure = crystal
+    planes = ("--plane", "1 0 0", "--plane", "1 1 1", "--thickness", 3, "--fmax", 0.5)
+    said = run("surface", model, structure, "-o", tmp_path / "results", *planes)
+    assert said.code == 0, said.err
+    table = (tmp_path / "results" / "surface-surfaces.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table] == ["surface", "(1 0 0)", "(1 1 1)"]
+    narrow = run("surface", model, structure, "-o", tmp_path / "narrow", "--vacuum", 1.5)
+    assert narrow.code == 1 and "smaller than the cutoff of the model" in narrow.err
+    wrong = run("surface", model, structure, "-o", tmp_path / "wrong", "--plane", "11-1")
+    assert wrong.code == 1 and "three integers, such as '1 1 0', found '11-1'" in wrong.err

@@ -30,6 +30,7 @@ from carten.cli import (
     screen,
     spectrum,
     speed,
+    surfaces,
     training,
     uncertainty,
 )
@@ -128,6 +129,7 @@ app.command("eos", cls=Command, rich_help_panel=USE)(crystals.eos_command)
 app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_command)
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
+app.command("surface", cls=Command, rich_help_panel=USE)(surfaces.surface_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
 app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
 app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import ase
 import numpy as np
 
-from carten.errors import ConfigError
+from carten.errors import ConfigError, DataError
 from carten.math.arrays import Array, Floats
 
 TOLERANCE = 1e-5
@@ -77,12 +78,8 @@ def crystal_symmetry(atoms: ase.Atoms) -> Operations | None:
     """
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
         return None
-    try:
-        import spglib
-    except ImportError as error:
-        raise ConfigError("symmetry needs spglib: pip install 'carten[workflows]'") from error
     positions = atoms.get_scaled_positions()
-    dataset = spglib.get_symmetry_dataset((atoms.cell.array, positions, atoms.numbers), symprec=TOLERANCE)
+    dataset = _spglib().get_symmetry_dataset((atoms.cell.array, positions, atoms.numbers), symprec=TOLERANCE)
     if dataset is None:
         return None
     return Operations(
@@ -93,3 +90,39 @@ def crystal_symmetry(atoms: ase.Atoms) -> Operations | None:
         positions,
         atoms.cell.array.copy(),
     )
+
+
+def require_symmetry(atoms: ase.Atoms) -> Operations:
+    """The space group of a crystal.
+
+    Raises:
+        ConfigError: spglib is not installed.
+        DataError: the structure is no crystal, or spglib finds no space group.
+    """
+    operations = crystal_symmetry(atoms)
+    if operations is None:
+        raise DataError(f"{atoms.symbols}: no space group is found; is it a crystal, without two atoms in one place?")
+    return operations
+
+
+def standard_cell(atoms: ase.Atoms, primitive: bool = False) -> ase.Atoms:
+    """The conventional or the primitive cell that spglib chooses as standard, not turned and not idealised.
+
+    Raises:
+        ConfigError: spglib is not installed.
+        DataError: spglib finds no space group.
+    """
+    crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    standard = _spglib().standardize_cell(crystal, to_primitive=primitive, no_idealize=True, symprec=TOLERANCE)
+    if standard is None:
+        raise DataError(f"{atoms.symbols}: no space group is found; is it a crystal, without two atoms in one place?")
+    cell, positions, numbers = standard
+    return ase.Atoms(numbers, cell=cell, scaled_positions=positions, pbc=True)
+
+
+def _spglib() -> Any:
+    try:
+        import spglib
+    except ImportError as error:
+        raise ConfigError("symmetry needs spglib: pip install 'carten[workflows]'") from error
+    return spglib
