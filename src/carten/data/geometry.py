@@ -12,7 +12,7 @@ from ase.data import covalent_radii
 from scipy.spatial import cKDTree
 
 from carten.data.labels import Frame
-from carten.data.neighbours import edges
+from carten.data.neighbours import unordered_edges
 from carten.math.arrays import Array
 from carten.math.lattice import nearest_images
 
@@ -60,20 +60,33 @@ class Surroundings:
 
 def surroundings(frame: Frame, cutoff: float) -> Surroundings:
     """Neighbours of one structure within ``cutoff`` (Å); errors as :func:`carten.data.neighbours.edges`."""
-    (centre, neighbour), shift = edges(frame.positions, frame.cell, frame.pbc, cutoff)
-    vectors = frame.positions[neighbour] - frame.positions[centre] + shift @ frame.cell
-    distance = np.linalg.norm(vectors, axis=1)
-    low = np.minimum(frame.numbers[centre], frame.numbers[neighbour])
-    high = np.maximum(frame.numbers[centre], frame.numbers[neighbour])
-    order = np.argsort(distance, kind="stable")
-    pairs, first = np.unique(low[order] * 1000 + high[order], return_index=True)
-    closest = {}
-    for pair, edge in zip(pairs.tolist(), order[first].tolist(), strict=True):
-        closest[(pair // 1000, pair % 1000)] = (float(distance[edge]), int(centre[edge]), int(neighbour[edge]))
-    weight = (
-        np.sqrt(frame.numbers[centre] * frame.numbers[neighbour]) * np.exp(-distance) * (1 - distance / cutoff) ** 2
-    )
-    return Surroundings(n_edges=len(distance), closest=closest, signature=_signature(distance, weight))
+    (centre, neighbour), _, distance = unordered_edges(frame.positions, frame.cell, frame.pbc, cutoff)
+    n_edges = len(distance)
+    half = centre <= neighbour  # the others are the same pairs
+    centre, neighbour, distance = centre[half], neighbour[half], distance[half]
+    numbers = frame.numbers
+    weight = np.sqrt(numbers[centre] * numbers[neighbour]) * np.exp(-distance) * (1 - distance / cutoff) ** 2
+    weight[centre < neighbour] *= 2.0
+    return Surroundings(n_edges, _closest(numbers, centre, neighbour, distance), _signature(distance, weight))
+
+
+def _closest(
+    numbers: Array, centre: Array, neighbour: Array, distance: Array
+) -> dict[tuple[int, int], tuple[float, int, int]]:
+    """Distance and atoms of the closest contact by pair of elements."""
+    elements, kind = np.unique(numbers, return_inverse=True)
+    n = len(elements)
+    pair = np.minimum(kind[centre], kind[neighbour]) * n + np.maximum(kind[centre], kind[neighbour])
+    shortest = np.full(n * n, np.inf)
+    np.minimum.at(shortest, pair, distance)
+    edges = np.flatnonzero(distance == shortest[pair])
+    closest: dict[tuple[int, int], tuple[float, int, int]] = {}
+    for edge in edges.tolist():
+        low, high = divmod(int(pair[edge]), n)
+        contact = (float(distance[edge]), int(centre[edge]), int(neighbour[edge]))
+        key = (int(elements[low]), int(elements[high]))
+        closest[key] = min(contact, closest.get(key, contact))
+    return closest
 
 
 def _signature(distance: Array, weight: Array) -> Array:

@@ -56,11 +56,20 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int
         DataError: positions or cell are not finite or absurdly large, the periodic cell vectors span no volume, there
             are more pairs than memory holds, or two atoms coincide.
     """
+    index, shift, _ = unordered_edges(positions, cell, pbc, cutoff, threads)
+    order = np.argsort(_rank_key(index, shift, len(positions)))
+    return np.ascontiguousarray(index[:, order]), shift[order]
+
+
+def unordered_edges(
+    positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int = 1
+) -> tuple[Array, Array, Array]:
+    """As :func:`edges`, in any order, and their lengths, (E,) in Å."""
     positions, cell = np.asarray(positions, dtype=np.float64), np.asarray(cell, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
     require_finite(positions, cell)
     if len(positions) == 0:
-        return np.empty((2, 0), dtype=np.int64), np.empty((0, 3), dtype=np.int64)
+        return np.empty((2, 0), dtype=np.int64), np.empty((0, 3), dtype=np.int64), np.empty(0)
     require_volume(cell, pbc)
     points, box = closed(positions, complete_cell(cell, pbc), pbc, cutoff)
     radius = search_radius(points, box, cutoff)
@@ -69,10 +78,8 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int
     if radius > cutoff and near is None:
         pairs, shift, distance = (array[distance < cutoff] for array in (pairs, shift, distance))
     index = pairs.T.astype(np.int64)
-    shift = shift.astype(np.int64)
     _require_apart(index, distance)
-    order = np.argsort(_rank_key(index, shift, len(positions)))
-    return np.ascontiguousarray(index[:, order]), shift[order]
+    return index, shift.astype(np.int64), distance
 
 
 def _search(positions: Array, box: Array, radius: float, threads: int) -> tuple[Array, Array, Array]:
