@@ -1,6 +1,6 @@
 """Training data of 10^5 or 10^6 structures on disk: convert, check and train, with memory and times of each process.
 
-    python -m benchmarks.scale --frames 100000 --folder /scratch/scale
+    python -m benchmarks.scale --frames 100000 --folder /scratch/scale --results benchmarks/scale.json
 
 The structures are those of the shipped sets with noise, one to eight copies of each (up to 72 atoms); labels are copied
 and noisy too, so that nothing is learned: this measures the way from files to batches.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +28,30 @@ from carten.data.read import read_structures
 SHARD = 20_000
 """Structures in a file."""
 TRAINING = """
-import json, sys, time
-from pathlib import Path
-import resource
+import json, resource, sys, time
 from rich.console import Console
 from carten.train import run
 from carten.train.config import Config
-began, steps = time.perf_counter(), []
+began, steps, most = time.perf_counter(), [], int(sys.argv[2])
 class Watch(run.Display):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        steps.append(time.perf_counter() - began)
-        if len(steps) >= int(sys.argv[2]):
+        steps.append((time.perf_counter() - began, time.process_time()))
+        if len(steps) == most:
             trainer.should_stop = True
             trainer.limit_val_batches = 0
 run.Display = Watch
 try:
     run.train(Config.load(sys.argv[1]), console=Console(stderr=True))
-except Exception as error:
-    if len(steps) < int(sys.argv[2]):
+except Exception:
+    if len(steps) < most:
         raise
-usage = [resource.getrusage(who).ru_maxrss / 2**10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-half = len(steps) // 2
-rate = (len(steps) - half) / (steps[-1] - steps[half - 1])
-print(json.dumps({"first step, s": steps[0], "steps/s": rate, "MiB": usage[0], "MiB of a worker": usage[1]}))
+usage = [resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+half = most // 2
+wall, processor = (sum((-1, 1)[k] * steps[i][n] for k, i in enumerate((half - 1, -1))) for n in (0, 1))
+print(json.dumps({
+    "first step, s": steps[0][0], "first step, s of a core": steps[0][1], "steps/s": (most - half) / wall,
+    "steps/s of a core": (most - half) / processor, "GiB": usage[0], "GiB of a worker": usage[1],
+}))
 """
 
 
@@ -80,7 +81,7 @@ def structures(count: int, seed: int = 0) -> Any:
 
 
 def timed(command: list[str]) -> tuple[dict[str, float], str]:
-    """Run a program: seconds, peak of memory in MiB, and what it printed."""
+    """Run a program: seconds, peak of memory, and what it printed."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     output = process.stdout.read() if process.stdout is not None else ""
@@ -88,13 +89,13 @@ def timed(command: list[str]) -> tuple[dict[str, float], str]:
     if status:
         sys.exit(f"{' '.join(command)[:200]} failed")
     spent = {"s": time.perf_counter() - began, "s of a core": usage.ru_utime + usage.ru_stime}
-    return {**spent, "MiB": usage.ru_maxrss / 2**10}, output
+    return {**spent, "GiB": usage.ru_maxrss / 2**20}, output
 
 
-def training(folder: Path, data: Path, name: str, steps: int, workers: int = 0, **batch: int) -> dict[str, float]:
+def training(folder: Path, data: Path, name: str, steps: int, workers: int = 0) -> dict[str, float]:
     """Steps of a small model on a file."""
     config = {
-        "data": {"train": str(data), "validation": 100, "batch": batch or {"structures": 4}, "workers": workers},
+        "data": {"train": str(data), "validation": 100, "batch": {"structures": 4}, "workers": workers},
         "model": {"n_channels": 16, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2},
         "optimizer": {"name": "adamw"},
         "training": {"epochs": 1, "checkpoint_minutes": 1000},
@@ -107,38 +108,48 @@ def training(folder: Path, data: Path, name: str, steps: int, workers: int = 0, 
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure; results are printed as they come."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--folder", type=Path, required=True, help="for several GB, removed at the end")
+    parser.add_argument("--results", type=Path, help="JSON file of the results")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True)
-    program = [sys.executable, "-c", "from carten.cli import app; app()"]
+    results: dict[str, Any] = {"carten": carten.__version__, "structures": options.frames}
+
+    def keep(name: str, values: dict[str, float]) -> None:
+        results[name] = {key: float(f"{value:.4g}") for key, value in values.items()}
+        print(name, results[name], flush=True)
+
     try:
-        for shard in range(0, options.frames, SHARD):
-            with (folder / f"part{shard // SHARD:03d}.extxyz").open("w") as file:
-                file.writelines(structures(min(SHARD, options.frames - shard), shard))
-        sources = sorted(map(str, folder.glob("part*.extxyz")))
-        store = folder / "all.aselmdb"
-        print(f"carten {carten.__version__}, {options.frames:,} structures", flush=True)
-        print(
-            "convert",
-            timed([*program, "convert", *sources, str(store)])[0],
-            f"{store.stat().st_size / 2**20:.0f} MiB on disk",
-            flush=True,
-        )
-        print("check", timed([*program, "check", str(store)])[0], flush=True)
-        print("train, on disk", training(folder, store, "disk", options.steps), flush=True)
-        small = folder / "small.extxyz"
-        small.write_text("".join(structures(min(options.frames, 10_000))))
-        print("train, 10,000 structures in memory", training(folder, small, "memory", options.steps), flush=True)
-        print("train, on disk, 1 worker", training(folder, store, "worker", options.steps, 1), flush=True)
-        print("train, on disk, 2 workers", training(folder, store, "workers", options.steps, 2), flush=True)
-        print("peak of this process, MiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+        measure(folder, options.frames, options.steps, keep)
     finally:
         shutil.rmtree(folder)
+    if options.results is not None:
+        options.results.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def measure(folder: Path, frames: int, steps: int, keep: Callable[[str, dict[str, float]], None]) -> None:
+    """Convert, check and train structures in a folder."""
+    for shard in range(0, frames, SHARD):
+        with (folder / f"part{shard // SHARD:03d}.extxyz").open("w") as file:
+            file.writelines(structures(min(SHARD, frames - shard), shard))
+    sources = sorted(folder.glob("part*.extxyz"))
+    store, small = folder / "all.aselmdb", folder / "small.extxyz"
+    program = [sys.executable, "-c", "from carten.cli import app; app()"]
+    spent, _ = timed([*program, "convert", *map(str, sources), str(store)])
+    for source in sources:
+        source.unlink()
+    keep("convert", {**spent, "GiB on disk": store.stat().st_size / 2**30})
+    keep("check", timed([*program, "check", str(store)])[0])
+    small.write_text("".join(structures(min(frames, 10_000))))
+    keep("train, neighbours of all are found first", training(folder, store, "first", 2))
+    keep("train, on disk", training(folder, store, "disk", steps))
+    keep("train, 10,000 structures in memory", training(folder, small, "memory", steps))
+    keep("train, on disk, 1 worker", training(folder, store, "worker", steps, 1))
+    keep("train, on disk, 2 workers", training(folder, store, "workers", steps, 2))
 
 
 if __name__ == "__main__":
