@@ -93,6 +93,21 @@ def test_the_loss_is_that_of_all_rows_on_average(model: Potential) -> None:
     torch.testing.assert_close(torch.stack(list(losses.values())).mean(), whole, rtol=1e-12, atol=0)
 
 
+def test_rows_of_a_structure_do_not_depend_on_the_batch_it_is_in() -> None:
+    """So that several processes, each with its part of a batch, draw what one process draws."""
+    model = build((property_table()["energy"], property_table()["hessian"]))
+    frames = frames_from([("cell", atoms) for atoms in (solid(), other_solid(), solid())], [], [])
+    data = Dataset(frames, [model.properties["hessian"]], model.cutoff)
+    rows = SampledRows(_terms(model, hessian=3), model, seed=7)
+    (whole,) = rows.draw(collate([data[k] for k in range(3)]), 5).values()
+    for share in ([2], [1, 0]):
+        (part,) = rows.draw(collate([data[k] for k in share]), 5).values()
+        assert torch.equal(part, whole[share])
+    assert not torch.equal(whole[0], whole[2]), "equal structures at other positions have other rows"
+    (later,) = rows.draw(collate([data[k] for k in range(3)]), 6).values()
+    assert not torch.equal(whole, later)
+
+
 def test_what_another_property_needs_whole_is_whole(model: Potential) -> None:
     batch = _batch(model)
     assert SampledRows(_terms(model, born_charges=1, polarizability=None), model).draw(batch, 0) == {}

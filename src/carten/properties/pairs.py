@@ -7,8 +7,10 @@ one component of one atom a, with all b: one pass over the network gives one row
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,13 +59,16 @@ class AtomPairs:
         return torch.where(rows < components * self.counts[:, None], rows, -1)
 
 
-def draw_rows(graph: Graph, components: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` different rows of each structure at random, (S, count); -1 where a structure has fewer."""
+def draw_rows(graph: Graph, components: int, count: int, seeds: Sequence[Sequence[int]]) -> Tensor:
+    """``count`` different rows of each structure at random, (S, count); -1 where a structure has fewer.
+
+    Those of a structure depend on its seed, S of which are given, and not on the others.
+    """
     counts = torch.bincount(graph.structure, minlength=graph.n_structures).tolist()
     drawn = torch.full((len(counts), count), -1)
-    for k, n_atoms in enumerate(counts):
-        chosen = torch.randperm(n_atoms * components, generator=generator)[:count]
-        drawn[k, : len(chosen)] = chosen
+    for k, (n_atoms, seed) in enumerate(zip(counts, seeds, strict=True)):
+        chosen = np.random.default_rng(seed).permutation(n_atoms * components)[:count]
+        drawn[k, : len(chosen)] = torch.from_numpy(chosen)
     return drawn.to(graph.structure.device)
 
 

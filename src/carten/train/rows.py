@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +17,6 @@ from carten.properties.planning import Drawn, Partial
 from carten.properties.potential import Potential
 from carten.properties.recipes import Recipe, index_symmetry
 from carten.train.loss import LossTerm
-
-APART = 2654435761
-"""2^32 over the golden ratio: the steps of runs with other seeds are far away."""
-
 
 @dataclass(frozen=True)
 class _RowSource:
@@ -74,15 +71,20 @@ class SampledRows:
         self._counts = {source: max(numbers) for source, numbers in counts.items()}
 
     def draw(self, batch: Batch, step: int) -> Drawn:
-        """Rows for a step, the same for the same seed and step: see :attr:`carten.properties.planning.Drawn`."""
-        generator = torch.Generator().manual_seed((step + self.seed * APART) % 2**32)
+        """Rows for a step: see :attr:`carten.properties.planning.Drawn`.
+
+        They depend on seed and step, and where structures have rows of their own, on the position in the data set:
+        several processes draw what one draws.
+        """
+        seeds = [(self.seed, step, index) for index in batch.index.tolist()]
         drawn: dict[Partial, Tensor] = {}
         for place, count in self._counts.items():
             source = self._sources[place]
             if source.pairs:
-                drawn[place] = draw_rows(batch.graph, len(source.copies), count, generator)
+                drawn[place] = draw_rows(batch.graph, len(source.copies), count, seeds)
             else:
-                drawn[place] = torch.randperm(len(source.chosen), generator=generator)[:count]
+                order = np.random.default_rng((self.seed, step)).permutation(len(source.chosen))
+                drawn[place] = torch.from_numpy(order[:count])
         return drawn
 
     def restrict(self, batch: Batch, drawn: Drawn) -> Batch:
