@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from carten.data.geometry import SIGNATURE, surroundings
 from carten.data.labels import frame_from
 from carten.data.progress import Say, counted, silent
 from carten.data.read import Paths, data_files, iterate_file
+from carten.data.sequences import Chained
 from carten.data.sidecar import is_outdated, read_sidecar, sidecar, write_sidecar
 from carten.data.store import Store, stamp
 from carten.data.table import StructureTable, TableBuilder, joined, table_of
@@ -64,7 +64,7 @@ class _Part:
     held: object = None
 
 
-class Collection(Sequence["tuple[str, Atoms]"]):
+class Collection(Chained["tuple[str, Atoms]"]):
     """All structures of some files, each with where it is.
 
     Attributes:
@@ -73,38 +73,21 @@ class Collection(Sequence["tuple[str, Atoms]"]):
     """
 
     def __init__(self, parts: Sequence[_Part]) -> None:
+        super().__init__(*(part.structures for part in parts))
         self._parts = parts
-        self._starts = np.cumsum([0, *(len(part.structures) for part in parts)]).tolist()
         self.table = joined([part.table for part in parts])
         self.in_memory = all(isinstance(part.structures, list) for part in parts)
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[str, Atoms]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[str, Atoms]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[str, Atoms] | list[tuple[str, Atoms]]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        part = bisect(self._starts, number) - 1
-        item: tuple[str, Atoms] = self._parts[part].structures[number - self._starts[part]]
-        return item
-
     def where(self, number: int) -> str:
         """File and frame of a structure, for messages."""
-        part = bisect(self._starts, number) - 1
-        structures = self._parts[part].structures
-        inner = number - self._starts[part]
+        structures, inner = self.place(number)
         return structures.where(inner) if isinstance(structures, Store) else structures[inner][0]
 
     def files(self) -> tuple[Array, tuple[str, ...]]:
         """(n,) the file of each structure, and their names."""
         origins = [
             (start + first, name)
-            for part, start in zip(self._parts, self._starts, strict=False)
+            for part, start in zip(self._parts, self.starts, strict=False)
             for first, name in _origins(part.structures)
         ]
         names = {name: None for _, name in origins}

@@ -10,7 +10,7 @@ import zlib
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -18,6 +18,7 @@ import orjson
 from carten.data.extra import constraint, restore, with_moments
 from carten.data.formats import third_party
 from carten.data.pages import Pages, Place
+from carten.data.sequences import LazySequence
 from carten.errors import DataError
 from carten.math.arrays import Array
 
@@ -33,7 +34,7 @@ _SAMPLED = 64  # pages of a file that identify it
 _DIGITS = 18  # of a number of a row
 
 
-class Store(Sequence["tuple[str, Atoms]"]):
+class Store(LazySequence["tuple[str, Atoms]"]):
     """All rows of an ASE-LMDB file, each with where it is.
 
     Args:
@@ -57,25 +58,16 @@ class Store(Sequence["tuple[str, Atoms]"]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[str, Atoms]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[str, Atoms]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[str, Atoms] | list[tuple[str, Atoms]]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def item(self, number: int) -> tuple[str, Atoms]:
+        """A row."""
         where = self.where(number)
         start, size = self.places[number].tolist()
         with third_party(where):
             atoms = _atoms(decode(self._pages.read(start, size), where))
         return where, with_moments(restore(atoms, where))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "places": self.places, "origins": self.origins}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[Store], tuple[Any, ...]]:
+        return Store, (self.path, self.places, self.origins)
 
     def where(self, number: int) -> str:
         """File and frame, for messages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +15,7 @@ from carten.data.frames import Frames
 from carten.data.labels import Frame, Label, frames_from
 from carten.data.read import read_structures
 from carten.data.remainder import without
+from carten.data.sequences import Chained
 from carten.data.structures import require_known
 from carten.errors import ConfigError, DataError
 from carten.math.arrays import Array
@@ -29,27 +30,6 @@ from carten.train.start_config import ReplayConfig
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-
-@dataclass(frozen=True)
-class Joined(Sequence[Frame]):
-    """Frames of one sequence, then those of another; neither is copied."""
-
-    first: Sequence[Frame]
-    second: Sequence[Frame]
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Frame]: ...
-    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        number = range(len(self))[index]
-        return self.first[number] if number < len(self.first) else self.second[number - len(self.first)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +102,7 @@ class Replay:
                 f"replay.data: none of the {len(frames)} structures has a label that is trained on; set replay.labels "
                 "to model, which makes them, or take other files"
             )
-        train, together = sets.train, Joined(sets.train.frames, labelled)
+        train, together = sets.train, Chained(sets.train.frames, labelled)
         in_memory = config.data.workers == 0 and isinstance(train.frames, Frames) and train.frames.in_memory
         n_atoms = np.concatenate([train.n_atoms(), [len(frame) for frame in labelled]])
         dataset = Dataset(together, train.properties, train.cutoff, in_memory, n_atoms)

@@ -18,6 +18,7 @@ from carten.properties.potential import Potential
 from carten.properties.recipes import Recipe, index_symmetry
 from carten.train.loss import LossTerm
 
+
 @dataclass(frozen=True)
 class _RowSource:
     """What rows are drawn of.

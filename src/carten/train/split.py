@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 
 from carten.data.dataset import split
 from carten.data.frames import Frames
 from carten.data.geometry import duplicates
-from carten.data.labels import Frame
 from carten.data.progress import Say, silent
+from carten.data.sequences import Chained
 from carten.data.table import joined
 from carten.errors import ConfigError
 from carten.math.arrays import Array
@@ -44,33 +43,9 @@ def shared_geometries(one: Frames, other: Frames, cutoff: float, say: Say = sile
     """Indices of frames of the second that the first has too."""
     tables = [frames.collection.table.take(frames.rows) for frames in (one, other)]
     signatures = [frames.geometry(cutoff, say).signatures for frames in (one, other)]
-    twins = duplicates(ChainedFrames((one, other)), joined(tables).kinds, np.concatenate(signatures))
+    twins = duplicates(Chained(one, other), joined(tables).kinds, np.concatenate(signatures))
     count = len(one)
     return sorted(index - count for group in twins if min(group) < count for index in group if index >= count)
-
-
-class ChainedFrames(Sequence[Frame]):
-    """Frames of several sets one after another."""
-
-    def __init__(self, parts: Sequence[Sequence[Frame]]) -> None:
-        self._parts = parts
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Frame]: ...
-    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        for part in self._parts:
-            if number < len(part):
-                return part[number]
-            number -= len(part)
-        raise IndexError(index)
 
 
 def split_apart(
