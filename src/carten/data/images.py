@@ -9,7 +9,7 @@ from carten.math.arrays import Array, Floats
 MOST = 400_000
 """Distances that are looked at."""
 ROUND_OFF = 1e-14
-"""Of a squared distance that is a difference of squares, relative to the largest of them; twenty times more than it is."""
+"""Of a squared distance that is a difference of squares, relative to the largest: twenty times more than it is."""
 
 
 def all_pairs(positions: Floats, cell: Floats, pbc: Array, cutoff: float) -> tuple[Array, Array, Floats] | None:
