@@ -135,3 +135,15 @@ def test_surfaces_of_a_crystal(run, crystal, tmp_path):
     assert narrow.code == 1 and "smaller than the cutoff of the model" in narrow.err
     wrong = run("surface", model, structure, "-o", tmp_path / "wrong", "--plane", "11-1")
     assert wrong.code == 1 and "three integers, such as '1 1 0', found '11-1'" in wrong.err
+
+
+def test_defects_of_a_crystal(run, crystal, tmp_path):
+    """A vacancy; a supercell that is too small, and a chemical potential that is no number."""
+    model, structure = crystal
+    said = run("defects", model, structure, "-o", tmp_path / "results", "--supercell", 3, 3, 3, "--fmax", 0.5)
+    assert said.code == 0, said.err
+    assert "formation energy of C vacancy" in said.out
+    small = run("defects", model, structure, "-o", tmp_path / "small", "--supercell", 1, 1, 1)
+    assert small.code == 1 and "from their images in the supercell (1, 1, 1)" in small.err
+    wrong = run("defects", model, structure, "-o", tmp_path / "wrong", "--potential", "C:-3")
+    assert wrong.code == 1 and "--potential: expected ELEMENT=EV" in wrong.err

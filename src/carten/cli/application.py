@@ -130,6 +130,7 @@ app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_comman
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
 app.command("surface", cls=Command, rich_help_panel=USE)(surfaces.surface_command)
+app.command("defects", cls=Command, rich_help_panel=USE)(surfaces.defects_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
 app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
 app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)

@@ -159,3 +159,19 @@ def require_new(path: Path | None, overwrite: bool) -> None:
         raise FileNotFoundError(f"{path.parent}: no such folder for {path.name}; create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise PermissionError(f"{path}: no permission to write there")
+
+
+def parse_energies(option: str, texts: Sequence[str]) -> dict[str, float]:
+    """Energies in eV by element, from ``ELEMENT=EV``.
+
+    Raises:
+        ConfigError: a text is not of this form.
+    """
+    energies = {}
+    for text in texts:
+        symbol, _, energy = text.partition("=")
+        try:
+            energies[symbol] = float(energy)
+        except ValueError as error:
+            raise ConfigError(f"{option}: expected ELEMENT=EV, for example Cu=-3.72, found {text!r}") from error
+    return energies

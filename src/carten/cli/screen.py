@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carten.cli.jobs import JobDtype, show_result
-from carten.cli.options import DataFiles, FileFormat, ModelFile, require_new
+from carten.cli.options import DataFiles, FileFormat, ModelFile, parse_energies, require_new
 from carten.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -61,7 +60,8 @@ def screen_command(
     from carten.workflows.executors import open_executor
     from carten.workflows.screen import ScreenSettings, screen
 
-    settings = ScreenSettings(_goal(relaxed, cell, (fmax, smax, pressure), steps), _references(reference or ()), dtype)
+    references = parse_energies("--reference", reference or ())
+    settings = ScreenSettings(_goal(relaxed, cell, (fmax, smax, pressure), steps), references, dtype)
     stem = output.with_suffix("")
     if not output.exists():
         for path in (output, stem.with_suffix(".json"), stem.with_suffix(".extxyz")):
@@ -94,14 +94,3 @@ def _goal(relaxed: bool, cell: bool, bounds: tuple[float, float, float], steps: 
         return Goal(fmax, smax, cell, pressure, steps)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def _references(texts: Sequence[str]) -> dict[str, float]:
-    references = {}
-    for text in texts:
-        symbol, _, energy = text.partition("=")
-        try:
-            references[symbol] = float(energy)
-        except ValueError as error:
-            raise ConfigError(f"--reference: expected ELEMENT=EV, for example Cu=-3.72, found {text!r}") from error
-    return references

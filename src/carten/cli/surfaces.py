@@ -1,4 +1,4 @@
-"""carten surface."""
+"""carten surface, defects."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carten.cli.crystals import Supercell
 from carten.cli.jobs import Folder, JobDtype, JobFiles, run_job
-from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite
+from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite, parse_energies
 from carten.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +44,49 @@ def surface_command(
     sizes, goal = SlabSizes(thickness, vacuum), Goal(fmax, steps=steps)
     files = JobFiles(model, data, output, dtype, overwrite, format)
     run_job("surface", files, lambda atoms, calculator, show: surface(atoms, calculator, planes, sizes, goal, show))
+
+
+def defects_command(
+    model: ModelFile,
+    data: DataFiles,
+    output: Folder = None,
+    solute: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ELEMENT", help="Replaces atoms of the crystal. May be repeated.", show_default=False),
+    ] = None,
+    interstitials: Annotated[bool, typer.Option("--interstitials", help="Put atoms into voids.")] = False,
+    no_vacancies: Annotated[bool, typer.Option("--no-vacancies", help="Leave vacancies out.")] = False,
+    barriers: Annotated[bool, typer.Option("--barriers", help="Barriers of vacancies to the nearest site.")] = False,
+    potential: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ELEMENT=EV",
+            help="Chemical potential (default: energy of the crystal, if it has one element). May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    supercell: Supercell = None,
+    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")] = 0.01,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of relaxation at most.")] = 500,
+    dtype: JobDtype = "float64",
+    overwrite: Overwrite = False,
+    format: FileFormat = None,
+) -> None:
+    """Formation energies of point defects of crystals: vacancies, solutes, interstitials; barriers of vacancies.
+
+    Supercells relax in one batch; their cells are kept. Relax the crystal first (carten relax --cell).
+    """
+    from carten.workflows.defects import DefectKinds, defects
+    from carten.workflows.relax import Goal
+
+    kinds = DefectKinds(not no_vacancies, tuple(solute or ()), interstitials, barriers)
+    potentials, goal = parse_energies("--potential", potential or ()), Goal(fmax, steps=steps)
+    files = JobFiles(model, data, output, dtype, overwrite, format)
+    run_job(
+        "defects",
+        files,
+        lambda atoms, calculator, show: defects(atoms, calculator, kinds, potentials, supercell, goal, show),
+    )
 
 
 def _miller(text: str) -> Miller:

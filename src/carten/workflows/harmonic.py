@@ -43,7 +43,7 @@ def harmonic_crystal(
         from phonopy.structure.cells import guess_primitive_matrix
     except ImportError as error:
         raise ConfigError("phonons need phonopy: pip install 'carten[workflows]'") from error
-    multiples = _multiples(atoms) if supercell is None else supercell
+    multiples = wide_multiples(atoms) if supercell is None else supercell
     cell = PhonopyAtoms(
         numbers=atoms.numbers,
         cell=atoms.cell.array,
@@ -95,6 +95,7 @@ def _born(atoms: ase.Atoms, calculator: BaseCalculator) -> Any:
     return {"born": born, "dielectric": dielectric, "factor": units.Hartree * units.Bohr}
 
 
-def _multiples(atoms: ase.Atoms) -> list[int]:
+def wide_multiples(atoms: ase.Atoms) -> list[int]:
+    """Multiples of a cell that keep images of an atom :data:`LENGTH` apart."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
     return [int(np.ceil(LENGTH / height)) for height in heights]

@@ -17,6 +17,7 @@ from carten.drawing import HEIGHT, WIDTH
 from carten.errors import DataError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Array, Floats
+from carten.workflows.harmonic import largest_force
 from carten.workflows.relax import Goal, Relaxation, choose_evaluator, relax
 from carten.workflows.results import FORCE, JobResult, Model, Progress, Quantity, as_calculator, require_crystal
 from carten.workflows.slabs import Miller, OrientedCrystal, distinct_planes, oriented
@@ -227,7 +228,6 @@ def surface(
     crystal = atoms.copy()
     crystal.calc = calculator
     bulk = float(crystal.get_potential_energy()) / len(atoms)
-    force = float(np.linalg.norm(crystal.get_forces(), axis=1).max())
     cuts = [
         (turned, number, cut)
         for turned in (oriented(atoms, plane) for plane in planes)
@@ -241,7 +241,7 @@ def surface(
     ]
     lowest = _lowest(facets)
     shape = wulff(atoms, [facet.miller for facet in lowest], [facet.energy for facet in lowest])
-    return SurfaceEnergies(atoms.copy(), facets, force, shape)
+    return SurfaceEnergies(atoms.copy(), facets, largest_force(atoms, calculator), shape)
 
 
 def _facet(crystal: OrientedCrystal, number: int, slabs: Sequence[Relaxation], bulk: float) -> Facet:
