@@ -38,7 +38,7 @@ class Code:
 
 
 CODES = (
-    Code("carten", "carten", "carten", "carten", variant="tace", sized=True, compiles=True),
+    Code("carten", "carten", "carten", "carten", variant="carten", sized=True, compiles=True),
     Code(
         "carten, ICTP", "carten", "carten", "carten", ("infer",), variant="ictp", sized=True, compiles=True,
         note="preset ictp: full products with coupled weights",

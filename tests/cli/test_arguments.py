@@ -88,5 +88,5 @@ def test_init_writes_labels_that_yaml_would_misread(key):
 
     from carten.cli.data import configuration
 
-    document = yaml.safe_load(configuration("train.extxyz", "tace", {"energy": key}))
+    document = yaml.safe_load(configuration("train.extxyz", "carten", {"energy": key}))
     assert document["properties"]["energy"]["key"] == key

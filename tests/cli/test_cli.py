@@ -270,7 +270,7 @@ def test_info_tells_the_terms(run, tmp_path):
     )
 
 
-@pytest.mark.parametrize("what", ["model", "tace"])
+@pytest.mark.parametrize("what", ["model", "carten"])
 def test_speed_measures(run, trained, tmp_path, what):
     model = trained.model if what == "model" else what
     numbers = tmp_path / "speed.json"

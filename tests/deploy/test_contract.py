@@ -7,7 +7,7 @@ from deploy.snapshots import snapshot
 from model.models import crystal, model, molecule, slab, stretched
 
 pytestmark = pytest.mark.needs("cpp")
-NAMES = ("tace", "ictp", "spatial")
+NAMES = ("carten", "tace", "tace with gates", "ictp", "products of fewer channels", "spatial")
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 2e-4)])

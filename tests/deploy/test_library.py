@@ -69,7 +69,9 @@ def test_every_kind_of_network(name):
     require_same(model(name), exact=True, tolerance=EXACT)
 
 
-@pytest.mark.parametrize("name", ["tace", "ictp", "spatial", "three layers"])
+@pytest.mark.parametrize(
+    "name", ["carten", "tace", "tace with gates", "ictp", "products of fewer channels", "spatial", "three layers"]
+)
 def test_tables(name):
     require_same(model(name), exact=False, tolerance=TABLES)
 
@@ -123,7 +125,7 @@ def test_repulsion_of_nuclei_and_their_cores():
 
 
 def test_threads_change_the_order_of_sums_only():
-    potential, atoms = model("tace"), crystal() * (3, 3, 2)
+    potential, atoms = model("carten"), crystal() * (3, 3, 2)
     atoms.rattle(0.05, seed=1)
     names = ["energies", "forces", "virial", "virials"]
     sample = graphs(potential, [atoms])
@@ -138,7 +140,7 @@ def test_threads_change_the_order_of_sums_only():
 
 
 def test_float32_is_close():
-    potential = model("tace")
+    potential = model("carten")
     sample = graphs(potential, [crystal()])
     expected = potential(sample, ["energies", "forces"])
     found = snapshot(potential, "float32")(sample, ["energies", "forces"])

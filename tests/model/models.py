@@ -32,11 +32,15 @@ VECTORS = (*SCALARS, BUILT_IN[1], ANY[1])
 TENSORS = (*BUILT_IN, *ANY)
 
 SPATIAL = {"product": {"kind": "spatial"}}
+GATED = {"preset": "tace", "interaction": {"gate": True}, "residual": {"source": "both"}}
+LATENT = {"preset": "ictp", "product": {"paths": "symmetric", "channels": 2}}
 MAIN = {
-    "tace": ({}, (*TENSORS, *RANK_3)),
+    "carten": ({}, (*TENSORS, *RANK_3)),
+    "tace": ({"preset": "tace"}, (*TENSORS, *RANK_3)),
     "ictp": ({"preset": "ictp"}, (*TENSORS, *RANK_3)),
     "spatial": (SPATIAL, (*TENSORS, *RANK_3)),
-    "tace with odd products": ({"odd_products": True, "l_max_edges": 2}, (*TENSORS, *PSEUDO)),
+    "carten with odd products": ({"odd_products": True, "l_max_edges": 2}, (*TENSORS, *PSEUDO)),
+    "tace with gates and odd products": ({**GATED, "odd_products": True, "l_max_edges": 2}, (*TENSORS, *PSEUDO)),
     "ictp with odd products": (
         {"preset": "ictp", "odd_products": True, "l_max_edges": 2, "radial": {"basis": "chebyshev", "hidden": (6,)}},
         (*TENSORS, *PSEUDO),
@@ -45,6 +49,12 @@ MAIN = {
 """Every kind of product with every check."""
 
 VARIANTS = {
+    "tace with gates": (GATED, TENSORS),
+    "tace, one layer": ({"preset": "tace", "n_layers": 1}, (*TENSORS, *RANK_3)),
+    "products of fewer channels": (LATENT, TENSORS),
+    "channelwise products of fewer channels": ({"product": {"channels": 2}}, TENSORS),
+    "spatial products of fewer channels": ({"product": {"kind": "spatial", "channels": 2}}, TENSORS),
+    "no residual": ({"residual": {"source": "none"}}, TENSORS),
     "channelwise, full paths": ({"product": {"paths": "full"}}, TENSORS),
     "coupled, symmetric paths": ({"product": {"weights": "coupled"}}, TENSORS),
     "weights of all elements": ({"product": {"elements": False}}, TENSORS),

@@ -15,7 +15,8 @@ def test_defaults_are_those_of_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("preset", "paths", "weights"), [("tace", "symmetric", "channelwise"), ("ictp", "full", "coupled")]
+    ("preset", "paths", "weights"),
+    [("carten", "symmetric", "channelwise"), ("tace", "full", "coupled"), ("ictp", "full", "coupled")],
 )
 def test_presets(preset, paths, weights):
     product = NetworkConfig(preset=preset).product
@@ -27,7 +28,7 @@ def test_keys_override_the_preset_one_by_one():
     assert config.product == ProductConfig(paths="symmetric", weights="coupled")
 
 
-@pytest.mark.parametrize("preset", ["tace", "ictp"])
+@pytest.mark.parametrize("preset", ["carten", "tace", "ictp"])
 def test_a_resolved_configuration_is_itself(preset):
     config = NetworkConfig.model_validate({"preset": preset, "product": {"elements": False}, "radial": {"hidden": [8]}})
     assert NetworkConfig.model_validate(config.model_dump(mode="json")) == config
@@ -63,6 +64,22 @@ def test_wrong_values_are_refused_at_their_place(wrong, where):
 def test_spatial_products_are_even():
     with pytest.raises(ValidationError, match="'spatial' has no odd products"):
         NetworkConfig.model_validate({"odd_products": True, "product": {"kind": "spatial"}})
+
+
+@pytest.mark.parametrize("preset", ["tace", "ictp"])
+def test_options_of_a_preset_in_another_are_refused(preset):
+    with pytest.raises(ValidationError, match="'spatial' has neither paths nor coupled weights, found paths 'full'"):
+        NetworkConfig.model_validate({"preset": preset, "product": {"kind": "spatial"}})
+    with pytest.raises(ValidationError, match="orders 'apart' is of coupled weights"):
+        NetworkConfig.model_validate({"product": {"orders": "apart"}})
+    with pytest.raises(ValidationError, match="orders 'apart' is of coupled weights"):
+        NetworkConfig.model_validate({"preset": "tace", "product": {"weights": "channelwise"}})
+
+
+def test_products_have_no_more_channels_than_features():
+    assert NetworkConfig.model_validate({"product": {"channels": 16}}).n_product_channels == 16
+    with pytest.raises(ValidationError, match=r"product.channels is 65, more than the 64 channels .* at most 64"):
+        NetworkConfig.model_validate({"product": {"channels": 65}})
 
 
 def test_a_configuration_does_not_change():

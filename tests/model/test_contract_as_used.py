@@ -17,7 +17,7 @@ SINGLE = 1e-4
 """Relative error of float32: thousands of operations of 6e-8, in forces that are a tenth of what adds up."""
 
 
-@pytest.fixture(scope="module", params=["tace", "ictp", "spatial"])
+@pytest.fixture(scope="module", params=["carten", "tace", "tace with gates", "ictp", "spatial"])
 def file(request, tmp_path_factory):
     options, rows = models.MAIN[request.param]
     save(path := tmp_path_factory.mktemp(request.param.replace(" ", "_")) / "m.carten", models.build(options, rows), {})

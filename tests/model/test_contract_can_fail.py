@@ -173,7 +173,7 @@ def test_a_cutoff_that_is_smooth_enough():
 
 def test_a_path_that_does_not_cross_the_cutoff_alone():
     assert "other pairs cross" in rejected(
-        contract.check_smoothness, models.model("tace"), Atoms("CON", positions=[[0, 0, 0], [0, 0.1, 0], [2, 1, 0]])
+        contract.check_smoothness, models.model("carten"), Atoms("CON", positions=[[0, 0, 0], [0, 0.1, 0], [2, 1, 0]])
     )
 
 

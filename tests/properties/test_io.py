@@ -21,11 +21,13 @@ from safetensors.torch import save_file
 import carten
 from carten.data.neighbours import graph
 from carten.errors import ModelFileError
+from carten.model.config import ProductConfig
 from carten.properties import container, io
 from carten.properties import header as headers
 from carten.properties.io import header, load, save
 from carten.properties.rows import dump
 from carten.properties.spec import input_table
+from carten.properties.upgrades import UPGRADES
 from contract import graphs
 from model import models
 from model.models import crystal, molecule
@@ -348,6 +350,29 @@ def test_a_file_of_format_2_still_gives_what_it_gave():
     values = old(graph(ase.build.molecule("H2O"), old.cutoff, {"total_charge": np.array([1.0])}), ["energy", "forces"])
     assert float(values["energy"]) == pytest.approx(0.47288887964287996, abs=1e-9)
     assert values["forces"][1].tolist() == pytest.approx([0, 1.0240283597395003, -0.08078661906864638], abs=1e-9)
+
+
+def test_the_preset_tace_of_older_files_is_now_carten(path, model):
+    """Up to format 8 the products of ``tace`` were those of each channel; nothing was said of the other options."""
+
+    def age(found):
+        network = {name: value for name, value in found["network"].items() if name not in ("interaction", "residual")}
+        product = {name: value for name, value in network["product"].items() if name not in ("channels", "orders")}
+        found.update(format=8, network={**network, "preset": "tace", "product": product})
+
+    rewritten(path, age)
+    found = header(path)
+    assert (found["format"], found["network"]["preset"]) == (io.FORMAT, "carten")
+    assert found["network"]["product"] == model.config.product.model_dump()
+    assert found["network"]["residual"] == {"source": "features", "first_layer": True}
+    assert_same(everything(load(path, backend="reference")), everything(model))
+
+
+def test_older_spatial_products_had_options_without_meaning(tmp_path):
+    network = {"preset": "ictp", "product": {"kind": "spatial", "paths": "full", "weights": "coupled"}}
+    assert UPGRADES[8]({"network": network})["network"]["product"] == ProductConfig(kind="spatial").model_dump(
+        include=network["product"].keys()
+    )
 
 
 def test_older_formats_are_upgraded_step_by_step(model, path, monkeypatch):

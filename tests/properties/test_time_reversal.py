@@ -38,7 +38,7 @@ def magnetic(sign: float = 1.0, scale: float = 1.0) -> Atoms:
     return atoms
 
 
-@pytest.mark.parametrize("preset", ["tace", "ictp"])
+@pytest.mark.parametrize("preset", ["carten", "tace", "ictp"])
 def test_energies_stay_and_moments_turn_when_time_is_reversed(preset: str):
     potential = model(preset=preset)
     names = ["energy", "forces", "magnetic_forces", "magnetic_dipole", "moments"]

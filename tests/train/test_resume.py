@@ -209,3 +209,17 @@ def test_another_configuration_is_not_resumed(configure: Callable[..., Config]) 
         ConfigError, match=r"another configuration: optimizer, seed|another configuration: seed, optimizer"
     ):
         train(configure(seed=1, optimizer={"lr": 0.1}), resume=True, console=QUIET)
+
+
+def test_a_run_that_began_with_the_preset_tace_of_then_goes_on_as_carten(configure: Callable[..., Config]) -> None:
+    """Checkpoints before format 9 of model files name ``tace`` what is now ``carten``; the present ``tace`` is refused."""
+    config = configure(output="aged", training={"epochs": 1})
+    train(config, console=QUIET)
+    content = SafetensorsCheckpoint().load_checkpoint(config.output / LAST)
+    network = content["run"]["config"]["model"]
+    del network["interaction"], network["residual"], network["product"]["channels"], network["product"]["orders"]
+    network["preset"] = "tace"
+    SafetensorsCheckpoint().save_checkpoint(content, config.output / LAST)
+    assert train(configure(output="aged", training={"epochs": 2}), resume=True, console=QUIET).epochs == 2
+    with pytest.raises(ConfigError, match="another configuration: model differ"):
+        train(configure(output="aged", model={"preset": "tace"}), resume=True, console=QUIET)

@@ -295,8 +295,9 @@ def test_inputs_of_the_start_are_kept_or_required(configure: Configure, trained:
 ROWS = property_table()
 ROUTES = {"dipole": ROWS["dipole"], "shielding": Property("shielding", "atom", "ij=ji", +1, "ppm")}
 NETWORKS = [
-    {"preset": "tace", "l_max_features": 2},
+    {"l_max_features": 2},
     {"preset": "ictp"},
+    {"preset": "tace", "interaction": {"gate": True}, "product": {"channels": 3}, "residual": {"source": "both"}},
     {"product": {"kind": "spatial"}},
     {"product": {"kind": "recursive", "paths": "full"}, "correlation_order": 2, "odd_products": True},
 ]

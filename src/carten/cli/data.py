@@ -27,7 +27,7 @@ def init_command(
             metavar="FILE", help="Training data whose labels are written into the configuration.", show_default=False
         ),
     ] = None,
-    preset: Annotated[Literal["tace", "ictp"], typer.Option(help="Architecture of the network.")] = "tace",
+    preset: Annotated[Literal["carten", "tace", "ictp"], typer.Option(help="Architecture of the network.")] = "carten",
     every: Annotated[bool, typer.Option("--all", help="Print every option there is, commented out.")] = False,
     format: FileFormat = None,
 ) -> None:

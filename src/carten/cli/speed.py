@@ -31,7 +31,7 @@ def speed_command(
         str,
         typer.Argument(
             metavar="MODEL|PRESET",
-            help="A model file, or a preset (tace, ictp) with random weights.",
+            help="A model file, or a preset (carten, tace, ictp) with random weights.",
             show_default=False,
         ),
     ],
@@ -62,7 +62,7 @@ def speed_command(
     With --compare, further models, presets or back ends alternate with the first; ratios of times are printed.
 
     [bold]carten speed run/best.carten --system start.xyz[/]
-    [bold]carten speed tace --compare reference --compare ictp[/]
+    [bold]carten speed carten --compare reference --compare ictp[/]
     """
     from rich.console import Console
 

@@ -14,12 +14,14 @@ from carten.model.edges import EdgeValues
 from carten.model.parameters import FeatureValues, Linear, channels, normal
 from carten.ops import builders
 from carten.ops.draft import Draft
-from carten.ops.gates import gain_plan, slope_plan
+from carten.ops.gates import gain_plan, gate_plan, slope_plan
 from carten.ops.operators import Value
-from carten.ops.space import Part, Space
+from carten.ops.space import SCALAR, Part, Space
 
 SILU_GAIN = 1.6765324703310907
 """1 / sqrt(<silu(x)^2>) over unit normals: keeps unit variance."""
+SIGMOID_GAIN = 1.8462285453386054
+"""1 / sqrt(<sigmoid(x)^2>) over unit normals."""
 
 
 class RadialNetwork(Described):
@@ -85,7 +87,7 @@ class RadialNetwork(Described):
 
 
 class Interaction(Described):
-    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (TACE; ICTP Eq. 5)."""
+    """``A_i = n^(-1/2) sum_j mix( R(r_ij) (W h_j x Y(r_ij)) )`` over all paths (ICTP Eq. 5); ``n^-1`` in TACE."""
 
     def __init__(
         self,
@@ -104,9 +106,10 @@ class Interaction(Described):
         self.features = features
         self.target = Space(tuple(part for part in self.target.parts if any(path[2] == part for path in paths)))
         self.up = Linear(channels(features, n), n, generator)
-        self.radial = RadialNetwork(config, len(paths), neighbours**-0.5, n_elements, generator)
-        copies = {part: sum(path[2] == part for path in paths) for part in self.target.parts}
-        self.mix = Linear({part: copies[part] * n for part in self.target.parts}, n, generator)
+        power = 0.5 if config.interaction.normalisation == "root" else 1.0
+        self.radial = RadialNetwork(config, len(paths), neighbours**-power, n_elements, generator)
+        self.n_sums = {part: n * sum(path[2] == part for path in paths) for part in self.target.parts}
+        self.mix = Linear(self.n_sums, n, generator)
 
     def describe(
         self, draft: Draft, several: Sequence[Mapping[Part, Value]], edges: EdgeValues, table: str
@@ -132,9 +135,41 @@ class Interaction(Described):
             sent = describe(self, "up", draft, features)
             operands = [*(sent[part] for part in self.features.parts), edges.harmonics, *radial]
             sums = draft.run(plan, operands, "edges", indices)
-            messages.append(describe(self, "mix", draft, dict(zip(self.target.parts, sums, strict=True))))
+            messages.append(self.describe_message(draft, dict(zip(self.target.parts, sums, strict=True))))
         return messages
+
+    def describe_message(self, draft: Draft, sums: Mapping[Part, Value]) -> FeatureValues:
+        """Messages from sums over neighbours, of all paths."""
+        mixed: FeatureValues = describe(self, "mix", draft, sums)
+        return mixed
 
     def describe_table(self, draft: Draft, knots: Value) -> Value:
         """The table that :meth:`describe` looks up radial functions in, see :meth:`RadialNetwork.describe_table`."""
         return self.radial.describe_table(draft.within("radial"), knots)
+
+
+class GatedInteraction(Interaction):
+    """Messages through a nonlinearity: scalars ``silu(A_0)``, tensors ``A_l sigmoid(W_l s)`` with sums s of scalars."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        features: Space,
+        n_elements: int,
+        neighbours: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(config, features, n_elements, neighbours, generator)
+        tensors = [part for part in self.target.parts if part != SCALAR]
+        n_in = {SCALAR: self.n_sums[SCALAR]}
+        self.gates = nn.ModuleDict({part.name: Linear(n_in, config.n_channels, generator) for part in tensors})
+
+    def describe_message(self, draft: Draft, sums: Mapping[Part, Value]) -> FeatureValues:
+        message = super().describe_message(draft, sums)
+        gated = {}
+        for part, value in message.items():
+            gate, gain = value, SILU_GAIN
+            if part != SCALAR:
+                gate, gain = describe(self, f"gates.{part.name}", draft, sums)[SCALAR], SIGMOID_GAIN
+            (gated[part],) = draft.run(gate_plan(part.size, gain), [value, draft.apply("sigmoid", gate)], "own")
+        return gated

@@ -15,7 +15,7 @@ from carten.model.embeddings import Conditions
 from carten.model.exchange import ExchangeLayer, Moments
 from carten.model.expansion import MOST_EXPANDED, expand
 from carten.model.inputs import Inputs
-from carten.model.interaction import Interaction
+from carten.model.interaction import GatedInteraction, Interaction
 from carten.model.parameters import ElementLinear, Features, FeatureValues, Linear, add_features, channels, normal
 from carten.model.tables import tables
 from carten.ops.circuit import Circuit
@@ -33,8 +33,8 @@ MOST_TRAINED = 4096
 class Layer(Layered):
     """``h' = Linear(product(interaction(h))) + Linear_z(h)``.
 
-    ``space`` are the parts of the target that the products make or the features have. Inputs are added to what the
-    interaction gives.
+    ``space`` are the parts of the target that the products make or the residual has. Inputs are added to what the
+    interaction gives. See :class:`carten.model.config.ResidualConfig` for what else the residual may be of.
     """
 
     def __init__(
@@ -51,15 +51,22 @@ class Layer(Layered):
         n = config.n_channels
         self.config, self.features, self.n_elements = config, features, n_elements
         self.elements = config.product.elements
-        self.interaction = Interaction(config, features, n_elements, neighbours, generator)
+        kind = GatedInteraction if config.interaction.gate else Interaction
+        self.interaction = kind(config, features, n_elements, neighbours, generator)
         self.added = inputs.messages if inputs is not None else Space(())
         self.moments = inputs.exchanged if inputs is not None else ()
         factors = Space.of((*self.interaction.target.parts, *self.added.parts))
         kinds = n_elements if self.elements else 1
         reachable = product.reachable_features(config, factors, target)
+        n_factors = config.n_product_channels
+        self.reduce = None if n_factors == n else Linear(channels(factors, n), n_factors, generator)
         self.product = product.build_product(config, factors, reachable, kinds, generator)
-        self.out = Linear(channels(reachable, n), n, generator)
-        kept = Space(tuple(part for part in target.parts if part in features))
+        self.out = Linear(channels(reachable, n_factors), n, generator)
+        source = config.residual.source
+        entering = self.interaction.target if source == "both" else Space(())
+        origin = {"features": features, "none": Space(())}.get(source, self.interaction.target)
+        kept = target.within(origin)
+        self.entry = ElementLinear(channels(entering.within(features), n), n, n_elements, generator)
         self.residual = ElementLinear(channels(kept, n), n, n_elements, generator)
         self.space = Space(tuple(part for part in target.parts if part in reachable or part in kept))
         exchanges = (ExchangeLayer(config, n_elements, neighbours, generator) for _ in self.moments)
@@ -92,6 +99,8 @@ class Layer(Layered):
         edges = EdgeValues.of(draft, self.config, self.n_elements, tabulated)
         element = draft.index("element", "own", self.n_elements)
         message: FeatureValues = describe(self, "interaction", draft, [sent], edges, "table")[0]
+        message = add_features(draft, message, describe(self, "entry", draft, own_features, element))
+        origin = own_features if self.config.residual.source == "features" else message
         added = {part: draft.input(f"added/{part.name}", "own", part.size, n) for part in self.added.parts}
         message = add_features(draft, message, added)
         for m, size in enumerate(self.moments):
@@ -99,8 +108,9 @@ class Layer(Layered):
             exchanged = describe(self, f"exchanges.{m}", draft, sent, moments, edges, f"table/{m}")
             message = add_features(draft, message, exchanged)
         kind = element if self.elements else draft.index("zero", "own", 1)
-        mixed = describe(self, "out", draft, describe(self, "product", draft, message, kind))
-        result = add_features(draft, mixed, describe(self, "residual", draft, own_features, element))
+        factors = message if self.reduce is None else describe(self, "reduce", draft, message)
+        mixed = describe(self, "out", draft, describe(self, "product", draft, factors, kind))
+        result = add_features(draft, mixed, describe(self, "residual", draft, origin, element))
         return draft.finish({part.name: result[part] for part in self.space.parts})
 
     def _tables(self) -> Circuit:
@@ -181,9 +191,9 @@ class Network(Layered):
         self.layers = nn.ModuleList()
         self.trained_intervals = 0
         self.spaces: list[Space] = []
-        for space in [*[hidden] * (config.n_layers - 1), target]:
+        for number, space in enumerate([*[hidden] * (config.n_layers - 1), target]):
             features = self.spaces[-1] if self.spaces else self.start
-            layer = Layer(config, features, space, n_elements, neighbours, generator, inputs)
+            layer = Layer(config.of_layer(number), features, space, n_elements, neighbours, generator, inputs)
             self.layers.append(layer)
             self.spaces.append(layer.space)
         self.prepare()

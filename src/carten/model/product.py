@@ -34,7 +34,7 @@ class RecursiveProduct(Described):
         self.plan = builders.product_plan(space, target, config.correlation_order, symmetric, between(config))
         self.space, self.target = space, target
         n_weights = self.plan.arrays["weights"].size
-        self.weight = normal((n_elements, n_weights, config.n_channels), generator)
+        self.weight = normal((n_elements, n_weights, config.n_product_channels), generator)
         scale = _path_scale(self.plan, n_weights).expand(self.weight.shape).clone()
         self.register_buffer("scale", scale, persistent=False)
 
@@ -62,17 +62,21 @@ def _path_scale(plan: Plan, n_weights: int) -> Tensor:
 
 
 class CoupledProduct(Described):
-    """As :class:`RecursiveProduct`, mixing channels: ``m_L = sum_η sum_c' W[z, q, η, c', c] B^q_{η,L,c'}``."""
+    """As :class:`RecursiveProduct`, mixing channels: ``m_L = sum_η sum_c' W[z, q, η, c', c] B^q_{η,L,c'}``.
+
+    Weights are divided by the root of the number of channels and paths, of all orders or (TACE) of each order apart.
+    """
 
     def __init__(
         self, config: NetworkConfig, space: Space, target: Space, n_elements: int, generator: torch.Generator
     ) -> None:
         super().__init__()
         symmetric = config.product.paths == "symmetric"
-        self.plan = builders.powers_plan(space, target, config.correlation_order, symmetric, between(config))
+        apart, n = config.product.orders == "apart", config.n_product_channels
+        self.plan = builders.powers_plan(space, target, config.correlation_order, symmetric, between(config), apart)
         self.space, self.target = space, target
-        sizes = {p: a.size // p.size * config.n_channels for p, a in zip(target.parts, self.plan.outputs, strict=True)}
-        self.mix = ElementLinear(sizes, config.n_channels, n_elements, generator)
+        sizes = {p: a.size // p.size * n for p, a in zip(target.parts, self.plan.outputs, strict=True)}
+        self.mix = ElementLinear(sizes, n, n_elements, generator)
 
     def describe(self, draft: Draft, features: Mapping[Part, Value], element: CircuitIndex) -> FeatureValues:
         """Products of each atom's features."""
@@ -101,7 +105,7 @@ class SpatialProduct(Described):
         back = np.concatenate([blocks[part] * weights[:, None] for part in target.parts], axis=1)
         self.register_buffer("from_sphere", torch.tensor(back).T.contiguous(), persistent=False)
         self.space, self.target = space, target
-        self.weight = normal((n_elements, order, len(target.parts), config.n_channels), generator)
+        self.weight = normal((n_elements, order, len(target.parts), config.n_product_channels), generator)
 
     to_sphere: Tensor
     from_sphere: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -216,11 +216,19 @@ def product_plan(space: Space, target: Space, order: int, symmetric: bool = True
 
 
 @cache
-def powers_plan(space: Space, target: Space, order: int, symmetric: bool = True, between: Space | None = None) -> Plan:
+def powers_plan(
+    space: Space,
+    target: Space,
+    order: int,
+    symmetric: bool = True,
+    between: Space | None = None,
+    apart: bool = False,
+) -> Plan:
     """All ``B^q`` of the product basis, q = 1..order, without weights: for weights that mix channels.
 
     Sites are atoms. Inputs: the parts of ``space``. Outputs: the parts of ``target`` with components ordered (m, path),
-    the paths of each part in the order of their weights in :func:`product_plan`, whose arguments these are.
+    the paths of each part in the order of their weights in :func:`product_plan`, whose arguments these are. With orders
+    ``apart`` paths are multiplied by :func:`order_scales`.
     """
     products = _Products(space, between or space, symmetric)
     power = products.first()
@@ -231,13 +239,23 @@ def powers_plan(space: Space, target: Space, order: int, symmetric: bool = True,
             blocks_of[part].append((*power[part], sum(copies for _, copies, _ in blocks_of[part])))
     outputs, steps = [], list(products.steps)
     for part, blocks in blocks_of.items():
-        n = sum(copies for _, copies, _ in blocks)
+        scales = order_scales([copies for _, copies, _ in blocks], apart)
+        n = len(scales)
         outputs.append(Operand(f"m{part.name}", part.size * n))
         for source, copies, first in blocks:
-            terms = [(m * n + first + k, k * part.size + m, 0, 1.0) for m in range(part.size) for k in range(copies)]
+            pairs = [(m, k) for m in range(part.size) for k in range(copies)]
+            terms = [(m * n + first + k, k * part.size + m, 0, scales[first + k]) for m, k in pairs]
             steps.append(Step(f"m{part.name}", source, "", tuple(sorted(terms))))
     inputs = tuple(Operand(f"A{part.name}", part.size) for part in space.parts)
     return Plan(inputs, tuple(products.locals), tuple(outputs), tuple(steps))
+
+
+def order_scales(paths: Sequence[int], apart: bool) -> list[float]:
+    """For each path the root of all paths over those of its order, of numbers of paths by order; 1 unless ``apart``.
+
+    A linear map of all paths divides by the root of their number; with these factors each order is normalised alone.
+    """
+    return [(sum(paths) / n) ** 0.5 if apart else 1.0 for n in paths for _ in range(n)]
 
 
 @cache

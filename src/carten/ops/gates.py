@@ -31,9 +31,9 @@ def join_plan(sizes: tuple[int, ...]) -> Plan:
 
 
 @cache
-def gate_plan(size: int) -> Plan:
-    """``y = x g``. Inputs: ``x`` (sites, size, channels), ``gate`` (sites, 1, channels)."""
-    step = Step("y", "x", "gate", _copies(size))
+def gate_plan(size: int, gain: float = 1.0) -> Plan:
+    """``y = gain x g``. Inputs: ``x`` (sites, size, channels), ``gate`` (sites, 1, channels)."""
+    step = Step("y", "x", "gate", tuple((m, m, 0, gain) for m in range(size)))
     return Plan((Operand("x", size), Operand("gate", 1)), (), (Operand("y", size),), (step,))
 
 

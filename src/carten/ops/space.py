@@ -58,6 +58,10 @@ class Space:
         """Highest rank."""
         return max(part.l for part in self.parts)
 
+    def within(self, other: Space) -> Space:
+        """The parts that are in another space too."""
+        return Space(tuple(part for part in self.parts if part in other))
+
     def __contains__(self, part: Part) -> bool:
         return part in self.parts
 

@@ -18,7 +18,7 @@ from carten.properties.routes import Property
 from carten.properties.rows import dump, load_input, load_property
 from carten.properties.upgrades import UPGRADES
 
-FORMAT = 8
+FORMAT = 9
 CHECKED_SINCE = 6
 """Format from which on files have a checksum."""
 

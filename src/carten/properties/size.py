@@ -64,6 +64,7 @@ def parameters(config: NetworkConfig, n_elements: int) -> int:
     kinds = n_elements if config.product.elements else 1
     spatial = config.product.kind == "spatial"
     product = config.correlation_order * len(space.parts) if spatial else product_paths(config)
-    products = kinds * product * n * (n if config.product.weights == "coupled" else 1)
+    n_factors = config.n_product_channels
+    products = kinds * product * n_factors * (n_factors if config.product.weights == "coupled" else 1)
     mixes = (messages + len(features.parts) * (2 + n_elements)) * n**2
     return n_elements * n + config.n_layers * (radial + products + mixes) + config.n_readout_channels * n * 10

@@ -52,6 +52,19 @@ def _may_know_errors(header: dict[str, Any]) -> dict[str, Any]:
     return {**header, "format": 8}
 
 
+def _name_presets(header: dict[str, Any]) -> dict[str, Any]:
+    """From format 8, whose preset ``tace`` is now ``carten``, and whose spatial products may have unused options."""
+    return {**header, "format": 9, "network": with_present_preset(header["network"])}
+
+
+def with_present_preset(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters that were written before format 9, with the present name of their preset."""
+    named = {**network, "preset": {"tace": "carten"}.get(network["preset"], network["preset"])}
+    if network["product"]["kind"] == "spatial":
+        named["product"] = {**network["product"], "paths": "symmetric", "weights": "channelwise"}
+    return named
+
+
 UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _name_variables,
     2: _list_terms,
@@ -60,5 +73,6 @@ UPGRADES: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: _add_checksum,
     6: _leave_ions_alone,
     7: _may_know_errors,
+    8: _name_presets,
 }
 """From a format version to the next: header to header."""

@@ -17,8 +17,8 @@ PARTS: Mapping[str, str] = {
     "layers": LAYERS,
     "interactions": LAYERS + r"(interaction|exchanges)\.",
     "radial": LAYERS + r"(interaction|exchanges\.\d+\.density)\.radial\.",
-    "products": LAYERS + r"product\.",
-    "updates": LAYERS + r"(out|residual)\.",
+    "products": LAYERS + r"(reduce|product)\.",
+    "updates": LAYERS + r"(out|entry|residual)\.",
     "readouts": r"(heads|softness)\.",
 }
 """Patterns of the names of their parameters. ``layer 1``, ``layer 2``, .. are groups as well."""

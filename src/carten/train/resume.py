@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from carten.errors import ConfigError, DataError, ModelFileError
+from carten.model.config import NetworkConfig
+from carten.properties.upgrades import with_present_preset
 from carten.train.checkpoint import SafetensorsCheckpoint
 from carten.train.config import Config
 from carten.train.files import CONFIG, LAST, LOCK, LOG, TENSORBOARD, content_digest
@@ -77,12 +79,20 @@ class Progress:
         content = SafetensorsCheckpoint().load_checkpoint(path)
         try:
             epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-            facts = Facts(dict(content[FACTS]["config"]), dict(content[FACTS]["data"]))
+            facts = Facts(_with_present_network(content[FACTS]["config"]), dict(content[FACTS]["data"]))
             return cls(int(epochs), int(content["global_step"]), facts)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(
                 f"{path} does not say what run it belongs to ({error!r}): restore it from a copy, or train anew"
             ) from error
+
+
+def _with_present_network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, of which the network may have been written before its preset ``tace`` was called ``carten``."""
+    if "residual" in config["model"]:
+        return dict(config)
+    network = NetworkConfig.model_validate(with_present_preset(config["model"]))
+    return {**config, "model": network.model_dump(mode="json")}
 
 
 def require_free(config: Config) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ase.data import chemical_symbols
 
 from carten.properties.planning import ENERGIES
@@ -9,6 +11,12 @@ from carten.properties.potential import Potential
 from carten.train.config import Config
 from carten.train.sets import Sets
 from carten.train.start import start_lines
+
+
+CHANGED: Mapping[str, str] = {
+    "tace": " (products mix channels, as its authors have them; the preset that was called tace before is carten)"
+}
+"""What to say of presets that are no longer what they were."""
 
 
 def summary(config: Config, sets: Sets, model: Potential, source: Potential | None) -> list[str]:
@@ -23,7 +31,7 @@ def summary(config: Config, sets: Sets, model: Potential, source: Potential | No
         + (f"; reference energies (eV) {energies}" if energies else ""),
         *start_lines(config, model, source),
         *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
-        f"preset {config.model.preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"preset {config.model.preset}{CHANGED.get(config.model.preset, '')}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",
     ]
 

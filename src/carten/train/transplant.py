@@ -9,7 +9,8 @@ with the factor that keeps what it adds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from carten.model.conditions import Category, Fidelity
 from carten.model.embeddings import CategoryEmbedding, Embedding, Invariants, TensorEmbedding
 from carten.model.exchange import ExchangeLayer
-from carten.model.interaction import Interaction
+from carten.model.interaction import GatedInteraction, Interaction
 from carten.model.product import CoupledProduct, RecursiveProduct, SpatialProduct, between
 from carten.ops import builders
+from carten.ops.space import SCALAR, Part
 from carten.properties.heads import Head
 from carten.properties.potential import Potential
 
@@ -74,7 +76,10 @@ def _matched(
     if isinstance(module, RecursiveProduct) and isinstance(other, RecursiveProduct):
         return {"weight": _weighted(module, other, _products(module, model), _products(other, model))}
     if isinstance(module, CoupledProduct) and isinstance(other, CoupledProduct):
-        return _mixed((module.mix, other.mix), _products(module, model), _products(other, model), n_channels)
+        labels, others = _products(module, model), _products(other, model)
+        rescale = _by_order if model.config.product.orders == "apart" else _by_number
+        mixed = _mixed(rescale, (module.mix, other.mix), labels, others, model.config.n_product_channels)
+        return _within("mix", mixed)
     if isinstance(module, SpatialProduct) and isinstance(other, SpatialProduct):
         return {"weight": _entries(module.weight, other.weight, module.target.parts, other.target.parts, 2)}
     if isinstance(module, Interaction) and isinstance(other, Interaction):
@@ -82,7 +87,8 @@ def _matched(
         last = len(module.radial.weight) - 1
         ours, theirs = (each.radial.weight[last].unflatten(1, (-1, n_channels)) for each in (module, other))
         radial = _entries(ours, theirs, messages, others, 1).flatten(1)
-        return {f"radial.weight.{last}": radial, **_mixed((module.mix, other.mix), messages, others, n_channels)}
+        mixed = _within("mix", _mixed(_by_number, (module.mix, other.mix), messages, others, n_channels))
+        return {f"radial.weight.{last}": radial, **mixed, **_gates(module, other, messages, others)}
     if isinstance(module, CategoryEmbedding) and isinstance(other, CategoryEmbedding):
         kinds = [each.row.embed for each in (module, other) if isinstance(each.row.embed, Category)]
         if isinstance(kinds[0], Fidelity):
@@ -130,18 +136,58 @@ def _weighted(product: RecursiveProduct, other: RecursiveProduct, labels: SlotLa
     return joined / scale.to(joined)
 
 
-def _mixed(mixes: Sequence[nn.Module], labels: SlotLabels, others: SlotLabels, n_channels: int) -> dict[str, Tensor]:
-    """Maps of each part (.., paths * channels, channels), which are divided by the root of the length of that axis."""
+def _gates(module: Interaction, other: Interaction, labels: SlotLabels, others: SlotLabels) -> dict[str, Tensor]:
+    """Gates of messages, by maps of sums of scalars."""
+    if not isinstance(module, GatedInteraction) or not isinstance(other, GatedInteraction):
+        return {}
+    now, before = ([label for label in each if label[0] == SCALAR] for each in (labels, others))
+    result: dict[str, Tensor] = {}
+    for name in module.gates.keys() & other.gates.keys():
+        maps = (module.gates[name], other.gates[name])
+        n_channels = maps[0].get_parameter(f"weight.{SCALAR.name}").shape[1]
+        result |= _within(f"gates.{name}", _mixed(_by_number, maps, now, before, n_channels))
+    return result
+
+
+def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for key, value in tensors.items()}
+
+
+Rescale = Callable[[SlotLabels, SlotLabels], list[float]]
+"""Factors that keep what trained weights add, for each of the trained paths, from the paths now and then."""
+
+
+def _by_number(labels: SlotLabels, others: SlotLabels) -> list[float]:
+    """Of maps that divide by the root of the number of paths."""
+    return [(len(labels) / len(others)) ** 0.5 for _ in others]
+
+
+def _by_order(labels: SlotLabels, others: SlotLabels) -> list[float]:
+    """Of maps that divide by the root of the number of paths of the same order."""
+    now, before = (Counter(_order(path) for _, path in each) for each in (labels, others))
+    return [(now[order] / before[order]) ** 0.5 for order in (_order(path) for _, path in others)]
+
+
+def _order(path: Any) -> int:
+    """How many factors a path of :func:`carten.ops.builders.weight_paths` multiplies."""
+    return 1 if isinstance(path, Part) else 1 + _order(path[0])
+
+
+def _mixed(
+    rescale: Rescale, mixes: Sequence[nn.Module], labels: SlotLabels, others: SlotLabels, n_channels: int
+) -> dict[str, Tensor]:
+    """Maps of each part (.., paths * channels, channels), which are divided by a root that depends on the paths."""
     weights, trained = (mix.get_submodule("weight") for mix in mixes)
     result = {}
     for part in {label[0] for label in labels} & {label[0] for label in others}:
         own_labels, other_labels = ([label for label in each if label[0] == part] for each in (labels, others))
         value, source = weights.get_parameter(part.name), trained.get_parameter(part.name)
         axis = value.ndim - 2
-        source = source * (len(own_labels) / len(other_labels)) ** 0.5
-        blocks, trained_blocks = (each.unflatten(axis, (-1, n_channels)) for each in (value, source))
+        blocks, trained_blocks = (torch.unflatten(each, axis, (-1, n_channels)) for each in (value, source))
+        factors = torch.tensor(rescale(own_labels, other_labels), dtype=torch.float64).to(trained_blocks)
+        trained_blocks = trained_blocks * factors.view(-1, 1, 1)
         joined = _entries(blocks, trained_blocks, own_labels, other_labels, axis)
-        result[f"mix.weight.{part.name}"] = joined.reshape(value.shape)
+        result[f"weight.{part.name}"] = joined.reshape(value.shape)
     return result
 
 
