@@ -212,7 +212,7 @@ def test_another_configuration_is_not_resumed(configure: Callable[..., Config]) 
 
 
 def test_a_run_that_began_with_the_preset_tace_of_then_goes_on_as_carten(configure: Callable[..., Config]) -> None:
-    """Checkpoints before format 9 of model files name ``tace`` what is now ``carten``; the present ``tace`` is refused."""
+    """Older checkpoints call ``tace`` what is now ``carten``; to go on as what is now ``tace`` is refused."""
     config = configure(output="aged", training={"epochs": 1})
     train(config, console=QUIET)
     content = SafetensorsCheckpoint().load_checkpoint(config.output / LAST)

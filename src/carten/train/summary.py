@@ -24,6 +24,7 @@ def summary(config: Config, sets: Sets, model: Potential, source: Potential | No
     energies = "; ".join(
         ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in level) for level in energies_of_atoms(model)
     )
+    preset = config.model.preset + CHANGED.get(config.model.preset, "")
     return [
         f"training on {len(sets.train)} structures, validation on {len(sets.validation)}"
         + (f", test on {len(sets.test)}" if sets.test is not None else ""),
@@ -31,7 +32,7 @@ def summary(config: Config, sets: Sets, model: Potential, source: Potential | No
         + (f"; reference energies (eV) {energies}" if energies else ""),
         *start_lines(config, model, source),
         *([f"terms {', '.join(term.kind for term in config.terms)}"] if config.terms else []),
-        f"preset {config.model.preset}{CHANGED.get(config.model.preset, '')}, {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"preset {preset}, {sum(p.numel() for p in model.parameters()):,} parameters, "
         f"{model.neighbours:.1f} neighbours per atom within {model.cutoff:g} Å, {config.dtype}",
     ]
 
