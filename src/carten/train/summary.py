@@ -12,7 +12,6 @@ from carten.train.config import Config
 from carten.train.sets import Sets
 from carten.train.start import start_lines
 
-
 CHANGED: Mapping[str, str] = {
     "tace": " (products mix channels, as its authors have them; the preset that was called tace before is carten)"
 }
