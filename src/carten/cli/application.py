@@ -14,6 +14,7 @@ import carten
 from carten import errors
 from carten.cli import (
     analysis,
+    benchmark,
     crystals,
     data,
     demo,
@@ -137,6 +138,7 @@ app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)
 app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
+app.command("benchmark", cls=Command, rich_help_panel=USE)(benchmark.benchmark_command)
 app.command("speed", cls=Command, rich_help_panel=USE)(speed.speed_command)
 app.command("export", cls=Command, rich_help_panel=ENGINES)(export.export_command)
 app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)

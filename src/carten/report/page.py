@@ -1,26 +1,17 @@
-"""One self-contained HTML page about one evaluation: the template ``page.html`` with everything it shows.
-
-The template escapes all text. Its scripts are named by their hashes in the page's content security policy, so that
-no other script could run even if a text came through unescaped.
-"""
+"""One self-contained HTML page about one evaluation."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
-import jinja2
-
 from carten.data.labels import Frame
+from carten.report.document import PageHead, Section, assemble
 from carten.report.figures import Picture, pictures
 from carten.report.sections import (
-    HtmlTable,
     error_table,
     group_errors,
     group_errors_table,
@@ -79,19 +70,6 @@ class ReportInfo:
     n_worst: int = 20
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section of the page."""
-
-    title: str
-    anchor: str
-    text: str = ""
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[HtmlTable] = ()
-    viewer: bool = False
-    preformatted: str = ""
-
-
 def page(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> str:
     """The report as HTML; no part of it is requested from the network.
 
@@ -117,23 +95,11 @@ def page(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> str:
     if info.header:
         text = json.dumps(info.header, indent=2, ensure_ascii=False)
         sections.append(Section("Model", "model", preformatted=text))
-    script, viewer_script = _resource("page.js"), _resource("viewer.js")
     structures = viewer(frames, evaluation.comparisons) if frames else None
-    scripts = [script, viewer_script, structures.library] if structures else [script]
-    return _template().render(
-        info=info,
-        title=f"{info.model} on {info.data}",
-        facts=_facts(info, evaluation),
-        headlines=headlines(evaluation),
-        sections=sections,
-        tables=tables,
-        policy=_policy(scripts),
-        style=_resource("page.css"),
-        script=script,
-        viewer=structures,
-        viewer_script=viewer_script,
-        structure_names=[clean(structure_name(frame)) for frame in frames.values()],
+    head = PageHead(
+        info.model, info.data, _facts(info, evaluation), info.version, info.date, headlines(evaluation)
     )
+    return assemble(head, sections, tables, structures, [structure_name(frame) for frame in frames.values()])
 
 
 def _facts(info: ReportInfo, evaluation: Evaluation) -> list[str]:
@@ -188,31 +154,3 @@ def _worst(frames: Mapping[int, Frame], subject: EvaluatedData) -> Section:
 def _file_name(name: str) -> str:
     """A name as part of the names of files and of elements."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """A content security policy that allows these scripts, and no request."""
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
-        "font-src data:; worker-src blob:; connect-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _resource(name: str) -> str:
-    return resources.files("carten.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
-    )
-    return environment.from_string(_resource("page.html"))
-
-
-def _printable(value: Any) -> Any:
-    """Text without control characters; what is markup already stays as it is."""
-    if type(value) is str and len(value) < 10_000:
-        return "\n".join(clean(line, 10_000) if line.strip() == line else line for line in value.split("\n"))
-    return value

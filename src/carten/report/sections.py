@@ -25,11 +25,12 @@ _MAX_LISTED = 200
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: text of its cells, whether it details the row above, and which structure it shows if chosen."""
+    """A row of a table: cells, whether it details the row above, which structure it shows if chosen, its light."""
 
     cells: Sequence[str]
     part: bool = False
     show: int | None = None
+    light: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,17 @@ class HtmlTable:
     text_columns: int = 1
     above: Sequence[str] = ()
     """Names above the header, each over two of the columns with numbers."""
+    lights: bool = False
+    """Whether rows have lights; on a telephone each is then a card."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The most important error of a property, in each unit that people read it in."""
+    """One of the most important numbers, in each unit that people read it in; a light is its colour."""
 
     name: str
     values: Sequence[tuple[str, str]]
+    light: str = ""
 
 
 def structure_name(frame: Frame) -> str:
@@ -72,7 +76,7 @@ def headlines(evaluation: Evaluation) -> list[Headline]:
     for name, comparison in evaluation.comparisons.items():
         values = [value for value in (comparison.per_atom(), *in_units(comparison.total())) if value is not None]
         texts = [(number(statistics.rmse), unit(statistics.unit)) for statistics in values]
-        shown.append(Headline(name.replace("_", " ").capitalize(), texts))
+        shown.append(Headline(f"{name.replace('_', ' ').capitalize()}, RMSE", texts))
     return shown
 
 

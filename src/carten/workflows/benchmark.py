@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 import ase
@@ -254,8 +253,3 @@ def _number(check: Check) -> float | str:
 
 def _joined(columns: Sequence[Array]) -> Array:
     return np.concatenate(columns) if columns else np.empty(0)
-
-
-def model_name(path: Path) -> str:
-    """What a model is called: its file, with the folder of a run."""
-    return f"{path.parent.name}/{path.name}" if path.parent.name else path.name

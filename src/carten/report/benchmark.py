@@ -1,0 +1,118 @@
+"""The page of a benchmark: lights, what they mean, what to do, and the curves behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from matplotlib.figure import Figure
+
+import carten
+from carten.drawing import Drawing
+from carten.report.document import PageHead, Section, assemble
+from carten.report.figures import Picture
+from carten.report.sections import Headline, HtmlTable, Line
+from carten.report.text import number
+from carten.workflows.benchmark import DRAWN, Benchmark, draw_pairs, draw_run
+from carten.workflows.criteria import CRYSTALS, DYNAMICS, MOLECULES, PAIRS, SECTIONS, Check, Light
+
+_CLASSES = {Light.SKIPPED: "skipped", Light.FAILED: "failed"}
+_CAPTIONS = {
+    "eos": "energy over volume, with fitted equations of state",
+    "elastic": "Young's modulus over the direction",
+    "phonons": "phonon bands and density of states",
+    "vibrations": "vibrations",
+}
+
+
+def benchmark_page(result: Benchmark, date: str | None = None) -> str:
+    """The HTML of a benchmark; no part of it is requested from the network.
+
+    Args:
+        result: checks and curves.
+        date: of the page; now by default.
+    """
+    head = PageHead(
+        subject=result.subject,
+        about="physical checks",
+        facts=[f"{len(result.checks)} checks", f"carten {carten.__version__}"],
+        version=carten.__version__,
+        date=date or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        headlines=[_headline(light, result.count(light)) for light in Light if result.count(light)],
+        link="·",
+    )
+    sections = [_attention(result), *(_section(title, text, result) for title, text in SECTIONS.items())]
+    return assemble(head, [section for section in sections if section.tables or section.text])
+
+
+def _headline(light: Light, count: int) -> Headline:
+    return Headline(str(light), [(str(count), "checks" if count != 1 else "check")], _class(light))
+
+
+def _attention(result: Benchmark) -> Section:
+    """What is red or amber, and what to do."""
+    order = (Light.RED, Light.FAILED, Light.AMBER)
+    concerns = [check for light in order for check in result.checks if check.light is light]
+    if not concerns:
+        return Section("What to look at", "attention", "Nothing: every check that applies is green.")
+    advice = {check.criterion.name: check.criterion.advice for check in concerns}
+    text = " ".join(["Red first.", *result.warnings()])
+    return Section("What to look at", "attention", text, tables=[_table(concerns)], notes=list(advice.items()))
+
+
+def _section(title: str, text: str, result: Benchmark) -> Section:
+    checks = [check for check in result.checks if check.criterion.section == title]
+    if not checks:
+        return Section(title, title.lower())
+    meanings = {check.criterion.name: check.criterion for check in checks}
+    notes = [(name, f"{each.meaning} Bounds: {each.bounds}.") for name, each in meanings.items()]
+    anchor = title.lower().replace(" ", "-")
+    return Section(title, anchor, text, _pictures(title, result), [_table(checks)], notes=notes)
+
+
+def _table(checks: Sequence[Check]) -> HtmlTable:
+    rows = [
+        Line(
+            (
+                str(check.criterion.name),
+                check.subject,
+                "" if math.isnan(check.value) else number(check.value),
+                check.criterion.unit,
+                check.criterion.bounds,
+                check.remark,
+            ),
+            light=_class(check.light),
+        )
+        for check in checks
+    ]
+    return HtmlTable("", ("Check", "Of", "Value", "Unit", "Green, amber up to", "Remark"), rows, 6, lights=True)
+
+
+def _pictures(title: str, result: Benchmark) -> list[Picture]:
+    drawings: list[tuple[str, str, Callable[[Figure], None]]] = []
+    if title == PAIRS:
+        for part in range(0, len(result.curves), DRAWN):
+            curves = result.curves[part : part + DRAWN]
+            caption = "Energy of two atoms over their distance, relative to atoms far apart."
+            drawings.append((f"pairs-{part}", caption, lambda figure, curves=curves: draw_pairs(figure, curves)))
+    elif title in (CRYSTALS, MOLECULES):
+        for subject, each in result.results:
+            if (each.job == "vibrations") is (title == MOLECULES):
+                drawings.append((f"{each.job}-{subject}", f"{subject}: {_CAPTIONS[each.job]}.", each.draw))
+    elif title == DYNAMICS:
+        for run in result.runs:
+            caption = "temperature" if run.name.endswith("heating") else "conserved energy"
+            name = run.name.replace(", ", "-")
+            drawings.append((name, f"{run.name}: {caption}.", lambda figure, run=run: draw_run(figure, run)))
+    return [_picture(*drawing) for drawing in drawings]
+
+
+def _picture(name: str, caption: str, draw: Callable[[Figure], None]) -> Picture:
+    with Drawing() as drawing:
+        draw(drawing.figure)
+        return Picture(name, drawing.svg(caption), caption)
+
+
+def _class(light: Light) -> str:
+    return _CLASSES.get(light, str(light))

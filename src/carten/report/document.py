@@ -1,0 +1,129 @@
+"""A self-contained HTML page of sections: the template ``page.html`` with everything it shows.
+
+The template escapes all text. Its scripts are named by their hashes in the page's content security policy, so that
+no other script could run even if a text came through unescaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from carten.report.figures import Picture
+from carten.report.sections import Headline, HtmlTable
+from carten.report.text import clean
+from carten.report.viewer import Viewer
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Args:
+        title: heading.
+        anchor: of links to it.
+        text: below the heading.
+        pictures: figures.
+        tables: below the figures.
+        viewer: whether structures are shown in it.
+        preformatted: text of fixed width, folded.
+        notes: terms and what they mean.
+    """
+
+    title: str
+    anchor: str
+    text: str = ""
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[HtmlTable] = ()
+    viewer: bool = False
+    preformatted: str = ""
+    notes: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class PageHead:
+    """What stands above the sections.
+
+    Args:
+        subject: name of what the page is about.
+        about: what was done with it, for example the name of the data.
+        facts: in one line.
+        version: of carten.
+        date: when the page was written.
+        headlines: the most important numbers.
+        link: word between subject and about.
+    """
+
+    subject: str
+    about: str
+    facts: Sequence[str]
+    version: str
+    date: str
+    headlines: Sequence[Headline] = ()
+    link: str = "on"
+
+
+def assemble(
+    head: PageHead,
+    sections: Sequence[Section],
+    tables: Mapping[str, str] | None = None,
+    viewer: Viewer | None = None,
+    structure_names: Sequence[str] = (),
+) -> str:
+    """The page as HTML; no part of it is requested from the network.
+
+    Args:
+        head: what stands above.
+        sections: in order.
+        tables: data behind figures by the name of their table, packed (:func:`carten.report.viewer.packed`).
+        viewer: structures to turn.
+        structure_names: of the structures in the viewer.
+    """
+    script, viewer_script = _resource("page.js"), _resource("viewer.js")
+    scripts = [script, viewer_script, viewer.library] if viewer else [script]
+    return _template().render(
+        head=head,
+        title=f"{head.subject} {head.link} {head.about}",
+        sections=sections,
+        tables=tables or {},
+        policy=_policy(scripts),
+        style=_resource("page.css"),
+        script=script,
+        viewer=viewer,
+        viewer_script=viewer_script,
+        structure_names=[clean(name) for name in structure_names],
+    )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A content security policy that allows these scripts, and no request."""
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; worker-src blob:; connect-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _resource(name: str) -> str:
+    return resources.files("carten.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
+    )
+    return environment.from_string(_resource("page.html"))
+
+
+def _printable(value: Any) -> Any:
+    """Text without control characters; what is markup already stays as it is."""
+    if type(value) is str and len(value) < 10_000:
+        return "\n".join(clean(line, 10_000) if line.strip() == line else line for line in value.split("\n"))
+    return value
