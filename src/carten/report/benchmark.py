@@ -36,7 +36,7 @@ def benchmark_page(result: Benchmark, date: str | None = None) -> str:
     head = PageHead(
         subject=result.subject,
         about="physical checks",
-        facts=[f"{len(result.checks)} checks", f"carten {carten.__version__}"],
+        facts=[*result.subjects, f"{len(result.checks)} checks", f"carten {carten.__version__}"],
         version=carten.__version__,
         date=date or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         headlines=[_headline(light, result.count(light)) for light in Light if result.count(light)],
@@ -68,25 +68,38 @@ def _section(title: str, text: str, result: Benchmark) -> Section:
     meanings = {check.criterion.name: check.criterion for check in checks}
     notes = [(name, f"{each.meaning} Bounds: {each.bounds}.") for name, each in meanings.items()]
     anchor = title.lower().replace(" ", "-")
-    return Section(title, anchor, text, _pictures(title, result), [_table(checks)], notes=notes)
+    table = _matrix(checks) if title == PAIRS else _table(checks)
+    return Section(title, anchor, text, _pictures(title, result), [table], notes=notes)
 
 
 def _table(checks: Sequence[Check]) -> HtmlTable:
-    rows = [
-        Line(
-            (
-                str(check.criterion.name),
-                check.subject,
-                "" if math.isnan(check.value) else number(check.value),
-                check.criterion.unit,
-                check.criterion.bounds,
-                check.remark,
-            ),
-            light=_class(check.light),
-        )
-        for check in checks
-    ]
-    return HtmlTable("", ("Check", "Of", "Value", "Unit", "Green, amber up to", "Remark"), rows, 6, lights=True)
+    """A row for each check."""
+    rows = []
+    for check in checks:
+        cells = (check.criterion.name, check.subject, _value(check), check.criterion.bounds, check.remark)
+        rows.append(Line(cells, lights=(_class(check.light), "", "", "", "")))
+    return HtmlTable("", ("Check", "Of", "Value", "Green, amber up to", "Remark"), rows, 5, lights=True)
+
+
+def _matrix(checks: Sequence[Check]) -> HtmlTable:
+    """A row for each pair, a column for each check."""
+    names = list(dict.fromkeys(check.criterion.name for check in checks))
+    rows = []
+    for subject in dict.fromkeys(check.subject for check in checks):
+        by_name = {check.criterion.name: check for check in checks if check.subject == subject}
+        cells = [_value(by_name[name]) if name in by_name else "" for name in names]
+        lights = [_class(by_name[name].light) if name in by_name else "" for name in names]
+        concerns = [each.remark for each in by_name.values() if each.light is not Light.GREEN and each.remark]
+        rows.append(Line((subject, *cells, "; ".join(dict.fromkeys(concerns))), lights=("", *lights, "")))
+    return HtmlTable("", ("Pair", *names, "Remark"), rows, len(names) + 2, lights=True)
+
+
+def _value(check: Check) -> str:
+    if math.isnan(check.value):
+        return str(check.light) if check.light in _CLASSES else "impossible"
+    if abs(check.value) < 1e-3 * check.criterion.green:
+        return "≈ 0"
+    return f"{number(check.value)} {check.criterion.unit}".rstrip()
 
 
 def _pictures(title: str, result: Benchmark) -> list[Picture]:

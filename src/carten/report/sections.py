@@ -25,12 +25,12 @@ _MAX_LISTED = 200
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: cells, whether it details the row above, which structure it shows if chosen, its light."""
+    """A row of a table: cells, whether it details the row above, the structure it shows if chosen, lights of cells."""
 
     cells: Sequence[str]
     part: bool = False
     show: int | None = None
-    light: str = ""
+    lights: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from carten.workflows.battery import (
     molecule_checks,
 )
 from carten.workflows.consistency import consistency_checks
-from carten.workflows.criteria import CRITERIA, Check, Light, not_run, skipped
+from carten.workflows.criteria import CRITERIA, PAIRS, Check, Light, not_run, skipped
 from carten.workflows.dimers import DimerCurve, dimer_checks, dimer_curve, pairs_of
 from carten.workflows.results import JobResult, Model, Progress, Quantity, as_calculator
 
@@ -36,6 +36,8 @@ MOLECULES = 3
 """That are checked where no structures are given."""
 DRAWN = 10
 """Pairs in the picture."""
+DEEP = 12.0
+"""eV; the picture does not show the bottom of holes that are deeper than any bond."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class Benchmark(JobResult):
     results: tuple[tuple[str, JobResult], ...] = field(repr=False)
     runs: tuple[DynamicsRun, ...] = field(repr=False)
     chosen: bool = False
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Names of the structures."""
+        names = (check.subject for check in self.checks if check.criterion.section != PAIRS and check.subject)
+        return tuple(dict.fromkeys(names))
 
     def count(self, light: Light) -> int:
         """Checks with a light."""
@@ -161,7 +169,7 @@ def draw_pairs(figure: Figure, curves: Sequence[DimerCurve]) -> None:
     deepest = min((float(x.energies[x.distances > 0.55 * x.radii].min(initial=0.0)) for x in curves), default=0.0)
     for curve in curves:
         axes.plot(curve.distances, curve.energies, label=curve.name, linewidth=1.3)
-    scale = max(1.0, -deepest)
+    scale = min(DEEP, max(1.0, -deepest))
     axes.set(xlabel="distance (Å)", ylabel="energy of the pair (eV)", ylim=(-1.3 * scale, 2.5 * scale))
     axes.axhline(0.0, color="C5", linewidth=0.6)
     if curves:

@@ -10,7 +10,7 @@ import ase
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from ase.data import atomic_numbers, covalent_radii
-from scipy.signal import argrelmax, find_peaks
+from scipy.signal import find_peaks
 
 from carten.math.arrays import Floats
 from carten.workflows.criteria import Check, judged, skipped
@@ -90,13 +90,13 @@ def _at(curve: DimerCurve, distances: Floats, calculator: BaseCalculator) -> Dim
 
 def _collapse(curve: DimerCurve) -> tuple[float, str]:
     """Distance below which the atoms attract, in sums of covalent radii."""
-    maxima = argrelmax(curve.energies)[0]
-    inner = [k for k in maxima if curve.distances[k] < WALL * curve.radii]
-    if curve.energies[0] < curve.energies[1]:  # attracted at the shortest distance
-        inner.append(maxima[0] if len(maxima) else len(curve.energies) - 1)
-    if not inner:
+    rises = np.diff(curve.energies) > TINY
+    inside = np.flatnonzero(rises & (curve.distances[:-1] < WALL * curve.radii))
+    if not len(inside):
         return SHORTEST, f"repulsive down to {curve.distances[0]:.2f} Å"
-    k = max(inner)
+    k = int(inside[-1])
+    while k < len(rises) and rises[k]:
+        k += 1
     barrier = curve.energies[k] - min(0.0, curve.energies[k:].min())
     return curve.distances[k] / curve.radii, f"at {curve.distances[k]:.2f} Å, behind a barrier of {barrier:.1f} eV"
 
