@@ -14,6 +14,7 @@ from carten.learning.config import LoopConfig
 from carten.report.catalogue import INPUT_HEADER, PROPERTY_HEADER, alias_cells, input_cells, property_cells
 from carten.report.options import options_of, summary_of
 from carten.train.config import Config
+from carten.workflows.criteria import CRITERIA, SECTIONS
 
 TABLES = Path(__file__).parent / "tables"
 PACKAGES = {
@@ -56,6 +57,14 @@ def configuration(model: type[BaseModel], path: str = "") -> Iterator[str]:
     yield from below
 
 
+def criteria() -> Iterator[str]:
+    """A heading and a table for each section of a benchmark."""
+    header = ["check", "green, amber up to", "what it is", "what to do"]
+    for section in SECTIONS:
+        rows = [[x.name, x.bounds, x.meaning, x.advice] for x in CRITERIA.values() if x.section == section]
+        yield f"### {section}\n\n{markdown_table(header, rows)}"
+
+
 def modules() -> str:
     """An autodoc section for every public module, layer by layer."""
     top = [m.name for m in pkgutil.iter_modules(carten.__path__) if not m.ispkg and not m.name.startswith("_")]
@@ -77,6 +86,7 @@ def tables() -> dict[str, str]:
         "properties.md": markdown_table(PROPERTY_HEADER, property_cells()),
         "inputs.md": markdown_table(INPUT_HEADER, input_cells()),
         "aliases.md": markdown_table(["carten", "ASE"], alias_cells()),
+        "benchmark.md": "\n".join(criteria()),
         "configuration.md": "\n\n".join(configuration(Config)),
         "learning.md": "\n\n".join(configuration(LoopConfig)),
     }

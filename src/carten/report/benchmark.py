@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import carten
 from carten.drawing import Drawing
-from carten.report.document import PageHead, Section, assemble
+from carten.report.document import PageHead, Section, assemble_page
 from carten.report.figures import Picture
 from carten.report.sections import Headline, HtmlTable, Line
 from carten.report.text import number
@@ -43,7 +43,7 @@ def benchmark_page(result: Benchmark, date: str | None = None) -> str:
         link="·",
     )
     sections = [_attention(result), *(_section(title, text, result) for title, text in SECTIONS.items())]
-    return assemble(head, [section for section in sections if section.tables or section.text])
+    return assemble_page(head, [section for section in sections if section.tables or section.text])
 
 
 def _headline(light: Light, count: int) -> Headline:
@@ -65,9 +65,12 @@ def _section(title: str, text: str, result: Benchmark) -> Section:
     checks = [check for check in result.checks if check.criterion.section == title]
     if not checks:
         return Section(title, title.lower())
-    meanings = {check.criterion.name: check.criterion for check in checks}
-    notes = [(name, f"{each.meaning} Bounds: {each.bounds}.") for name, each in meanings.items()]
     anchor = title.lower().replace(" ", "-")
+    if all(check.light is Light.SKIPPED for check in checks):
+        reasons = dict.fromkeys(check.remark for check in checks)
+        return Section(title, anchor, f"{text} Skipped: {'; '.join(reasons)}.")
+    meanings = {check.criterion.name: check.criterion for check in checks}
+    notes = [(name, f"{each.meaning} Green, amber up to: {each.bounds}.") for name, each in meanings.items()]
     table = _matrix(checks) if title == PAIRS else _table(checks)
     return Section(title, anchor, text, _pictures(title, result), [table], notes=notes)
 

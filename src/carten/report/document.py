@@ -69,7 +69,7 @@ class PageHead:
     link: str = "on"
 
 
-def assemble(
+def assemble_page(
     head: PageHead,
     sections: Sequence[Section],
     tables: Mapping[str, str] | None = None,

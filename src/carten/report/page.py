@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carten.data.labels import Frame
-from carten.report.document import PageHead, Section, assemble
+from carten.report.document import PageHead, Section, assemble_page
 from carten.report.figures import Picture, pictures
 from carten.report.sections import (
     error_table,
@@ -99,7 +99,7 @@ def page(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> str:
     head = PageHead(
         info.model, info.data, _facts(info, evaluation), info.version, info.date, headlines(evaluation)
     )
-    return assemble(head, sections, tables, structures, [structure_name(frame) for frame in frames.values()])
+    return assemble_page(head, sections, tables, structures, [structure_name(frame) for frame in frames.values()])
 
 
 def _facts(info: ReportInfo, evaluation: Evaluation) -> list[str]:

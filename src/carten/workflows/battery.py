@@ -148,10 +148,10 @@ def _vacancy(name: str, atoms: ase.Atoms, calculator: BaseCalculator) -> Check:
         return skipped("vacancy", name, "several elements: the energy depends on where the atom goes")
     crystal = _enlarged(atoms)
     crystal.calc = calculator
-    whole = crystal.get_potential_energy()
+    perfect = crystal.get_potential_energy()
     del crystal[0]
     (result,) = relax(crystal, calculator, Goal(fmax=0.01))
-    energy = result.energy - whole * len(crystal) / (len(crystal) + 1)
+    energy = result.energy - perfect * len(crystal) / (len(crystal) + 1)
     remark = f"vacancy {energy:.2f} eV in {len(crystal) + 1} atoms"
     return judged("vacancy", name, max(0.0, -energy) if result.converged else np.nan, remark)
 

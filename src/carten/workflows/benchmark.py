@@ -36,7 +36,7 @@ MOLECULES = 3
 """That are checked where no structures are given."""
 DRAWN = 10
 """Pairs in the picture."""
-DEEP = 12.0
+DEEP = 6.0
 """eV; the picture does not show the bottom of holes that are deeper than any bond."""
 
 
