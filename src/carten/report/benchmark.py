@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -111,7 +112,7 @@ def _pictures(title: str, result: Benchmark) -> list[Picture]:
         for part in range(0, len(result.curves), DRAWN):
             curves = result.curves[part : part + DRAWN]
             caption = "Energy of two atoms over their distance, relative to atoms far apart."
-            drawings.append((f"pairs-{part}", caption, lambda figure, curves=curves: draw_pairs(figure, curves)))
+            drawings.append((f"pairs-{part}", caption, partial(draw_pairs, curves=curves)))
     elif title in (CRYSTALS, MOLECULES):
         for subject, each in result.results:
             if (each.job == "vibrations") is (title == MOLECULES):
@@ -120,7 +121,7 @@ def _pictures(title: str, result: Benchmark) -> list[Picture]:
         for run in result.runs:
             caption = "temperature" if run.name.endswith("heating") else "conserved energy"
             name = run.name.replace(", ", "-")
-            drawings.append((name, f"{run.name}: {caption}.", lambda figure, run=run: draw_run(figure, run)))
+            drawings.append((name, f"{run.name}: {caption}.", partial(draw_run, run=run)))
     return [_picture(*drawing) for drawing in drawings]
 
 

@@ -20,7 +20,7 @@ from carten.workflows.criteria import Check, judged, not_run, skipped
 from carten.workflows.elastic import elastic
 from carten.workflows.eos import eos
 from carten.workflows.limits import overlapping
-from carten.workflows.md import Ensemble, Settings, run_dynamics
+from carten.workflows.md import Settings, run_dynamics
 from carten.workflows.phonons import phonons
 from carten.workflows.relax import Goal, relax
 from carten.workflows.results import JobResult
@@ -184,9 +184,8 @@ def _drift(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Fi
 
 def _heat(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> Check:
     hot = HOT[bool(atoms.pbc.any())]
-    ensemble: Ensemble = "langevin"
     settings = Settings(
-        2 * STEPS, _timestep(atoms), ensemble, 300.0, damping=50.0, interval=10, final_temperature=hot
+        2 * STEPS, _timestep(atoms), "langevin", 300.0, damping=50.0, interval=10, final_temperature=hot
     )
     run, failure = _run(f"{name}, heating", atoms, calculator, settings)
     findings.runs.append(run)
@@ -227,4 +226,5 @@ def _enlarged(atoms: ase.Atoms) -> ase.Atoms:
     lengths = atoms.cell.lengths()
     while len(atoms) * repeats.prod() < LEAST:
         repeats[int(np.argmin(np.where(atoms.pbc, lengths * repeats, np.inf)))] += 1
-    return make_supercell(atoms, np.diag(repeats))
+    enlarged: ase.Atoms = make_supercell(atoms, np.diag(repeats))
+    return enlarged
