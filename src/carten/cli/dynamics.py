@@ -157,7 +157,9 @@ def model_digest(model: Path) -> str:
     """What tells one model file from another: the beginning of its SHA-256."""
     import hashlib
 
-    return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+    from carten.pretrained import located
+
+    return hashlib.sha256(located(model).read_bytes()).hexdigest()[:16]
 
 
 def _start(atoms: ase.Atoms, where: str, model: Potential | Ensemble, head: dict[str, object]) -> ase.Atoms:

@@ -305,6 +305,7 @@ def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) ->
         if by_element:
             energies = ", ".join(f"{symbols[number]} {energy:.4f}" for number, energy in by_element.items())
             yield f"E0 (eV){level and ' '}{level}", energies
+    yield from provenance.get("card", {}).items()
     if "epoch" in provenance:
         minutes = f"{provenance['minutes']:.1f} minutes"
         yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from carten.properties.routes import Property
     from carten.uncertainty import Ensemble
 
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A model, e.g. run/best.carten.", show_default=False)]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model: run/best.carten, or a name: organic.", show_default=False)
+]
 DataFiles = Annotated[
     list[Path],
     typer.Argument(

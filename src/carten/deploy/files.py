@@ -10,6 +10,7 @@ from carten.deploy.sealed import read_library
 from carten.errors import ConfigError, ModelFileError
 from carten.ops import cache, compiler
 from carten.ops.fingerprint import fingerprint
+from carten.pretrained import absent, located
 
 GENERATOR = Path(__file__).with_name("make.py")
 LIBRARY = ".so"
@@ -29,12 +30,14 @@ def open_library(path: str | Path, dtype: str | None = None) -> Deployed:
         ModelFileError: the file is no model, or damaged.
         ModelError: the model can't be compiled: it has terms that libraries can't have, or there is no compiler.
     """
-    path = Path(path)
+    path = located(path)
     if is_library(path):
         library = Deployed(read_library(path), str(path))
         if dtype not in (None, library.header["dtype"]):
             raise ModelFileError(f"{path} computes in {library.header['dtype']}: export the model with --dtype {dtype}")
         return library
+    if not path.is_file():
+        raise ModelFileError(absent(path))
     try:
         content = path.read_bytes()
     except OSError as error:

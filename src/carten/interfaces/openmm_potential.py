@@ -14,6 +14,7 @@ from openmmml.mlpotential import MLPotentialImpl
 from carten.data.structures import require_known
 from carten.errors import ModelError
 from carten.interfaces.openmm import ModelForce
+from carten.pretrained import located
 from carten.properties.io import load
 from carten.properties.potential import Potential
 
@@ -34,7 +35,7 @@ class ModelPotential(MLPotentialImpl):  # type: ignore[misc]
     """
 
     def __init__(self, model: str | Path) -> None:
-        self.path = Path(model).resolve()
+        self.path = located(model).resolve()
         self.model: Potential = load(self.path)
         if not {"energy", "forces"} <= {*self.model.properties}:
             raise ModelError(f"{model} has no energies and forces, it predicts {', '.join(self.model.requested)}")

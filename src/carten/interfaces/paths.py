@@ -17,6 +17,7 @@ from carten.deploy.results import Row, result_of, value_of
 from carten.errors import ConfigError, ModelError, ModelFileError
 from carten.interfaces.skin import SkinList
 from carten.math.arrays import Array, Floats
+from carten.pretrained import located
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ class ModelPaths:
     ) -> None:
         if dtype not in (None, "float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', found {dtype!r}")
-        self._file = Path(model) if isinstance(model, str | Path) else None
+        self._file = located(model) if isinstance(model, str | Path) else None
         self._device, self._dtype, self._backend = device, dtype, backend
         self._model: Potential | None = None
         self._threads = options[1]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carten.errors import ConfigError
+from carten.pretrained import SUFFIX, located
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -118,7 +119,7 @@ class Labeller:
 
     @property
     def _is_model(self) -> bool:
-        return Path(self.name).suffix == ".carten"
+        return located(self.name).suffix == SUFFIX
 
     @cached_property
     def _model(self) -> Any:

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from carten.errors import ModelFileError
+from carten.pretrained import absent, located
 
 CHECKSUM = "sha256"
 """Key of the checksum in a header."""
@@ -125,9 +126,10 @@ def parts(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         ModelFileError: when the file is missing, damaged, or of another kind.
     """
-    if not Path(path).is_file():
-        raise ModelFileError(f"no file {path}")
-    if Path(path).suffix in (".so", ".dylib"):
+    path = located(path)
+    if not path.is_file():
+        raise ModelFileError(absent(path))
+    if path.suffix in (".so", ".dylib"):
         raise ModelFileError(f"{path} is named like a library of carten export: give the .carten file it was made from")
     try:
         with safe_open(path, framework="pt") as file:

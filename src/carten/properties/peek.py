@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from carten.pretrained import located
+
 KEY = "carten"
 """Key of the header in a file."""
 COMMITTEE = "committee"
@@ -18,7 +20,7 @@ LONGEST = 100_000_000
 def peeked(path: str | Path) -> dict[str, Any]:
     """The header, not verified; empty where the file is no model: whoever reads it in full says why."""
     try:
-        with Path(path).open("rb") as file:
+        with located(path).open("rb") as file:
             (size,) = struct.unpack("<Q", file.read(8))
             text = json.loads(file.read(min(size, LONGEST)))
         facts = json.loads(text["__metadata__"][KEY])

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
+from carten.pretrained import located
+
 PositiveInt = Annotated[int, Field(ge=1, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -27,6 +29,16 @@ def as_list(value: Any) -> Any:
 
 
 File = Annotated[Path, BeforeValidator(_resolve)]
+
+
+def _find(value: Any, info: ValidationInfo) -> Any:
+    path = _resolve(value, info)
+    return located(value) if isinstance(value, (str, Path)) and not Path(path).is_file() else path
+
+
+ModelPath = Annotated[Path, BeforeValidator(_find)]
+"""A model file, or the name of a model that carten ships."""
+
 Files = Annotated[tuple[File, ...], Field(min_length=1), BeforeValidator(as_list)]
 
 

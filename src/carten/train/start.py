@@ -37,7 +37,7 @@ from carten.train.transplant import take_over
 def read_start(config: Config) -> tuple[Config, Potential | None]:
     """The model that a run starts from, and the configuration with what it leaves to that model.
 
-    That is the network where none is configured, and inputs that have a default.
+    That is the network and the energy terms where none are configured, and inputs that have a default.
 
     Raises:
         ConfigError: another network or other energy terms are configured, or the model requires an input.
@@ -47,8 +47,8 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
         return config, None
     path = config.start.model
     source = load(path)
-    if "model" not in config.model_fields_set:
-        config = config.model_copy(update={"model": source.config})
+    taken = {"model": source.config, "terms": source.term_configs}
+    config = config.model_copy(update={key: value for key, value in taken.items() if key not in config.model_fields_set})
     require_same_network(config, source, path)
     inputs = {name: _as_configured(row, path) for name, row in _further_inputs(source, config).items()}
     return config.model_copy(update={"inputs": {**config.inputs, **inputs}}), source

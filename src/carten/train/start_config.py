@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from carten.train.fields import File, Files, PositiveFloat, PositiveInt, as_list
+from carten.train.fields import Files, ModelPath, PositiveFloat, PositiveInt, as_list
 
 Groups = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(as_list)]
 """Groups of parameters, see :mod:`carten.train.parts`."""
@@ -20,8 +20,9 @@ class _Section(BaseModel):
 class StartConfig(_Section):
     """The trained model that a run starts from; the path of the model alone is enough."""
 
-    model: File
-    """A model file; the section ``model`` of the configuration may then be left out."""
+    model: ModelPath
+    """A model file, or the name of one that carten ships (``organic``); the section ``model`` of the configuration may
+    then be left out."""
     elements: Literal["data", "all"] = "data"
     """Elements of the new model: those in the data, or all of the trained model as well."""
     like: dict[str, str] = {}

@@ -1,0 +1,123 @@
+"""What the shipped model "organic" is worth with few labels: fine-tuned, and the same network from nothing, at equal time.
+
+    python -m benchmarks.fewshot DATA FOLDER [--frames 50 200] [--only aspirin ..] [--table]
+
+DATA holds acac/, 3bpa/ and rmd17/ as extended XYZ (see docs/studies.md). All runs take the same number of steps of five
+structures, so that both runs of a molecule cost the same; a tenth of the frames chooses the best epoch, so that no label
+is used beside the number stated. Errors are of frames held out. Results of runs are kept in benchmarks/fewshot.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from carten.properties.io import load
+from carten.train.config import Config
+from carten.train.run import train
+from carten.workflows.predict import predict
+
+RESULTS = Path(__file__).with_name("fewshot.json")
+MOLECULES: Mapping[str, tuple[str, str]] = {
+    "acetylacetone": ("acac/train_300K.extxyz", "acac/test_300K.extxyz"),
+    "3BPA": ("3bpa/train_300K.extxyz", "3bpa/test_300K.extxyz"),
+    "aspirin": ("rmd17/aspirin_train.extxyz", "rmd17/aspirin_test.extxyz"),
+    "ethanol": ("rmd17/ethanol_train.extxyz", "rmd17/ethanol_test.extxyz"),
+}
+PUBLISHED: Mapping[tuple[str, int], float] = {("aspirin", 50): 43.9, ("ethanol", 50): 32.6}
+"""MAE of forces of MACE trained from nothing on as many frames, meV/Å (Kovács et al. 2023)."""
+STEPS, BATCH, N_TEST = 3600, 5, 500
+NOTHING = {
+    "model": {"n_channels": 96, "l_max_features": 1},
+    "terms": [{"kind": "zbl"}],
+    "optimizer": {"lr": 0.01},
+}
+TUNED = {"start": "organic", "optimizer": {"lr": 0.003}}
+WAYS: Mapping[str, Mapping[str, Any]] = {"from nothing": NOTHING, "organic": TUNED}
+
+
+def chosen(path: Path, count: int) -> list[Atoms]:
+    """Frames of a file, drawn with one seed: more are those of fewer, and others."""
+    frames: list[Atoms] = ase.io.read(path, ":")
+    return [frames[k] for k in np.random.default_rng(0).permutation(len(frames))[:count]]
+
+
+def configuration(folder: Path, frames: Path, count: int, sections: Mapping[str, Any], seed: int) -> Config:
+    """A run on some frames."""
+    n_validation = count // 10
+    epochs = STEPS // ((count - n_validation) // BATCH)
+    document = {
+        "seed": seed,
+        "data": {"train": str(frames), "validation": n_validation, "batch": {"structures": BATCH}},
+        "properties": {"energy": {}, "forces": {"weight": 10.0}},
+        "training": {"accelerator": "cpu", "epochs": epochs, "validate_every": max(epochs // 20, 1), "ema": 0.99},
+        **sections,
+    }
+    return Config.parse(document, folder)
+
+
+def errors(model: Path, frames: Sequence[Atoms]) -> dict[str, float]:
+    """Errors of forces on held-out frames, meV/Å."""
+    predicted = predict(load(model), frames, ["forces"])
+    differences = np.concatenate(
+        [values["forces"] - atoms.get_forces() for values, atoms in zip(predicted, frames, strict=True)]
+    )
+    return {"rmse": 1e3 * float(np.sqrt(np.mean(differences**2))), "mae": 1e3 * float(np.abs(differences).mean())}
+
+
+def measured(data: Path, folder: Path, molecule: str, count: int, way: str) -> dict[str, Any]:
+    """A run, and its errors."""
+    name = f"{molecule}-{count}-{way.replace(' ', '-')}"
+    files = [data / path for path in MOLECULES[molecule]]
+    frames = folder / f"{molecule}-{count}.extxyz"
+    ase.io.write(frames, chosen(files[0], count))
+    result = train(configuration(folder, frames, count, {**WAYS[way], "output": name}, seed=0))
+    facts = {"molecule": molecule, "frames": count, "way": way, "minutes": result.minutes, "lr": WAYS[way]["optimizer"]["lr"]}
+    return {**facts, **errors(result.model, chosen(files[1], N_TEST))}
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Markdown: a line for each molecule and number of frames that both ways were measured for."""
+    yield "| molecule | frames | from nothing, RMSE (MAE) | from organic, RMSE (MAE) | ratio | MACE, MAE | minutes |"
+    yield "|---|---|---|---|---|---|---|"
+    by = {(each["molecule"], each["frames"], each["way"]): each for each in results}
+    for count in sorted({each["frames"] for each in results}):
+        for molecule in MOLECULES:
+            if all((molecule, count, way) in by for way in WAYS):
+                nothing, tuned = (by[molecule, count, way] for way in WAYS)
+                published = PUBLISHED.get((molecule, count), "")
+                both = " | ".join(f"{each['rmse']:.1f} ({each['mae']:.1f})" for each in (nothing, tuned))
+                minutes = f"{nothing['minutes']:.1f}, {tuned['minutes']:.1f}"
+                ratio = tuned["rmse"] / nothing["rmse"]
+                yield f"| {molecule} | {count} | {both} | {ratio:.2f} | {published} | {minutes} |"
+
+
+def main() -> None:
+    """Train what is not in the results, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--frames", type=int, nargs="+", default=[50])
+    parser.add_argument("--only", nargs="+", default=list(MOLECULES), choices=MOLECULES)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    options = parser.parse_args()
+    options.folder.mkdir(exist_ok=True)
+    for count in options.frames:
+        for molecule in options.only:
+            for way in options.ways:
+                results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+                if (molecule, count, way) not in {(one["molecule"], one["frames"], one["way"]) for one in results}:
+                    results.append(measured(options.data, options.folder.resolve(), molecule, count, way))
+                    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print("\n".join(table(json.loads(RESULTS.read_text()))))
+
+
+if __name__ == "__main__":
+    main()
