@@ -33,13 +33,13 @@ MOLECULES: Mapping[str, tuple[str, str]] = {
 }
 PUBLISHED: Mapping[tuple[str, int], float] = {("aspirin", 50): 43.9, ("ethanol", 50): 32.6}
 """MAE of forces of MACE trained from nothing on as many frames, meV/Å (Kovács et al. 2023)."""
-STEPS, BATCH, N_TEST = 3600, 5, 500
+STEPS, BATCH, N_TEST = 1200, 5, 300
 NOTHING = {
     "model": {"n_channels": 96, "l_max_features": 1},
     "terms": [{"kind": "zbl"}],
     "optimizer": {"lr": 0.01},
 }
-TUNED = {"start": "organic", "optimizer": {"lr": 0.003}}
+TUNED = {"start": "organic", "optimizer": {"lr": 0.01}}
 WAYS: Mapping[str, Mapping[str, Any]] = {"from nothing": NOTHING, "organic": TUNED}
 
 
