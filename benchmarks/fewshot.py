@@ -1,10 +1,10 @@
-"""What the shipped model "organic" is worth with few labels: fine-tuned, and the same network from nothing, at equal time.
+"""The shipped model "organic" with few labels: fine-tuned, and the same network from nothing, at equal time.
 
-    python -m benchmarks.fewshot DATA FOLDER [--frames 50 200] [--only aspirin ..] [--table]
+    python -m benchmarks.fewshot DATA FOLDER [--frames 50 200] [--only aspirin ..]
 
-DATA holds acac/, 3bpa/ and rmd17/ as extended XYZ (see docs/studies.md). All runs take the same number of steps of five
-structures, so that both runs of a molecule cost the same; a tenth of the frames chooses the best epoch, so that no label
-is used beside the number stated. Errors are of frames held out. Results of runs are kept in benchmarks/fewshot.json.
+DATA holds acac/, 3bpa/ and rmd17/ as extended XYZ (docs/studies.md). All runs take the same number of steps of five
+structures, so that both runs of a molecule cost the same; a tenth of the frames chooses the best epoch, and no label is
+used beside the number stated. Errors are of frames held out. Results of runs are kept in benchmarks/fewshot.json.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {"from nothing": NOTHING, "organic": TUN
 
 def chosen(path: Path, count: int) -> list[Atoms]:
     """Frames of a file, drawn with one seed: more are those of fewer, and others."""
-    frames: list[Atoms] = ase.io.read(path, ":")
+    frames = list(ase.io.iread(path, ":"))
     return [frames[k] for k in np.random.default_rng(0).permutation(len(frames))[:count]]
 
 
@@ -79,7 +79,7 @@ def measured(data: Path, folder: Path, molecule: str, count: int, way: str) -> d
     frames = folder / f"{molecule}-{count}.extxyz"
     ase.io.write(frames, chosen(files[0], count))
     result = train(configuration(folder, frames, count, {**WAYS[way], "output": name}, seed=0))
-    facts = {"molecule": molecule, "frames": count, "way": way, "minutes": result.minutes, "lr": WAYS[way]["optimizer"]["lr"]}
+    facts = {"molecule": molecule, "frames": count, "way": way, "minutes": result.minutes}
     return {**facts, **errors(result.model, chosen(files[1], N_TEST))}
 
 

@@ -28,7 +28,7 @@ ERRORS = Path(__file__).with_name("errors.json")
 OUTPUT = FOLDER / "organic.carten"
 ABOUT = {
     "reference": "GFN2-xTB (tblite): as good as this method, and no better",
-    "made for": "neutral molecules with closed shells, their dimers and drops; dynamics, relaxation, a start for others",
+    "made for": "neutral molecules with closed shells, their dimers and drops; dynamics, relaxation, fine-tuning",
     "not for": "ions, radicals, bonds that break, other elements, crystals and surfaces, interactions beyond 10 Å",
     "more": "docs/organic.md",
 }
@@ -36,7 +36,7 @@ ABOUT = {
 
 def halves(path: Path) -> tuple[list[Atoms], list[Atoms]]:
     """Structures for calibration, and those for errors: batches of even and of odd rank."""
-    frames: list[Atoms] = ase.io.read(path, ":")
+    frames = list(ase.io.iread(path, ":"))
     ranks = {number: rank for rank, number in enumerate(sorted({atoms.info["batch"] for atoms in frames}))}
     parts: tuple[list[Atoms], list[Atoms]] = ([], [])
     for atoms in frames:
@@ -56,7 +56,8 @@ def figures(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     for kind, comparisons in (every | evaluation.by_group()).items():
         energy, forces = comparisons["energy"].per_atom(), comparisons["forces"].total()
         if energy is not None:
-            yield kind, f"energy MAE {energy.mae:.3g} meV/atom, forces MAE {forces.mae:.3g}, RMSE {forces.rmse:.3g} meV/Å"
+            forces_text = f"forces MAE {forces.mae:.3g}, RMSE {forces.rmse:.3g} meV/Å"
+            yield kind, f"energy MAE {energy.mae:.3g} meV/atom, {forces_text}"
 
 
 def plain(facts: Any) -> Any:

@@ -48,7 +48,8 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
     path = config.start.model
     source = load(path)
     taken = {"model": source.config, "terms": source.term_configs}
-    config = config.model_copy(update={key: value for key, value in taken.items() if key not in config.model_fields_set})
+    left_out = {key: value for key, value in taken.items() if key not in config.model_fields_set}
+    config = config.model_copy(update=left_out)
     require_same_network(config, source, path)
     inputs = {name: _as_configured(row, path) for name, row in _further_inputs(source, config).items()}
     return config.model_copy(update={"inputs": {**config.inputs, **inputs}}), source
