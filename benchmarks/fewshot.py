@@ -85,8 +85,8 @@ def measured(data: Path, folder: Path, molecule: str, count: int, way: str) -> d
 
 def table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Markdown: a line for each molecule and number of frames that both ways were measured for."""
-    yield "| molecule | frames | from nothing, RMSE (MAE) | from organic, RMSE (MAE) | ratio | MACE, MAE | minutes |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| molecule | frames | from nothing, RMSE (MAE) | from organic, RMSE (MAE) | ratio | MACE, MAE |"
+    yield "|---|---|---|---|---|---|"
     by = {(each["molecule"], each["frames"], each["way"]): each for each in results}
     for count in sorted({each["frames"] for each in results}):
         for molecule in MOLECULES:
@@ -94,9 +94,8 @@ def table(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 nothing, tuned = (by[molecule, count, way] for way in WAYS)
                 published = PUBLISHED.get((molecule, count), "")
                 both = " | ".join(f"{each['rmse']:.1f} ({each['mae']:.1f})" for each in (nothing, tuned))
-                minutes = f"{nothing['minutes']:.1f}, {tuned['minutes']:.1f}"
                 ratio = tuned["rmse"] / nothing["rmse"]
-                yield f"| {molecule} | {count} | {both} | {ratio:.2f} | {published} | {minutes} |"
+                yield f"| {molecule} | {count} | {both} | {ratio:.2f} | {published} |"
 
 
 def main() -> None:

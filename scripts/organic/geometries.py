@@ -104,13 +104,16 @@ def stretched(positions: np.ndarray, bonds: Sequence[tuple[int, int]], rng: np.r
     return new
 
 
-def packed(molecules: Sequence[Chem.Mol], rng: np.random.Generator, apart: float = 0.0) -> Chem.Mol:
+def packed(
+    molecules: Sequence[Chem.Mol], rng: np.random.Generator, apart: float = 0.0, contact: float = 2.3
+) -> Chem.Mol:
     """Molecules beside each other, turned at random, each as near as its closest contact allows.
 
     Args:
         molecules: with one conformer each.
         rng: source of chance.
         apart: Å, by which the last one is moved further away.
+        contact: Å, the closest distance between atoms of two molecules.
     """
     placed = [_turned(molecules[0], rng)]
     for number, molecule in enumerate(molecules[1:], start=2):
@@ -118,7 +121,7 @@ def packed(molecules: Sequence[Chem.Mol], rng: np.random.Generator, apart: float
         axis /= np.linalg.norm(axis)
         others = np.concatenate(placed)
         distance = 0.0
-        while np.linalg.norm(others[:, None] - (turned + distance * axis), axis=-1).min() < 2.3:
+        while np.linalg.norm(others[:, None] - (turned + distance * axis), axis=-1).min() < contact:
             distance += 0.1
         placed.append(turned + (distance + (apart if number == len(molecules) else 0.0)) * axis)
     combined = molecules[0]
