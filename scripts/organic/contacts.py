@@ -1,4 +1,4 @@
-"""Close contacts of molecules, labelled: what force-field dynamics avoids and a potential must know in order to be safe.
+"""Close contacts of molecules, labelled: what force-field dynamics avoids and a potential has to know to be safe.
 
     python scripts/organic/contacts.py FOLDER/contacts.extxyz
 
