@@ -59,5 +59,5 @@ def test_the_page_opens(result, tmp_path, browser, width):
     page = browser.open(path)
     assert (page.errors, page.requests) == ((), ())
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.evaluate("document.querySelectorAll('figure svg').length") == 9
+    assert browser.evaluate("document.querySelectorAll('figure svg').length") == 11
     browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -142,14 +142,17 @@ def test_a_model_is_consistent():
 
 
 def test_crystals():
-    """EMT's copper is stable in fcc: B0 = 134 GPa, vacancy 1.2 eV; in bcc it shears and has imaginary modes."""
+    """EMT's copper in fcc: B0 = 134 GPa, vacancy 1.2 eV, (111) 1.0 J/m^2; in bcc it shears, phonons are imaginary."""
     fcc, bcc = Findings(), Findings()
     crystal_checks("Cu", bulk("Cu"), EMT(), fcc)
     assert set(lights(fcc.checks).values()) == {Light.GREEN}
     assert "bulk modulus 134" in fcc.checks[1].remark
-    assert "vacancy 1.2" in fcc.checks[-1].remark
-    assert [result.job for _, result in fcc.results] == ["eos", "elastic", "phonons"]
-    crystal_checks("Cu", bulk("Cu", "bcc", a=2.85), EMT(), bcc)
+    assert "vacancy 1.2" in fcc.checks[-2].remark
+    assert "(1 1 1) 1.0" in fcc.checks[-1].remark
+    assert [result.job for _, result in fcc.results] == ["eos", "elastic", "phonons", "defects", "surface"]
+    square = bulk("Cu", "bcc", a=2.85)
+    bcc.attempt("elastic", "Cu", lambda: battery._elastic("Cu", square, EMT(), bcc))
+    bcc.attempt("phonons", "Cu", lambda: battery._phonons("Cu", square, EMT(), bcc))
     found = lights(bcc.checks)
     assert found["elastic"] is Light.RED
     assert found["phonons"] is Light.RED
@@ -157,7 +160,7 @@ def test_crystals():
 
 def test_a_crystal_of_the_wrong_size_is_red():
     findings = Findings()
-    crystal_checks("Cu", bulk("Cu", a=3.9), EMT(), findings)
+    findings.attempt("volume", "Cu", lambda: battery._volume("Cu", bulk("Cu", a=3.9), EMT(), []))
     assert lights(findings.checks)["volume"] is Light.RED
 
 

@@ -23,6 +23,8 @@ _CAPTIONS = {
     "eos": "energy over volume, with fitted equations of state",
     "elastic": "Young's modulus over the direction",
     "phonons": "phonon bands and density of states",
+    "defects": "formation energies of vacancies",
+    "surface": "surface energies, and the shape in equilibrium",
     "vibrations": "vibrations",
 }
 

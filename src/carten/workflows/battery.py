@@ -17,6 +17,7 @@ from ase.units import GPa
 from carten.errors import ConfigError, DataError, ModelError
 from carten.math.arrays import Floats
 from carten.workflows.criteria import Check, judged, not_run, skipped
+from carten.workflows.defects import defects
 from carten.workflows.elastic import elastic
 from carten.workflows.eos import eos
 from carten.workflows.limits import overlapping
@@ -24,11 +25,12 @@ from carten.workflows.md import Settings, run_dynamics
 from carten.workflows.phonons import phonons
 from carten.workflows.relax import Goal, relax
 from carten.workflows.results import JobResult
+from carten.workflows.surface import JOULE, surface
 from carten.workflows.vibrations import vibrations
 
 TIGHT = Goal(fmax=1e-3, smax=0.01, cell=True)
 LEAST = 32
-"""Atoms of a crystal in dynamics, and with a vacancy."""
+"""Atoms of a crystal in dynamics."""
 STEPS = 500
 """Of dynamics without a thermostat; heating takes twice as many."""
 HOT = {True: 2500.0, False: 1000.0}
@@ -75,8 +77,8 @@ class Findings:
 
 
 def crystal_checks(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> None:
-    """Minimum, equation of state, elastic tensor, phonons and a vacancy of a crystal."""
-    keys = ("volume", "eos", "elastic", "phonons", "vacancy")
+    """Minimum, equation of state, elastic tensor, phonons, vacancies and surfaces of a crystal."""
+    keys = ("volume", "eos", "elastic", "phonons", "vacancy", "surface")
     if "stress" not in calculator.implemented_properties:
         findings.checks += [skipped(key, name, "the model has no stress: cells can't relax") for key in keys]
         return
@@ -89,7 +91,8 @@ def crystal_checks(name: str, atoms: ase.Atoms, calculator: BaseCalculator, find
     findings.attempt("eos", name, lambda: _eos(name, minimum, calculator, findings))
     findings.attempt("elastic", name, lambda: _elastic(name, minimum, calculator, findings))
     findings.attempt("phonons", name, lambda: _phonons(name, minimum, calculator, findings))
-    findings.attempt("vacancy", name, lambda: _vacancy(name, minimum, calculator))
+    findings.attempt("vacancy", name, lambda: _vacancy(name, minimum, calculator, findings))
+    findings.attempt("surface", name, lambda: _surfaces(name, minimum, calculator, findings))
 
 
 def molecule_checks(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> None:
@@ -143,17 +146,22 @@ def _phonons(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: 
     return judged("phonons", name, max(0.0, -float(frequencies.min())), remark)
 
 
-def _vacancy(name: str, atoms: ase.Atoms, calculator: BaseCalculator) -> Check:
+def _vacancy(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> Check:
     if len(set(atoms.numbers)) > 1:
         return skipped("vacancy", name, "several elements: the energy depends on where the atom goes")
-    crystal = _enlarged(atoms)
-    crystal.calc = calculator
-    perfect = crystal.get_potential_energy()
-    del crystal[0]
-    (result,) = relax(crystal, calculator, Goal(fmax=0.01))
-    energy = result.energy - perfect * len(crystal) / (len(crystal) + 1)
-    remark = f"vacancy {energy:.2f} eV in {len(crystal) + 1} atoms"
-    return judged("vacancy", name, max(0.0, -energy) if result.converged else np.nan, remark)
+    result = defects(atoms, calculator)
+    findings.results.append((name, result))
+    lowest = min(result.defects, key=lambda defect: defect.energy)
+    remark = f"vacancy {lowest.energy:.2f} eV in {len(lowest.relaxation.atoms) + 1} atoms"
+    return judged("vacancy", name, max(0.0, -lowest.energy) if not result.failures() else np.nan, remark)
+
+
+def _surfaces(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> Check:
+    result = surface(atoms, calculator)
+    findings.results.append((name, result))
+    remark = ", ".join(f"{facet.name} {facet.energy * JOULE:.2f} J/m²" for facet in result.facets[:6])
+    lowest = min(facet.energy for facet in result.facets) * JOULE
+    return judged("surface", name, max(0.0, -lowest) if not result.failures() else np.nan, remark)
 
 
 def _minimum(name: str, atoms: ase.Atoms, calculator: BaseCalculator, relaxed: list[ase.Atoms]) -> Check:

@@ -226,6 +226,15 @@ CRITERIA = {
         "Energy that the crystal gains when an atom is moved from its place to the bulk, atoms relaxed.",
         "Add cells with vacancies to the training data.",
     ),
+    "surface": Criterion(
+        CRYSTALS,
+        "energy gained by a surface",
+        "J/m²",
+        0.0,
+        0.0,
+        "Energy that the crystal gains when it is cut along a plane of low indices, atoms relaxed.",
+        "Add slabs to the training data.",
+    ),
     "minimum": Criterion(
         MOLECULES,
         "force that remains",

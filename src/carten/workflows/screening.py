@@ -86,7 +86,7 @@ class Screening(JobResult):
         ]
         best = zip(self.ranking[:LISTED], self.formation, self.hull, strict=False)
         for number, (row, formation, distance) in enumerate(best, start=1):
-            text = f"{row.formula}  {row.energy:.4f}  {formation:.4f}  {distance:.4f}  {row.name}"
+            text = f"{row.formula}  {row.energy:.4f}  {formation:.4f}  {distance:.4f}  {row.name.rpartition('/')[2]}"
             unit = "eV/atom: energy, formation, above hull" if number == 1 else ""
             numbers.append(Quantity(f"rank {number}", text, unit))
         return numbers
