@@ -4,6 +4,7 @@ import csv
 import json
 
 import ase.io
+import numpy as np
 import pytest
 import yaml
 from ase import Atoms
@@ -13,9 +14,15 @@ from typer.testing import CliRunner
 from carten.cli import app
 from carten.data.read import read_structures
 from carten.errors import ConfigError, DataError
+from carten.interfaces.ase import Calculator
 from carten.learning.config import DynamicsConfig, LoopConfig
-from carten.learning.exploration import Trajectory
+from carten.learning.exploration import DynamicsOutcome, explore
 from carten.learning.loop import learn
+from carten.model.config import NetworkConfig
+from carten.properties.io import save
+from carten.properties.potential import Potential
+from carten.properties.spec import property_table
+from carten.uncertainty import load_ensemble
 
 TINY = {"cutoff": 4.0, "n_channels": 2, "n_layers": 1, "l_max_edges": 1, "l_max_features": 1, "correlation_order": 2}
 
@@ -109,11 +116,56 @@ def test_the_command_goes_on_with_more_rounds(tmp_path):
         ({"train": {"model": {"cutof": 3}}}, r'did you mean "cutoff"'),
         ({"explore": [{"kind": "mdd"}]}, r"expected 'md', 'cells', 'dimers', found 'mdd'"),
         ({"explore": [{"kind": "md", "temperatures": [-5]}]}, r"temperatures"),
+        (
+            {"explore": [{"kind": "md", "stop_at": "forces_uncertainty>0.1"}]},
+            r"explore.stop_at: the model does not give forces_uncertainty; it has no uncertainties: train it with "
+            r"model.n_members above 1",
+        ),
+        ({"committee": 2, "explore": [{"kind": "md", "stop_at": "forse>1"}]}, r"the model does not give forse"),
+        ({"explore": [{"kind": "md", "stop_at": "forces"}]}, r"explore.stop_at: expected PROPERTY>VALUE"),
+        ({"committee": 2, "train": {"model": {**TINY, "n_members": 3}}}, r"committee: 2 models of 3 members each"),
     ],
 )
 def test_mistakes_in_the_configuration_are_explained(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         write_loop(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("criterion", ["forces>0.005", "forces_uncertainty>0.0005"])
+def test_dynamics_that_stops_leaves_its_last_frame_and_goes_on_from_another_structure(tmp_path, criterion):
+    """A perfect crystal has neither forces nor, then, uncertainties of forces; one that moves has both."""
+    model = Potential(
+        NetworkConfig.model_validate(TINY | {"n_members": 2}), (29,), [property_table()["energy"]], backend="reference"
+    )
+    save(tmp_path / "model.carten", model.double(), {})
+    section = DynamicsConfig(temperatures=(300,), picoseconds=0.02, timestep=1.0, frames=10, stop_at=(criterion,))
+    frames, runs = explore(tmp_path / "model.carten", [bulk("Cu", cubic=True)], [section], tmp_path / "out", seed=1)
+    name, _, value = criterion.partition(">")
+    early = [run for run in runs if not run.complete]
+    assert len(frames) == 10 and early and all(run.reason.startswith(f"{name} of atom ") for run in early)
+    calculator = Calculator(tmp_path / "model.carten")
+    sizes = [np.linalg.norm(calculator.get_property(name, atoms).reshape(4, -1), axis=1).max() for atoms in frames]
+    assert sum(size > float(value) for size in sizes) == len(early)
+    assert len({atoms.positions.tobytes() for atoms in frames}) == 10
+    assert sum(run.picoseconds for run in runs) == pytest.approx(0.02)
+    without = section.model_copy(update={"stop_at": ()})
+    _, runs = explore(tmp_path / "model.carten", [bulk("Cu", cubic=True)], [without], tmp_path / "whole", seed=1)
+    assert [(run.picoseconds, run.complete, run.reason) for run in runs] == [(0.02, True, "")]
+
+
+def test_a_committee_explores_and_selects(tmp_path):
+    section = {"kind": "md", "temperatures": [300], "picoseconds": 0.01, "timestep": 1.0, "frames": 5}
+    explored = {"explore": [section | {"stop_at": ["forces_uncertainty>100", "contacts"]}], "proof": None}
+    stages: list[str] = []
+    curve = learn(write_loop(tmp_path, committee=2, **explored), stages.append)
+    assert any("structures by uncertainty" in stage for stage in stages)
+    assert curve.model == tmp_path / "out" / "round_1" / "committee.carten"
+    assert load_ensemble(curve.model).n_members == 2
+    seeds = [
+        yaml.safe_load((tmp_path / "out" / "round_1" / run / "config.yaml").read_text())["seed"]
+        for run in ("run", "run_1")
+    ]
+    assert seeds == [0, 1]
 
 
 def test_explorations_that_do_not_suit_the_structures(tmp_path):
@@ -129,7 +181,7 @@ def test_dynamics_that_ends_early_is_no_proof(tmp_path):
     from carten.learning.curve import LearningCurve, Round
 
     curve = LearningCurve(
-        [Round(4, 0.1, 5.0, 1.0)], Trajectory(300.0, 0.5, complete=False, reason="dynamics has exploded")
+        [Round(4, 0.1, 5.0, 1.0)], DynamicsOutcome(300.0, 0.5, complete=False, reason="dynamics has exploded")
     )
     assert curve.failures() == ["dynamics has exploded"]
     assert ("dynamics at 300 K", "0.5", "ps") in list(curve.lines())

@@ -160,7 +160,7 @@ def learn_command(
         console.print(f"{name}: {value} {unit}", highlight=False)
     for remark in curve.warnings():
         typer.echo(remark, err=True)
-    typer.echo(f"{loop.output}: learn-rounds.csv, learn.svg; the last model is in round_{len(curve.rounds) - 1}/run")
+    typer.echo(f"{loop.output}: learn-rounds.csv, learn.svg; the last model is {curve.model}")
     if curve.failures():
         raise ModelError(f"the dynamics of the proof did not last: {curve.failures()[0]}")
 

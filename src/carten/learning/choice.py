@@ -9,10 +9,9 @@ import numpy as np
 from ase import Atoms
 
 from carten.learning.selection import UNCERTAINTY, Method, Selection, select
-from carten.math.arrays import Floats
 from carten.properties.io import load
 from carten.properties.potential import Potential
-from carten.uncertainty import has_uncertainty, load_ensemble
+from carten.uncertainty import Ensemble, has_uncertainty, load_ensemble
 from carten.workflows.predict import predict
 
 
@@ -34,15 +33,13 @@ def choose_structures(
     """
     if model is None:
         return select(pool, number, None, method or "farthest", known)
-    potential, uncertainties = read_model(model, pool)
-    default: Method = "farthest" if uncertainties is None else "uncertainty"
-    return select(pool, number, potential, method or default, known, uncertainties)
+    loaded = read_model(model)
+    if isinstance(loaded, Potential):
+        return select(pool, number, loaded, method or "farthest", known)
+    uncertainties = np.array([value[UNCERTAINTY].max() for value in predict(loaded, pool, [UNCERTAINTY])])
+    return select(pool, number, loaded.model, method or "uncertainty", known, uncertainties)
 
 
-def read_model(path: Path, pool: Sequence[Atoms]) -> tuple[Potential, Floats | None]:
-    """A model for descriptors, and the largest uncertainty of a force in each structure, eV/Å, if it gives any."""
-    if not has_uncertainty(path):
-        return load(path), None
-    ensemble = load_ensemble(path)
-    values = predict(ensemble, pool, [UNCERTAINTY])
-    return ensemble.models[0], np.array([value[UNCERTAINTY].max() for value in values])
+def read_model(path: Path) -> Potential | Ensemble:
+    """A model from a file, as an ensemble where it has uncertainties."""
+    return load_ensemble(path) if has_uncertainty(path) else load(path)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from carten.errors import ConfigError
 from carten.learning.labellers import Labeller
+from carten.properties.potential import Potential
+from carten.properties.routes import Property
 from carten.train.config import Config
 from carten.train.document import read_document
 from carten.train.explain import explain
-from carten.train.fields import File, Files, PositiveFloat, PositiveInt
+from carten.train.fields import File, Files, PositiveFloat, PositiveInt, as_list
+from carten.train.terms import terms
+from carten.uncertainty import Ensemble
+from carten.workflows.stop import parse_criterion
 
 FILES = ("train", "validation", "test")
 """Keys of ``train.data`` that the loop sets itself."""
+STOP_KEY = "explore.stop_at"
+PLACEHOLDERS = (1, 6)
+"""Elements of a model that only tells which properties there will be."""
 
 
 class _Section(BaseModel):
@@ -47,11 +56,14 @@ class DynamicsConfig(_Section):
     temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (300.0,)
     """K, a run at each."""
     picoseconds: PositiveFloat = 2.0
-    """Length of each run, which ends before if it explodes."""
+    """Length at each temperature; where a run ends early, another one from another structure takes the rest."""
     timestep: PositiveFloat = 0.5
     """fs."""
     frames: PositiveInt = 50
-    """Structures taken from each run."""
+    """Structures taken at each temperature."""
+    stop_at: Annotated[tuple[str, ...], BeforeValidator(as_list)] = ()
+    """Criteria by which a run ends, as for ``carten md --stop-at``: ``forces_uncertainty>0.5`` (eV/Å), ``contacts``.
+    The frame is among the structures; criteria are looked at whenever one is taken."""
 
 
 class CellsConfig(_Section):
@@ -85,7 +97,7 @@ class SelectConfig(_Section):
     number: PositiveInt = 20
     """Structures in each round."""
     method: Literal["farthest", "kmedoids", "cur", "uncertainty"] | None = None
-    """By default uncertainty if the model gives any (model.n_members above 1), else farthest."""
+    """By default uncertainty if the model gives any (committee or train.model.n_members above 1), else farthest."""
 
 
 class ProofConfig(_Section):
@@ -108,6 +120,8 @@ class LoopConfig(_Section):
     select: SelectConfig = SelectConfig()
     train: dict[str, Any] = {}
     """A configuration of ``carten train`` without files and output."""
+    committee: Annotated[int, Field(ge=1, le=32)] = 1
+    """Models trained in each round, with different seeds; several explore and select together, with uncertainties."""
     from_previous: bool = True
     """Whether a round starts from the model of the round before, or from nothing."""
     rounds: PositiveInt = 3
@@ -128,12 +142,34 @@ class LoopConfig(_Section):
         if keys:
             raise ValueError(f"train: {keys[0]} is set by the loop; leave it out")
         try:
-            self.training([Path("train.extxyz")], [Path("validation.extxyz")], self.output, None)
+            config = self.training([Path("train.extxyz")], [Path("validation.extxyz")], self.output, None)
+            self._require_criteria(config)
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return self
 
-    def training(self, train: list[Path], validation: list[Path], output: Path, previous: Path | None) -> Config:
+    def _require_criteria(self, config: Config) -> None:
+        """Check that dynamics can be stopped as asked for, before anything is trained."""
+        criteria = [text for section in self.explore if isinstance(section, DynamicsConfig) for text in section.stop_at]
+        several = self.committee > 1
+        if several and config.model.n_members > 1:
+            raise ConfigError(
+                f"committee: {self.committee} models of {config.model.n_members} members each; set committee or "
+                "train.model.n_members to 1"
+            )
+        if not criteria:
+            return
+        rows = [term.property for term in terms(config.properties)]
+        model = Potential(config.model, PLACEHOLDERS, rows, backend="reference")
+        properties: Mapping[str, Property] = model.properties
+        if several or model.n_members > 1:
+            properties = Ensemble([model, model] if several else [model]).properties
+        for text in criteria:
+            parse_criterion(text, properties, {"any": 0.0}, config.model.cutoff, STOP_KEY)
+
+    def training(
+        self, train: list[Path], validation: list[Path], output: Path, previous: Path | None, member: int = 0
+    ) -> Config:
         """The configuration of a training run.
 
         Args:
@@ -141,11 +177,12 @@ class LoopConfig(_Section):
             validation: files that are held out.
             output: folder of the run.
             previous: model to start from.
+            member: of the committee; each has a seed of its own.
         """
         document = {key: value for key, value in self.train.items() if key != "model" or previous is None}
         document["data"] = {**self.train.get("data", {}), "train": train, "validation": validation}
         document["output"] = output
-        document.setdefault("seed", self.seed)
+        document["seed"] = int(self.train.get("seed", self.seed)) + member
         if previous is not None:
             document["start"] = previous
         return Config.parse(document, source="train")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from carten.learning.exploration import Trajectory
+from carten.learning.exploration import DynamicsOutcome
 from carten.math.arrays import Array
 from carten.workflows.results import JobResult, Quantity
 
@@ -38,7 +39,8 @@ class Round:
         new: RMSE of forces on the structures selected with this model, before it has seen their labels, meV/Å; NaN in
             the last round.
         test: RMSE of forces on the test set, meV/Å; NaN without one.
-        survived: time in ps that the shortest dynamics of the round lasted; NaN without dynamics.
+        survived: time in ps that the shortest dynamics of the round lasted, until it exploded or a criterion was met;
+            NaN without dynamics.
     """
 
     labels: int
@@ -51,14 +53,21 @@ class Round:
 
 
 class LearningCurve(JobResult):
-    """Rounds of active learning, and the proof of the final model if one was asked for."""
+    """Rounds of active learning, the final model, and its proof if one was asked for."""
 
     job: ClassVar[str] = "learn"
 
-    def __init__(self, rounds: Sequence[Round], proof: Trajectory | None = None, remarks: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        rounds: Sequence[Round],
+        proof: DynamicsOutcome | None = None,
+        remarks: Sequence[str] = (),
+        model: Path | None = None,
+    ) -> None:
         self.rounds = tuple(rounds)
         self.proof = proof
         self.remarks = list(remarks)
+        self.model = model
 
     def quantities(self) -> list[Quantity]:
         """Those of the final model."""

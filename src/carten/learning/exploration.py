@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,26 @@ from ase import Atoms
 from carten.data.read import read_structures
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
-from carten.learning.config import CellsConfig, DimersConfig, DynamicsConfig, Exploration, ProofConfig
+from carten.learning.choice import read_model
+from carten.learning.config import STOP_KEY, CellsConfig, DimersConfig, DynamicsConfig, Exploration, ProofConfig
 from carten.learning.geometries import bare, is_one_molecule, pair, strained
 from carten.train.files import write_text
-from carten.workflows.limits import overlapping
+from carten.uncertainty import model_header
+from carten.workflows.limits import overlapping, trained_contacts
 from carten.workflows.md import Settings, run_dynamics
 from carten.workflows.records import RunFiles
+from carten.workflows.stop import Criterion, parse_criterion
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """A run of dynamics that is over.
+class DynamicsOutcome:
+    """What became of a run of dynamics.
 
     Args:
         temperature: K.
         picoseconds: that it lasted.
         complete: whether that is as long as was asked for.
-        reason: why it ended before, a sentence.
+        reason: why it ended before, a sentence: a criterion was met, or it exploded.
     """
 
     temperature: float
@@ -40,7 +43,7 @@ class Trajectory:
 
 def explore(
     model: Path, known: Sequence[Atoms], explorations: Sequence[Exploration], folder: Path, seed: int
-) -> tuple[list[Atoms], list[Trajectory]]:
+) -> tuple[list[Atoms], list[DynamicsOutcome]]:
     """Structures of all explorations, without those whose atoms overlap, and the runs of dynamics.
 
     Args:
@@ -49,24 +52,23 @@ def explore(
         explorations: what to do.
         folder: trajectories go there; dynamics that were interrupted go on.
         seed: of everything random.
+
+    Raises:
+        ConfigError: the model can't give what a criterion of dynamics is about.
     """
     folder.mkdir(exist_ok=True)
     frames: list[Atoms] = []
-    runs: list[Trajectory] = []
+    runs: list[DynamicsOutcome] = []
     for number, section in enumerate(explorations):
         rng = np.random.default_rng([seed, number])
         match section:
             case DynamicsConfig():
+                criteria = read_criteria(section.stop_at, model)
                 for k, temperature in enumerate(section.temperatures):
-                    path = folder / f"md_{number}_{k}.extxyz"
-                    start = bare(known[int(rng.integers(len(known)))])
-                    steps = max(1, round(1000.0 * section.picoseconds / section.timestep))
-                    interval = max(1, steps // section.frames)
-                    settings = Settings(
-                        steps, section.timestep, "langevin", temperature, interval=interval, seed=seed + number + k
-                    )
-                    runs.append(run_until(model, start, settings, path))
-                    frames += [bare(atoms) for _, atoms in read_structures(path)[1:]] if path.exists() else []
+                    settings = _settings(section, temperature, seed + number + k, criteria)
+                    outcomes, visited = _branches(model, known, settings, folder / f"md_{number}_{k}", rng)
+                    runs += outcomes
+                    frames += visited
             case CellsConfig():
                 frames += list(_cells(known, section, rng))
             case DimersConfig():
@@ -74,25 +76,60 @@ def explore(
     return [atoms for atoms in frames if not overlapping(atoms)], runs
 
 
-def run_until(model: Path, start: Atoms, settings: Settings, path: Path) -> Trajectory:
-    """Dynamics to its end, or until it explodes; a run that was interrupted goes on."""
+def read_criteria(texts: Sequence[str], model: Path) -> tuple[Criterion, ...]:
+    """Criteria of ``stop_at`` for a model from a file, see :func:`carten.workflows.stop.parse_criterion`.
+
+    Raises:
+        ConfigError: one has another form, or the model can't give what it is about.
+    """
+    if not texts:
+        return ()
+    loaded, trained = read_model(model), trained_contacts(model_header(model))
+    return tuple(parse_criterion(text, loaded.properties, trained, loaded.cutoff, STOP_KEY) for text in texts)
+
+
+def _settings(section: DynamicsConfig, temperature: float, seed: int, criteria: tuple[Criterion, ...]) -> Settings:
+    steps = max(1, round(1000.0 * section.picoseconds / section.timestep))
+    interval = max(1, steps // section.frames)
+    return Settings(
+        steps, section.timestep, "langevin", temperature, interval=interval, seed=seed, stop_at=criteria
+    )
+
+
+def _branches(
+    model: Path, known: Sequence[Atoms], settings: Settings, path: Path, rng: np.random.Generator
+) -> tuple[list[DynamicsOutcome], list[Atoms]]:
+    """Dynamics of so many steps in all: where a run ends early, another one begins from another structure."""
+    outcomes: list[DynamicsOutcome] = []
+    frames: list[Atoms] = []
+    left = settings.steps
+    while left > 0:
+        start = bare(known[int(rng.integers(len(known)))])
+        branch = path.with_name(f"{path.name}_{len(outcomes)}.extxyz")
+        part = replace(settings, steps=left, seed=settings.seed + 100 * len(outcomes))
+        outcomes.append(run_until(model, start, part, branch))
+        frames += [bare(atoms) for _, atoms in read_structures(branch)[1:]] if branch.exists() else []
+        left = 0 if outcomes[-1].complete else left - max(settings.interval, _last_step(branch))
+    return outcomes, frames
+
+
+def run_until(model: Path, start: Atoms, settings: Settings, path: Path) -> DynamicsOutcome:
+    """Dynamics to its end, until a criterion is met, or until it explodes; a run that was interrupted goes on."""
     over = path.with_suffix(".over.json")
     if over.exists():
-        return Trajectory(**json.loads(over.read_text(encoding="utf-8")))
+        return DynamicsOutcome(**json.loads(over.read_text(encoding="utf-8")))
     start.calc = Calculator(model)
-    reason = ""
     try:
-        run_dynamics(start, settings, path, restart=RunFiles(path).state.exists())
-        step = settings.steps
+        summary = run_dynamics(start, settings, path, restart=RunFiles(path).state.exists())
+        step, reason = summary.steps, summary.stopped
     except ModelError as error:
-        reason = str(error)
-        step = _last_step(path)
-    run = Trajectory(settings.temperature, step * settings.timestep / 1000.0, not reason, reason)
+        step, reason = _last_step(path), str(error)
+    run = DynamicsOutcome(settings.temperature, step * settings.timestep / 1000.0, not reason, reason)
     write_text(over, json.dumps(asdict(run)))
     return run
 
 
-def prove(model: Path, known: Sequence[Atoms], proof: ProofConfig, folder: Path, seed: int) -> Trajectory:
+def prove(model: Path, known: Sequence[Atoms], proof: ProofConfig, folder: Path, seed: int) -> DynamicsOutcome:
     """Dynamics that has to last."""
     folder.mkdir(exist_ok=True)
     steps = max(1, round(1000.0 * proof.picoseconds / proof.timestep))

@@ -18,17 +18,17 @@ from rich.console import Console
 
 from carten.data.read import Paths, read_structures
 from carten.errors import ConfigError, DataError
-from carten.learning.choice import choose_structures
+from carten.learning.choice import choose_structures, read_model
 from carten.learning.config import CellsConfig, DimersConfig, DynamicsConfig, LoopConfig
 from carten.learning.curve import NAN, LearningCurve, Round
-from carten.learning.exploration import Trajectory, explore, prove
+from carten.learning.exploration import DynamicsOutcome, explore, prove
 from carten.learning.geometries import bonds, is_one_molecule
 from carten.learning.labelling import FAILURE, Labelled, label_structures, write_frames
 from carten.learning.selection import candidates
-from carten.properties.io import load
-from carten.train.files import LAST, write_text
+from carten.train.files import BEST, LAST, write_text
 from carten.train.lock import locked
-from carten.train.run import train
+from carten.train.run import TrainResult, train
+from carten.uncertainty.files import join
 from carten.workflows.predict import predict
 
 VALIDATION = 10  # one labelled structure in so many is held out
@@ -103,7 +103,7 @@ class _Loop:
             folder = self.config.output / "proof"
             proof = prove(model, known, section, folder, self.config.seed)
             self.remarks += _broken(folder / "proof.extxyz")
-        curve = LearningCurve(rounds, proof, self.remarks)
+        curve = LearningCurve(rounds, proof, self.remarks, model)
         curve.save(self.config.output)
         return curve
 
@@ -144,25 +144,35 @@ class _Loop:
         self, number: int, folder: Path, files: Sequence[Path], previous: Path | None, test: Path | None
     ) -> tuple[Path, Round]:
         """The model of a round and its errors."""
-        record, output = folder / "trained.json", folder / "run"
-        model = output / "best.carten"
+        record, size = folder / "trained.json", self.config.committee
+        model = _runs(folder, 1)[0] / BEST if size == 1 else folder / "committee.carten"
         if not record.exists():
-            parts = [_split(path) for path in files]
             n_labels = len(_frames(*files))
             self.say(f"round {number}: training on {n_labels} labelled structures")
-            start = previous if self.config.from_previous else None
-            config = self.config.training([part[0] for part in parts], [part[1] for part in parts], output, start)
-            if output.exists() and not (output / LAST).exists():  # a process ended before the first checkpoint
-                shutil.rmtree(output)
-            result = train(config, resume=(output / LAST).exists(), console=self.console)
+            starts = _runs(previous.parent, size) if size > 1 and previous is not None else None
+            results = []
+            for k, output in enumerate(_runs(folder, size)):
+                start = previous if starts is None else starts[k] / BEST
+                results.append(self._train(files, output, start if self.config.from_previous else None, k))
+            if size > 1:
+                join([output / BEST for output in _runs(folder, size)], model, overwrite=True)
             errors = {"validation": "forces_rmse", "energy": "energy_per_atom_rmse"}
-            values = {name: result.validation.get(key, NAN) for name, key in errors.items()}
+            columns = {name: [result.validation.get(key, NAN) for result in results] for name, key in errors.items()}
+            values = {name: float(np.mean(column)) for name, column in columns.items()}
             tested = NAN if test is None else _force_error(model, _frames(test))
-            entry = Round(n_labels, result.minutes, **values, test=tested)
+            entry = Round(n_labels, sum(result.minutes for result in results), **values, test=tested)
             write_text(record, json.dumps(asdict(entry)))
         entry = Round(**json.loads(record.read_text(encoding="utf-8")))
         self.say(f"round {number}: forces RMSE {entry.validation:.3g} meV/Å on the structures held out")
         return model, entry
+
+    def _train(self, files: Sequence[Path], output: Path, start: Path | None, member: int) -> TrainResult:
+        parts = [_split(path) for path in files]
+        train_files, held_out = ([part[side] for part in parts] for side in (0, 1))
+        config = self.config.training(train_files, held_out, output, start, member)
+        if output.exists() and not (output / LAST).exists():  # a process ended before the first checkpoint
+            shutil.rmtree(output)
+        return train(config, resume=(output / LAST).exists(), console=self.console)
 
     def _new_labels(
         self, number: int, folder: Path, files: Sequence[Path], model: Path, entry: Round
@@ -172,7 +182,7 @@ class _Loop:
         if not record.exists():
             pool, runs = self._explored(number, folder, files, model)
             chosen = self._selected(number, folder, pool, files, model)
-            survived = min((run.picoseconds for run in runs), default=NAN)
+            survived = min((run.picoseconds for run in _early(runs) or runs), default=NAN)
             error = NAN
             if chosen:
                 if not path.exists():
@@ -186,13 +196,18 @@ class _Loop:
 
     def _explored(
         self, number: int, folder: Path, files: Sequence[Path], model: Path
-    ) -> tuple[list[Atoms], list[Trajectory]]:
+    ) -> tuple[list[Atoms], list[DynamicsOutcome]]:
         self.say(f"round {number}: exploring")
         seed = self.config.seed + 1000 * number
         pool, runs = explore(model, _frames(*files), self.config.explore, folder / "explore", seed)
-        for run in runs:
-            if not run.complete:
-                self.say(f"round {number}: dynamics at {run.temperature:g} K ended after {run.picoseconds:g} ps")
+        for temperature in dict.fromkeys(run.temperature for run in runs):
+            early = _early([run for run in runs if run.temperature == temperature])
+            if early:
+                first = min(early, key=lambda run: run.picoseconds)
+                self.say(
+                    f"round {number}: {len(early)} runs at {temperature:g} K ended early, the first after "
+                    f"{first.picoseconds:g} ps: {first.reason}"
+                )
         return pool, runs
 
     def _selected(
@@ -208,6 +223,15 @@ class _Loop:
             self.say(f"round {number}: selected {count} of {len(pool)} structures by {selection.method}")
             write_frames(path, [pool[k] for k in selection.indices])
         return [atoms for _, atoms in read_structures(path)]
+
+
+def _runs(folder: Path, size: int) -> list[Path]:
+    """Folders of the runs of a round."""
+    return [folder / ("run" if k == 0 else f"run_{k}") for k in range(size)]
+
+
+def _early(runs: Sequence[DynamicsOutcome]) -> list[DynamicsOutcome]:
+    return [run for run in runs if not run.complete]
 
 
 def _split(path: Path) -> tuple[Path, Path]:
@@ -243,7 +267,7 @@ def _largest_force(atoms: Atoms) -> float:
 
 def _force_error(model: Path, frames: Sequence[Atoms]) -> float:
     """RMSE of the components of forces, meV/Å."""
-    values = predict(load(model), frames, ["forces"])
+    values = predict(read_model(model), frames, ["forces"])
     errors = [value["forces"] - atoms.get_forces() for value, atoms in zip(values, frames, strict=True)]
     return float(1000.0 * np.sqrt(np.mean(np.square(np.concatenate(errors)))))
 

@@ -72,7 +72,7 @@ Criterion = Crossing | ShortContacts
 
 
 def parse_criterion(
-    text: str, properties: Mapping[str, Property], trained: Mapping[str, float], cutoff: float
+    text: str, properties: Mapping[str, Property], trained: Mapping[str, float], cutoff: float, key: str = "--stop-at"
 ) -> Criterion:
     """A criterion from ``PROPERTY>VALUE``, ``PROPERTY<VALUE`` or ``contacts``.
 
@@ -81,6 +81,7 @@ def parse_criterion(
         properties: of the model, by name.
         trained: shortest distance in Å in the training data by pair of elements; empty where that is not known.
         cutoff: of the model, Å.
+        key: what messages call it.
 
     Raises:
         ConfigError: it has another form, or the model does not give the property.
@@ -88,7 +89,7 @@ def parse_criterion(
     if text.strip() == CONTACTS:
         if not trained:
             raise ConfigError(
-                "--stop-at contacts: the model file does not say how close atoms were in its training data: models "
+                f"{key} contacts: the model file does not say how close atoms were in its training data: models "
                 "trained with this version of carten do"
             )
         return ShortContacts(trained, cutoff)
@@ -99,14 +100,14 @@ def parse_criterion(
         value = float("nan")
     if form is None or not np.isfinite(value):
         raise ConfigError(
-            f"--stop-at: expected PROPERTY>VALUE, PROPERTY<VALUE or contacts, found {text!r}; for example "
+            f"{key}: expected PROPERTY>VALUE, PROPERTY<VALUE or contacts, found {text!r}; for example "
             "'forces_uncertainty>0.3' (in quotes), in eV/Å"
         )
     name = form[1]
     if name not in properties:
-        raise ConfigError(f"--stop-at: the model does not give {name}; {_alternative(name, properties)}")
+        raise ConfigError(f"{key}: the model does not give {name}; {_alternative(name, properties)}")
     if properties[name].scope == "pair":
-        raise ConfigError(f"--stop-at: {name} is of pairs of atoms; expected a property of atoms or of the structure")
+        raise ConfigError(f"{key}: {name} is of pairs of atoms; expected a property of atoms or of the structure")
     return Crossing(name, form[2], value, properties[name].unit)
 
 
