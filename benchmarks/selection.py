@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ase.io
@@ -22,6 +22,7 @@ from rich.console import Console
 
 from carten import datasets
 from carten.learning.choice import choose_structures
+from carten.learning.selection import Method
 from carten.properties.io import load
 from carten.train.config import Config
 from carten.train.files import BEST
@@ -29,7 +30,7 @@ from carten.train.run import train
 from carten.workflows.predict import predict
 
 COLD, TEMPERATURES = 400, (300, 600, 1000)
-METHODS = ("random", "farthest", "uncertainty")
+METHODS: Mapping[str, Method | None] = {"random": None, "farthest": "farthest", "uncertainty": "uncertainty"}
 MODEL = {"cutoff": 4.5, "n_channels": 12, "l_max_edges": 2, "l_max_features": 1, "n_members": 4}
 
 
@@ -96,7 +97,7 @@ def learning_curve(
             rest = [k for k in range(len(frames)) if k not in set(chosen)]
             model = folder / f"{method}_{seed}" / str(len(chosen)) / "run" / BEST
             selection = choose_structures(
-                [frames[k] for k in rest], count - len(chosen), model, method, [frames[k] for k in chosen]
+                [frames[k] for k in rest], count - len(chosen), model, METHODS[method], [frames[k] for k in chosen]
             )
             chosen += [rest[k] for k in selection.indices]
         shuffled = np.random.default_rng([seed, count]).permutation(chosen)
@@ -123,7 +124,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[20, 40, 80, 160])
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--hot", type=int, nargs=2, default=[100, 40], help="frames in the pool at 600 and 1000 K")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     options = parser.parse_args()
     frames, methods = pool(options.hot), options.methods
     curves = {

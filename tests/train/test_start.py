@@ -21,6 +21,7 @@ from carten.errors import ConfigError, ModelFileError
 from carten.model import conditions
 from carten.model.conditions import Fidelity, Input
 from carten.model.config import NetworkConfig
+from carten.model.graph import Graph
 from carten.properties.io import load, save
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
@@ -57,10 +58,14 @@ def relabelled(alloys: Path, path: Path, change: Callable[[Atoms], dict[str, Any
     return str(path)
 
 
+def some_alloys(path: Path) -> Graph:
+    frames = read_frames([path], [Label(property_table()["energy"])])
+    dataset = Dataset(frames, [property_table()["energy"]], 3.5)
+    return collate([dataset[k] for k in range(len(dataset))]).graph
+
+
 def predicted(model: Potential, path: Path | str, *names: str) -> dict[str, torch.Tensor]:
-    rows = [property_table()[name] for name in names]
-    dataset = Dataset(read_frames([Path(path)], [Label(rows[0])]), rows[:1], 3.5)
-    return model(collate([dataset[k] for k in range(len(dataset))]).graph, names)
+    return model(some_alloys(Path(path)), names)
 
 
 def test_nothing_but_the_reference_energies_differs_before_the_first_step(
@@ -75,6 +80,30 @@ def test_nothing_but_the_reference_energies_differs_before_the_first_step(
     after = predicted(moved, alloys, "energy", "forces")
     torch.testing.assert_close(after["forces"], before["forces"], rtol=0, atol=1e-10)
     assert (after["energy"] - before["energy"]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("others", ["members", "network"])
+def test_members_begin_about_the_trained_model_and_end_as_their_mean(
+    configure: Configure, trained: Path, alloys: Path, tmp_path: Path, others: str
+) -> None:
+    """A run without steps predicts as its source, from one readout to four and back, and from four to three."""
+    source = load(trained)
+    network = {"n_members": 4} if others == "members" else source.config.model_dump() | {"n_members": 4}
+    options = {"reference_energies": "none", "dtype": "float64"}
+    document = configure(start=str(trained), **options).model_dump(mode="json")
+    run = Config.model_validate(document | {"model": network, "start": str(trained)})
+    several = started(run)
+    assert several.config == source.config.model_copy(update={"n_members": 4})
+    before, after = (predicted(model, alloys, "energy", "forces") for model in (source, several))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-10)
+    spread = torch.stack([values["forces"] for values in several.members(some_alloys(alloys), ["forces"])]).std(dim=0)
+    assert 1e-3 < spread.mean() / before["forces"].abs().mean() < 0.5
+    save(tmp_path / "several.carten", several, {})
+    ensemble = str(tmp_path / "several.carten")
+    for members in (1, 3):
+        other = started(Config.model_validate(document | {"model": {"n_members": members}, "start": ensemble}))
+        assert other.config.n_members == members
+        torch.testing.assert_close(predicted(other, alloys, "energy", "forces"), before, rtol=0, atol=1e-10)
 
 
 def test_energies_of_another_level_are_met_by_moving_reference_energies(

@@ -1,4 +1,4 @@
-"""The mean of an ensemble of readouts, as an ordinary model: readouts are linear in the weights that differ."""
+"""The same model with another number of members: readouts are linear in the weights in which members differ."""
 
 from __future__ import annotations
 
@@ -9,16 +9,32 @@ from torch import Tensor
 
 from carten.properties.potential import Potential
 
+SPREAD = 0.1
+"""Of the weights of new members, relative to the root mean square of those that they begin with."""
 
-@torch.inference_mode(False)
+
 def averaged(model: Potential) -> Potential:
     """A model with one readout of each property, which is the mean of all members; another model stays as it is."""
-    members = model.config.n_members
-    if members == 1:
-        return model
+    return with_members(model, 1)
+
+
+@torch.inference_mode(False)
+def with_members(model: Potential, members: int, seed: int = 0) -> Potential:
+    """A model that predicts as this one, with so many readouts of each property; itself, if that is what it has.
+
+    Of an ensemble with another number of members it takes the mean. Weights of several members are those of the mean
+    and normal deviations of :data:`SPREAD`, whose mean is zero.
+
+    Args:
+        model: plain, or an ensemble of readouts.
+        members: number of readouts.
+        seed: of the deviations.
+    """
     design = model.design
-    single = Potential(
-        model.config.model_copy(update={"n_members": 1}),
+    if design.config.n_members == members:
+        return model
+    other = Potential(
+        design.config.model_copy(update={"n_members": members}),
         design.elements,
         [design.properties[name] for name in design.requested],
         design.neighbours,
@@ -26,15 +42,27 @@ def averaged(model: Potential) -> Potential:
         inputs=list(design.inputs.values()),
         terms=design.terms,
     )
-    single.design = replace(single.design, pulls_ions=design.pulls_ions)
-    single.to(model.element_of.device, model.dtype)
-    expected = single.state_dict()
-    weights = {name: _mean(value, expected[name], members) for name, value in model.state_dict().items()}
-    single.load_state_dict(weights)
-    return single.train(model.training).requires_grad_(model.network.embedding.requires_grad)
+    other.design = replace(other.design, pulls_ions=design.pulls_ions)
+    other.to(model.element_of.device, model.dtype)
+    generator, expected = torch.Generator().manual_seed(seed), other.state_dict()
+    weights = {
+        name: value
+        if value.shape == expected[name].shape
+        else _spread(_mean(value, design.config.n_members), members, generator)
+        for name, value in model.state_dict().items()
+    }
+    other.load_state_dict(weights)
+    return other.train(model.training).requires_grad_(model.network.embedding.requires_grad)
 
 
-def _mean(value: Tensor, expected: Tensor, members: int) -> Tensor:
-    if value.shape == expected.shape:
+def _mean(value: Tensor, members: int) -> Tensor:
+    return value.unflatten(-1, (members, -1)).mean(dim=-2)
+
+
+def _spread(value: Tensor, members: int, generator: torch.Generator) -> Tensor:
+    if members == 1:
         return value
-    return value.view(*value.shape[:-1], members, expected.shape[-1]).mean(dim=-2)
+    noise = torch.randn(*value.shape[:-1], members, value.shape[-1], generator=generator, dtype=torch.float64)
+    noise -= noise.mean(dim=-2, keepdim=True)
+    size = SPREAD * value.square().mean().sqrt()
+    return (value.unsqueeze(-2) + size * noise.to(value)).flatten(-2)

@@ -15,6 +15,8 @@ from carten.data.labels import Frame
 from carten.data.statistics import reference_energies
 from carten.errors import ConfigError
 from carten.model.conditions import Category, Coupled, Fidelity, Input
+from carten.model.config import NetworkConfig
+from carten.properties.averaged import with_members
 from carten.properties.io import load
 from carten.properties.planning import ENERGIES
 from carten.properties.potential import Potential
@@ -37,7 +39,8 @@ from carten.train.transplant import take_over
 def read_start(config: Config) -> tuple[Config, Potential | None]:
     """The model that a run starts from, and the configuration with what it leaves to that model.
 
-    That is the network and the energy terms where none are configured, and inputs that have a default.
+    That is the network, or all of it but its number of members, and the energy terms where none are configured, and
+    inputs that have a default.
 
     Raises:
         ConfigError: another network or other energy terms are configured, or the model requires an input.
@@ -50,9 +53,17 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
     taken = {"model": source.config, "terms": source.term_configs}
     left_out = {key: value for key, value in taken.items() if key not in config.model_fields_set}
     config = config.model_copy(update=left_out)
+    if config.model == NetworkConfig(n_members=config.model.n_members) and _sets_members_alone(config.model):
+        network = source.config.model_copy(update={"n_members": config.model.n_members})
+        config = config.model_copy(update={"model": network})
     require_same_network(config, source, path)
     inputs = {name: _as_configured(row, path) for name, row in _further_inputs(source, config).items()}
     return config.model_copy(update={"inputs": {**config.inputs, **inputs}}), source
+
+
+def _sets_members_alone(network: NetworkConfig) -> bool:
+    """Whether the configuration sets ``n_members`` and nothing else; presets set their sections."""
+    return {"n_members"} <= network.model_fields_set <= {"n_members", "radial", "product"}
 
 
 def _further_inputs(source: Potential, config: Config) -> dict[str, Input]:
@@ -86,8 +97,10 @@ def kept_elements(config: Config, source: Potential | None, replay: Replay | Non
 def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> None:
     """Take the weights and baselines of a trained model; what it lacks stays as it is.
 
-    Readouts that this model lacks are dropped; inputs that are new have no effect at first; new levels of theory begin
-    as the first of the trained model, or as ``start.like`` says. The baselines of new elements are those of the data.
+    Where the number of members differs, members begin near the mean of those of the trained model, which stays what it
+    is. Readouts that this model lacks are dropped; inputs that are new have no effect at first; new levels of theory
+    begin as the first of the trained model, or as ``start.like`` says. The baselines of new elements are those of the
+    data.
 
     Energies of isolated atoms that the configuration asks for replace those of the model. By default E0 of each level
     of theory moves instead, by the least-squares fit of what the energies differ from those predicted: the energies of
@@ -109,6 +122,7 @@ def begin(model: Potential, source: Potential, config: Config, sets: Sets) -> No
     model.design = replace(model.design, pulls_ions=source.design.pulls_ions)
     baselines = _baselines(model)
     adapted = with_elements(source, model.elements, alike_elements(model, source, config.start), config.seed)
+    adapted = with_members(adapted, model.config.n_members, config.seed)
     if misfits := take_over(model, adapted, alike_levels(model, source, config.start)):
         raise ConfigError(
             f"start: {misfits[0]} has another shape in {path}: the network or the definition of a property or "
@@ -146,6 +160,9 @@ def start_lines(config: Config, model: Potential, source: Potential | None) -> l
     new, dropped = ([name for name in ours if name not in theirs] for ours, theirs in (names, names[::-1]))
     new = [f"{name}{like.get(name.split()[-1], '')}" for name in new]
     lines = [f"{heading}: {', '.join(items)}" for heading, items in (("new", new), ("dropped", dropped)) if items]
+    before, now = source.config.n_members, model.config.n_members
+    if before != now:
+        lines.append(f"{now} members, which begin with the mean of {before}" if before > 1 else f"{now} members")
     return ["; ".join([f"starts from {config.start.model}", *lines])]
 
 

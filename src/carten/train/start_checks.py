@@ -22,12 +22,12 @@ def symbols(numbers: Sequence[int]) -> str:
 
 
 def require_same_network(config: Config, source: Potential, path: Path) -> None:
-    """Check that a run has the network and the energy terms of the trained model.
+    """Check that a run has the network and the energy terms of the trained model; its number of members may differ.
 
     Raises:
         ConfigError: it has not.
     """
-    ours, theirs = config.model.model_dump(), source.config.model_dump()
+    ours, theirs = (network.model_dump(exclude={"n_members"}) for network in (config.model, source.config))
     if different := [f"{key} is {ours[key]}, but {theirs[key]}" for key in ours if ours[key] != theirs[key]]:
         raise ConfigError(
             f"model: {', '.join(different)} in {path}; leave the section out, or make it equal"
