@@ -29,7 +29,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "from nothing": {"optimizer": {"lr": 0.015}},
     "full": {**START, "optimizer": {"lr": 0.015}},
     "frozen": {**START, "freeze": ["embedding", "interactions", "updates"], "optimizer": {"lr": 0.02}},
-    "lora": {**START, "lora": {"rank": 2}, "optimizer": {"lr": 0.03}},
+    "lora": {**START, "lora": {"rank": 2}, "optimizer": {"lr": 0.045}},
     "replay": {**START, "replay": {"data": "source.extxyz", "structures": 100}, "optimizer": {"lr": 0.005}},
 }
 

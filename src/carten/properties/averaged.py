@@ -56,7 +56,7 @@ def with_members(model: Potential, members: int, seed: int = 0) -> Potential:
 
 
 def _mean(value: Tensor, members: int) -> Tensor:
-    return value.unflatten(-1, (members, -1)).mean(dim=-2)
+    return value.view(*value.shape[:-1], members, -1).mean(dim=-2)
 
 
 def _spread(value: Tensor, members: int, generator: torch.Generator) -> Tensor:

@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from carten.data.batches import BatchSampler, Bounds
+from carten.data.collection import open_collection
 from carten.data.dataset import Dataset, collate
 from carten.data.frames import Frames
 from carten.data.labels import Frame, Label, frames_from
-from carten.data.read import read_structures
 from carten.data.remainder import without
 from carten.data.sequences import Chained
 from carten.data.structures import require_known
@@ -54,10 +54,11 @@ class Replay:
         """
         if config.replay is None or source is None:
             return None
-        structures = read_structures(config.replay.data, config.data.format)
-        if (count := config.replay.structures) is not None and count < len(structures):
-            drawn = np.random.default_rng(config.seed).choice(len(structures), count, replace=False)
-            structures = [structures[index] for index in sorted(drawn.tolist())]
+        collection = open_collection(config.replay.data, config.data.format)
+        rows = list(range(len(collection)))
+        if (count := config.replay.structures) is not None and count < len(rows):
+            rows = sorted(np.random.default_rng(config.seed).choice(len(rows), count, replace=False).tolist())
+        structures = [collection[row] for row in rows]
         for where, atoms in structures:
             require_known(atoms.numbers, source.elements, f"replay.data: {where}")
         return cls(structures, config.replay)
