@@ -4,8 +4,9 @@ import json
 
 import ase.io
 import pytest
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
 from carten.deploy import deploy
 from carten.properties.io import save
@@ -147,3 +148,21 @@ def test_defects_of_a_crystal(run, crystal, tmp_path):
     assert small.code == 1 and "from their images in the supercell (1, 1, 1)" in small.err
     wrong = run("defects", model, structure, "-o", tmp_path / "wrong", "--potential", "C:-3")
     assert wrong.code == 1 and "--potential: expected ELEMENT=EV" in wrong.err
+
+
+def test_adsorption_on_a_slab(run, crystal, tmp_path):
+    """Carbon on carbon; elements that the model does not know, an adsorbate that is none."""
+    model, structure = crystal
+    length = ase.io.read(structure).get_volume() ** (1 / 3) * 4 ** (1 / 3)
+    slab = fcc111("C", (2, 2, 2), a=length, vacuum=8.0)
+    slab.pbc = True
+    slab.set_constraint(FixAtoms(mask=slab.positions[:, 2] < 9.0))
+    ase.io.write(tmp_path / "slab.extxyz", slab)
+    said = run("adsorb", model, tmp_path / "slab.extxyz", "-a", "C", "-o", tmp_path / "results", "--steps", 3)
+    assert said.code == 1 and "C from top 0 did not relax" in said.err, said.err
+    table = (tmp_path / "results" / "adsorb-energies.csv").read_text().splitlines()
+    assert table[0].startswith("adsorbate,site,from,energy_eV") and len(table) == 5
+    unknown = run("adsorb", model, tmp_path / "slab.extxyz", "-a", "Pt", "-o", tmp_path / "unknown")
+    assert unknown.code == 1 and "the adsorbate Pt: the model does not know Pt" in unknown.err
+    none = run("adsorb", model, tmp_path / "slab.extxyz", "-a", "watr", "-o", tmp_path / "none")
+    assert none.code == 1 and "watr is no element" in none.err and not (tmp_path / "none").exists()

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 import carten
 from carten import errors
 from carten.cli import (
+    adsorption,
     analysis,
     benchmark,
     crystals,
@@ -131,6 +132,7 @@ app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_comman
 app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
 app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
 app.command("surface", cls=Command, rich_help_panel=USE)(surfaces.surface_command)
+app.command("adsorb", cls=Command, rich_help_panel=USE)(adsorption.adsorb_command)
 app.command("defects", cls=Command, rich_help_panel=USE)(surfaces.defects_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
 app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)

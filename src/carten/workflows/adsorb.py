@@ -159,7 +159,7 @@ class Adsorption(JobResult):
             energies = [each.energy for each in self.adsorbed if each.adsorbate == adsorbate]
             bars.barh(places[chosen], energies, 0.7, color=f"C{number}", label=adsorbate)
         labels = [each.site if each.state == "adsorbed" else each.state for each in self.adsorbed]
-        bars.set_yticks(places, labels)
+        bars.set_yticks(places, labels, fontsize=8.0 if len(labels) > 12 else None)
         bars.invert_yaxis()
         bars.axvline(0.0, color="0.5", linewidth=0.8)
         bars.set(xlabel="adsorption energy (eV)")

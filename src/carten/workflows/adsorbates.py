@@ -125,8 +125,8 @@ def require_room(covered: ase.Atoms, n_slab: int, name: str, cutoff: float) -> N
     touching = shifts.any(axis=1)
     if touching.any():
         raise DataError(
-            f"{name} is larger than the cell: it is {distances[touching].min():.2f} Å from its image along the surface; "
-            "repeat the slab"
+            f"{name} is larger than the cell: it is {distances[touching].min():.2f} Å from its "
+            "image along the surface; repeat the slab"
         )
     gap, needed = covered.cell[2, 2] - np.ptp(covered.positions[:, 2]), max(GAP, cutoff)
     if covered.pbc[2] and gap < needed:

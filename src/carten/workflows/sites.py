@@ -21,6 +21,8 @@ SAME_PLACE = 0.1
 """Å, up to which places on a surface are equal."""
 UNDER = 0.5
 """Å along the surface, up to which an atom is under a place."""
+FLAT = 1e-3
+"""Å^2, up to which triangles at the rim are left out."""
 CLEARANCE = 20.0
 """Å of vacuum, of slabs whose cell has no height."""
 
@@ -166,7 +168,10 @@ def _polygons(points: Floats) -> list[list[int]]:
     """Triangles of a Delaunay triangulation, those of one circumscribed circle joined."""
     groups: list[tuple[Floats, set[int]]] = []
     for triangle in Delaunay(points).simplices:
-        centre = _circumcentre(points[triangle])
+        edges = points[triangle[1:]] - points[triangle[0]]
+        if abs(np.linalg.det(edges)) < FLAT:
+            continue
+        centre = points[triangle[0]] + np.linalg.solve(2.0 * edges, (edges**2).sum(axis=1))
         for other, members in groups:
             if np.linalg.norm(centre - other) < SAME_PLACE:
                 members.update(triangle.tolist())
@@ -174,14 +179,6 @@ def _polygons(points: Floats) -> list[list[int]]:
         else:
             groups.append((centre, set(triangle.tolist())))
     return [sorted(members) for _, members in groups]
-
-
-def _circumcentre(triangle: Floats) -> Floats:
-    edges = triangle[1:] - triangle[0]
-    if abs(np.linalg.det(edges)) < 1e-6:
-        return np.full(2, np.inf)
-    centre: Floats = triangle[0] + np.linalg.solve(2.0 * edges, (edges**2).sum(axis=1))
-    return centre
 
 
 def _sides(corners: Floats) -> list[Floats]:
