@@ -10,8 +10,9 @@ from carten.math import stf
 from carten.math.quadrature import sphere
 from carten.model import product
 from carten.model.config import NetworkConfig
-from carten.model.interaction import SILU_GAIN
+from carten.model.interaction import SIGMOID_GAIN, SILU_GAIN, GatedInteraction, Interaction
 from carten.model.parameters import ElementLinear, Linear
+from carten.ops import builders
 from carten.ops.draft import Draft
 from carten.ops.index import Index
 from carten.ops.interpreter import run, weights
@@ -70,13 +71,38 @@ def test_element_linear_of_no_atoms():
     assert evaluate(linear, features(Space((VECTOR,)), rows=0), none)[VECTOR].shape == (0, 3, 3)
 
 
-def test_gain_of_the_nonlinearity():
-    """1 / sqrt of the mean of silu(x)^2 over unit normals, by quadrature."""
+@pytest.mark.parametrize(("gain", "power"), [(SILU_GAIN, 2), (SIGMOID_GAIN, 0)])
+def test_gains_of_nonlinearities(gain, power):
+    """1 / sqrt of the mean of silu(x)^2 = x^2 sigmoid(x)^2, or of sigmoid(x)^2, over unit normals, by quadrature."""
 
     def integrand(x):
-        return (x / (1 + np.exp(-x))) ** 2 * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+        return x**power * (1 + np.exp(-x)) ** -2 * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
-    assert quad(integrand, -12, 12)[0] ** -0.5 == pytest.approx(SILU_GAIN, rel=1e-10)
+    assert quad(integrand, -12, 12)[0] ** -0.5 == pytest.approx(gain, rel=1e-10)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def interaction(kind, **options):
+    config = NetworkConfig.model_validate({"n_channels": CHANNELS, "l_max_edges": 1, "interaction": options})
+    return kind(config, Space.up_to(1), 4, 6.0, generator())
+
+
+def test_gates_multiply_messages_by_functions_of_sums_of_scalars():
+    gated, plain = interaction(GatedInteraction), interaction(Interaction)
+    sums = {part: torch.randn(6, part.size * 2, CHANNELS, dtype=torch.float64) for part in plain.target.parts}
+    gated.describe, plain.describe = gated.describe_message, plain.describe_message
+    values, messages = evaluate(gated, sums), evaluate(plain, sums)
+    weight = gated.gates["1-"].weight["0+"].detach()
+    gate = SIGMOID_GAIN * torch.sigmoid(sums[SCALAR].reshape(6, 1, -1) @ weight * weight.shape[0] ** -0.5)
+    torch.testing.assert_close(values[VECTOR], messages[VECTOR] * gate)
+    torch.testing.assert_close(values[SCALAR], SILU_GAIN * torch.nn.functional.silu(messages[SCALAR]))
+
+
+def test_sums_are_divided_by_the_number_of_neighbours_or_its_root():
+    root, number = (interaction(Interaction, normalisation=name).radial.gains[-1] for name in ("root", "number"))
+    assert number * 6.0**0.5 == pytest.approx(root)
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
@@ -103,6 +129,26 @@ def test_coupled_products_contain_the_channelwise_ones(order):
     expected, found = (evaluate(p, values, KINDS) for p in (narrow, wide))
     for part in target.parts:
         torch.testing.assert_close(found[part], expected[part], rtol=1e-10, atol=1e-12)
+
+
+def test_orders_that_are_scaled_apart_divide_by_the_paths_of_each():
+    space = target = Space.up_to(2)
+    together, apart = (
+        build(space, target, correlation_order=3, product={"weights": "coupled", "orders": orders})
+        for orders in ("together", "apart")
+    )
+    for part in target.parts:
+        orders = np.array([order(path) for to, path in builders.weight_paths(space, target, 3) if to == part])
+        factors = np.sqrt(len(orders) / np.array([(orders == q).sum() for q in orders]))
+        together.mix.weight[part.name].data *= torch.from_numpy(factors).repeat_interleave(CHANNELS)[:, None]
+    values = features(space)
+    expected, scaled = (evaluate(layer, values, KINDS) for layer in (together, apart))
+    for part in target.parts:
+        torch.testing.assert_close(scaled[part], expected[part], rtol=1e-10, atol=1e-12)
+
+
+def order(path):
+    return 1 if isinstance(path, Part) else 1 + order(path[0])
 
 
 def paths_of(plan):

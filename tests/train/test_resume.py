@@ -211,15 +211,18 @@ def test_another_configuration_is_not_resumed(configure: Callable[..., Config]) 
         train(configure(seed=1, optimizer={"lr": 0.1}), resume=True, console=QUIET)
 
 
-def test_a_run_that_began_with_the_preset_tace_of_then_goes_on_as_carten(configure: Callable[..., Config]) -> None:
+def test_a_run_that_began_with_the_preset_tace_of_then_goes_on_as_carten(
+    configure: Callable[..., Config], tmp_path: Path
+) -> None:
     """Older checkpoints call ``tace`` what is now ``carten``; to go on as what is now ``tace`` is refused."""
-    config = configure(output="aged", training={"epochs": 1})
+    output = str(tmp_path / "aged")
+    config = configure(output=output, training={"epochs": 1})
     train(config, console=QUIET)
     content = SafetensorsCheckpoint().load_checkpoint(config.output / LAST)
     network = content["run"]["config"]["model"]
     del network["interaction"], network["residual"], network["product"]["channels"], network["product"]["orders"]
     network["preset"] = "tace"
     SafetensorsCheckpoint().save_checkpoint(content, config.output / LAST)
-    assert train(configure(output="aged", training={"epochs": 2}), resume=True, console=QUIET).epochs == 2
+    assert train(configure(output=output, training={"epochs": 2}), resume=True, console=QUIET).epochs == 2
     with pytest.raises(ConfigError, match="another configuration: model differ"):
-        train(configure(output="aged", model={"preset": "tace"}), resume=True, console=QUIET)
+        train(configure(output=output, model={"preset": "tace"}), resume=True, console=QUIET)

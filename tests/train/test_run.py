@@ -89,6 +89,12 @@ def test_the_file_holds_the_model_that_was_validated(configure: Configure, alloy
     assert errors.compute() == pytest.approx({name: result.test[name] for name in errors.compute()}, rel=1e-9)
 
 
+def test_a_preset_that_is_no_longer_what_it_was_says_so(configure: Configure) -> None:
+    shown = io.StringIO()
+    train(configure(training={"epochs": 1}, model={"preset": "tace"}), console=Console(file=shown, width=1000))
+    assert "preset tace (products mix channels, as its authors have them; the preset that was" in shown.getvalue()
+
+
 def test_errors_by_group_and_element(configure: Configure, alloys: Path, tmp_path: Path) -> None:
     """The same as of the model in the file on each group, computed independently."""
     frames = ase.io.read(alloys, ":")
