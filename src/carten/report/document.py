@@ -7,18 +7,29 @@ no other script could run even if a text came through unescaped.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jinja2
 
 from carten.report.figures import Picture
+from carten.report.scenes import Scene
 from carten.report.sections import Headline, HtmlTable
 from carten.report.text import clean
-from carten.report.viewer import Viewer
+
+_SCRIPTS = ("page.js", "tables.js", "plots.js", "scenes.js")
+
+
+class Remark(NamedTuple):
+    """What a reader of a section must know."""
+
+    kind: Literal["failure", "warning"]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -31,9 +42,10 @@ class Section:
         text: below the heading.
         pictures: figures.
         tables: below the figures.
-        viewer: whether structures are shown in it.
+        scene: structures to turn, above the figures.
         preformatted: text of fixed width, folded.
         notes: terms and what they mean.
+        remarks: above all else.
     """
 
     title: str
@@ -41,9 +53,10 @@ class Section:
     text: str = ""
     pictures: Sequence[Picture] = ()
     tables: Sequence[HtmlTable] = ()
-    viewer: bool = False
+    scene: Scene | None = None
     preformatted: str = ""
     notes: Sequence[tuple[str, str]] = ()
+    remarks: Sequence[Remark] = ()
 
 
 @dataclass(frozen=True)
@@ -69,36 +82,35 @@ class PageHead:
     link: str = "on"
 
 
-def assemble_page(
-    head: PageHead,
-    sections: Sequence[Section],
-    tables: Mapping[str, str] | None = None,
-    viewer: Viewer | None = None,
-    structure_names: Sequence[str] = (),
-) -> str:
+def assemble_page(head: PageHead, sections: Sequence[Section], tables: Mapping[str, str] | None = None) -> str:
     """The page as HTML; no part of it is requested from the network.
 
     Args:
         head: what stands above.
         sections: in order.
-        tables: data behind figures by the name of their table, packed (:func:`carten.report.viewer.packed`).
-        viewer: structures to turn.
-        structure_names: of the structures in the viewer.
+        tables: data behind figures by the name of their table, packed (:func:`packed`).
     """
-    script, viewer_script = _resource("page.js"), _resource("viewer.js")
-    scripts = [script, viewer_script, viewer.library] if viewer else [script]
+    scripts = [_resource(name) for name in _SCRIPTS]
     return _template().render(
         head=head,
-        title=f"{head.subject} {head.link} {head.about}",
+        title=f"{head.subject} {head.link} {head.about}".strip(),
         sections=sections,
         tables=tables or {},
+        scenes={section.anchor: packed(section.scene.json()) for section in sections if section.scene},
         policy=_policy(scripts),
         style=_resource("page.css"),
-        script=script,
-        viewer=viewer,
-        viewer_script=viewer_script,
-        structure_names=[clean(name) for name in structure_names],
+        scripts=scripts,
     )
+
+
+def packed(text: str) -> str:
+    """Text compressed with gzip, in base64: letters, digits, ``+``, ``/`` and ``=`` only."""
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def plain_name(name: str) -> str:
+    """A name as part of the names of files and of elements."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
 
 
 def _policy(scripts: Sequence[str]) -> str:
@@ -106,8 +118,8 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return (
-        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
-        "font-src data:; worker-src blob:; connect-src data: blob:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; connect-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 
 

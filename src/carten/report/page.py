@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from carten.data.labels import Frame
-from carten.report.document import PageHead, Section, assemble_page
+from carten.report.document import PageHead, Section, assemble_page, packed, plain_name
 from carten.report.figures import Picture, pictures
+from carten.report.scenes import error_scene
 from carten.report.sections import (
     error_table,
     group_errors,
@@ -23,7 +23,6 @@ from carten.report.sections import (
 from carten.report.tabular import values_table
 from carten.report.text import clean
 from carten.report.uncertainty import uncertainty_pictures
-from carten.report.viewer import packed, viewer
 from carten.workflows.evaluate import Evaluation
 
 
@@ -95,11 +94,8 @@ def page(info: ReportInfo, sets: Mapping[str, EvaluatedData]) -> str:
     if info.header:
         text = json.dumps(info.header, indent=2, ensure_ascii=False)
         sections.append(Section("Model", "model", preformatted=text))
-    structures = viewer(frames, evaluation.comparisons) if frames else None
-    head = PageHead(
-        info.model, info.data, _facts(info, evaluation), info.version, info.date, headlines(evaluation)
-    )
-    return assemble_page(head, sections, tables, structures, [structure_name(frame) for frame in frames.values()])
+    head = PageHead(info.model, info.data, _facts(info, evaluation), info.version, info.date, headlines(evaluation))
+    return assemble_page(head, sections, tables)
 
 
 def _facts(info: ReportInfo, evaluation: Evaluation) -> list[str]:
@@ -132,7 +128,7 @@ def _property(anchor: str, name: str, sets: Mapping[str, EvaluatedData]) -> tupl
     compared = {data: evaluated.evaluation.comparisons for data, evaluated in sets.items()}
     comparisons = {data: by_name[name] for data, by_name in compared.items() if name in by_name}
     groups = group_errors(subject.groups, comparisons[next(iter(sets))])
-    shown = [*pictures(_file_name(name), comparisons, groups), *uncertainty_pictures(_file_name(name), comparisons)]
+    shown = [*pictures(plain_name(name), comparisons, groups), *uncertainty_pictures(plain_name(name), comparisons)]
     names = {data: [structure_name(frame) for frame in evaluated.frames] for data, evaluated in sets.items()}
     table = values_table(name, {data: evaluated.evaluation for data, evaluated in sets.items()}, names)
     title = clean(name.replace("_", " ").capitalize(), 60)
@@ -145,12 +141,8 @@ def _property(anchor: str, name: str, sets: Mapping[str, EvaluatedData]) -> tupl
 def _worst(frames: Mapping[int, Frame], subject: EvaluatedData) -> Section:
     text = (
         "Worst first, by the error relative to the mean over all structures. Choose one in the table to see it. Atoms "
-        "are coloured by their error, arrows point along it. Drag to rotate, scroll to zoom."
+        "are coloured by their error, arrows point along it."
     )
     table = worst_table(frames, subject.evaluation, subject.groups)
-    return Section("Worst structures", "worst", text, tables=[table], viewer=True)
-
-
-def _file_name(name: str) -> str:
-    """A name as part of the names of files and of elements."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+    scene = error_scene(frames, subject.evaluation.comparisons)
+    return Section("Worst structures", "worst", text, tables=[table], scene=scene)
