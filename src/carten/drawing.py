@@ -6,6 +6,7 @@ Inside a :class:`Drawing` the colours ``"C0"``, ``"C1"``, .. and the default col
 from __future__ import annotations
 
 import io
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -15,12 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import AxLine
+from matplotlib.patches import StepPatch
 from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from carten.errors import ConfigError
+from carten.math.arrays import Array
 
 FONT = "DejaVu Sans"
 FORMATS = (".svg", ".png", ".pdf")
@@ -52,6 +58,8 @@ _VARIABLES = {
     PAGE.grid: "--grid",
     **{colour: f"--series-{number}" for number, colour in enumerate(PAGE.series, start=1)},
 }
+MAX_POINTS = 300
+"""Of a curve, that a page shows the values of."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -142,6 +150,9 @@ class Drawing:
         require_picture(path)
         moment = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}}
         self.figure.savefig(path, dpi=200, metadata=moment.get(path.suffix))
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8")
+            path.write_text(_with_points(text, self.figure), encoding="utf-8")
 
     def logarithmic(self, axis: str, axes: Axes | None = None) -> None:
         """Give the axis ``"x"`` or ``"y"`` a logarithmic scale with plain tick labels, once everything is drawn.
@@ -164,7 +175,53 @@ class Drawing:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the browser has others
             self.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        return _adapt(buffer.getvalue(), description)
+        return _adapt(_with_points(buffer.getvalue(), self.figure), description)
+
+
+def _with_points(svg: str, figure: Figure) -> str:
+    """The values of curves and points, and where they are, for pages that show those under the cursor."""
+    described = [entry for axes in figure.axes if (entry := _described(axes))["series"]]
+    text = escape(json.dumps(described, separators=(",", ":"), ensure_ascii=False))
+    return svg.replace("<svg ", f'<svg data-points="{text}" ', 1) if described else svg
+
+
+def _described(axes: Axes) -> dict[str, Any]:
+    series = [_series(axes, name, values) for name, values in _curves(axes)]
+    names = {"x": axes.get_xlabel() or "x", "y": axes.get_ylabel() or "y"}
+    return {**names, "series": [each for each in series if each["at"]]}
+
+
+def _curves(axes: Axes) -> list[tuple[str, Array]]:
+    """Names and values (n, 2) of what is drawn in the units of the axes; none where ticks show something else."""
+    renamed = [
+        axis.get_scale() == "linear" and isinstance(axis.get_major_formatter(), FuncFormatter)
+        for axis in (axes.xaxis, axes.yaxis)
+    ]
+    if any(renamed) or axes.name != "rectilinear":
+        return []
+    lines = [line for line in axes.lines if line.get_transform() is axes.transData and not isinstance(line, AxLine)]
+    curves = [(str(line.get_label()), np.asarray(line.get_xydata(), dtype=np.float64)) for line in lines]
+    for collection in axes.collections:
+        if isinstance(collection, PathCollection):
+            curves.append((str(collection.get_label()), np.asarray(collection.get_offsets(), dtype=np.float64)))
+    for patch in axes.patches:
+        if isinstance(patch, StepPatch) and not patch.get_fill():
+            heights, edges, _ = patch.get_data()
+            curves.append((str(patch.get_label()), np.stack([(edges[1:] + edges[:-1]) / 2.0, heights], axis=1)))
+    return curves
+
+
+def _series(axes: Axes, name: str, values: Array) -> dict[str, Any]:
+    """Values that are seen, at most :data:`MAX_POINTS`, and their places in points from the upper left corner."""
+    (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    x, y = values[:, 0], values[:, 1]
+    seen = values[(x >= left) & (x <= right) & (y >= bottom) & (y <= top)]
+    seen = seen[np.unique(np.linspace(0, len(seen) - 1, min(len(seen), MAX_POINTS)).astype(int))] if len(seen) else seen
+    figure = axes.get_figure(root=True)
+    at = axes.transData.transform(seen) * (72.0 / figure.dpi)
+    at[:, 1] = 72.0 * figure.get_size_inches()[1] - at[:, 1]
+    shown = "" if name.startswith("_") else name
+    return {"name": shown, "at": np.round(at, 1).tolist(), "values": [[float(f"{v:.6g}") for v in row] for row in seen]}
 
 
 def _adapt(svg: str, description: str) -> str:

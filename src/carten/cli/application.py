@@ -29,6 +29,7 @@ from carten.cli import (
     paths,
     reference,
     relax,
+    report,
     screen,
     spectrum,
     speed,
@@ -139,6 +140,7 @@ app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
 app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)
 app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
 app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
+app.command("report", cls=Command, rich_help_panel=USE)(report.report_command)
 app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
 app.command("benchmark", cls=Command, rich_help_panel=USE)(benchmark.benchmark_command)
 app.command("speed", cls=Command, rich_help_panel=USE)(speed.speed_command)
