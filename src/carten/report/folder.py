@@ -9,7 +9,7 @@ from pathlib import Path
 
 import carten
 from carten.errors import DataError, ModelFileError
-from carten.report.document import PageHead, Remark, Section, assemble
+from carten.report.document import PageHead, Remark, Section, assemble_page
 from carten.report.kinds import KINDS, Kind, UnknownFile
 from carten.report.shelf import Shelf
 from carten.report.text import clean
@@ -48,7 +48,7 @@ def folder_page(folder: str | Path, complain: Callable[[str], None] = lambda tex
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     facts = [f"{len(shelf.shown):,} files", f"carten {carten.__version__}", date]
     head = PageHead(clean(root.resolve().name), "", facts, carten.__version__, date)
-    return assemble(head, [*numbered, *_others(shelf)])
+    return assemble_page(head, [*numbered, *_others(shelf)])
 
 
 def _section(kind: Kind, path: Path, shelf: Shelf, complain: Callable[[str], None]) -> Section | None:
@@ -59,7 +59,9 @@ def _section(kind: Kind, path: Path, shelf: Shelf, complain: Callable[[str], Non
     except BROKEN as error:
         text = clean(str(error), 300) if isinstance(error, DataError | ModelFileError) else f"{path}: {error!r}"
         complain(f"{kind.name} {text}")
-        section = Section(shelf.name(path), "", remarks=[Remark("failure", f"this {kind.name} cannot be shown: {text}")])
+        section = Section(
+            shelf.name(path), "", remarks=[Remark("failure", f"this {kind.name} cannot be shown: {text}")]
+        )
     shelf.shown.add(path)
     return section
 

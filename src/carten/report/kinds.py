@@ -190,7 +190,7 @@ def _evaluation(path: Path, shelf: Shelf, content: Mapping[str, Any]) -> Section
             if isinstance(values, dict) and "rmse" in values
         ]
     header_cells = ("Property", "Unit", "RMSE", "MAE", "Max", "Bias", "Spread", "Values")
-    subject = f"{content.get('model', '')} on {', '.join(map(str, content.get('data', ())))}"
+    subject = f"{content.get('model', '')} on {', '.join(Path(str(name)).name for name in content.get('data', ()))}"
     caption = "Errors are predicted minus reference, over all components."
     table = HtmlTable(caption, header_cells, rows, 2)
     text = f"{clean(subject, 200)}: {content['structures']:,} structures."
@@ -208,7 +208,7 @@ def structures(path: Path, shelf: Shelf) -> Section:
     log = shelf.take(path.with_suffix(".csv"))
     shelf.take(path.with_suffix(".restart.json"))
     scene = Scene(clips_of(sample.frames, shelf.name(path)), loop="mode" in sample.frames[0].info)
-    text = f"{len(sample.frames):,} frames"
+    text = f"{len(sample.frames):,} frames" if len(sample.frames) > 1 else "One frame"
     if not sample.complete:
         total = f"{sample.total:,}" if sample.total else f"a file of {path.stat().st_size / 1e6:,.0f} MB"
         text += f" at equal distances, of {total}"

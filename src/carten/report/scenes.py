@@ -71,9 +71,7 @@ class Scene:
     def json(self) -> str:
         """Everything that is drawn; positions are whole numbers times a step of at most 0.01 Å per 300 Å."""
         elements = sorted({int(Z) for clip in self.clips for Z in clip.frames[0].numbers})
-        looks = {
-            Z: [chemical_symbols[Z], to_hex(jmol_colors[Z]), round(float(covalent_radii[Z]), 2)] for Z in elements
-        }
+        looks = {Z: [chemical_symbols[Z], to_hex(jmol_colors[Z]), round(float(covalent_radii[Z]), 2)] for Z in elements}
         clips = [_packed(clip, self.limit) for clip in self.clips]
         return json.dumps({"elements": looks, "loop": self.loop, "clips": clips}, separators=(",", ":"))
 
