@@ -50,7 +50,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[report]'
+	$(PIP) --editable .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -75,7 +75,7 @@ oldest:
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(PYTHON) scripts/oldest.py > $(VENV)-oldest/constraints.txt
 	$(VENV)-oldest/bin/python -m pip install --disable-pip-version-check --quiet \
-		--constraint $(VENV)-oldest/constraints.txt --editable '.[report]' pytest pytest-timeout selenium
+		--constraint $(VENV)-oldest/constraints.txt --editable . pytest pytest-timeout selenium
 	$(VENV)-oldest/bin/python -m pytest $(OLDEST) -k "not lmdb"
 
 clean:

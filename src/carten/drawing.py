@@ -201,9 +201,11 @@ def _curves(axes: Axes) -> list[tuple[str, Array]]:
         return []
     lines = [line for line in axes.lines if line.get_transform() is axes.transData and not isinstance(line, AxLine)]
     curves = [(str(line.get_label()), np.asarray(line.get_xydata(), dtype=np.float64)) for line in lines]
-    for collection in axes.collections:
-        if isinstance(collection, PathCollection):
-            curves.append((str(collection.get_label()), np.asarray(collection.get_offsets(), dtype=np.float64)))
+    curves += [
+        (str(points.get_label()), np.asarray(points.get_offsets(), dtype=np.float64))
+        for points in axes.collections
+        if isinstance(points, PathCollection)
+    ]
     for patch in axes.patches:
         if isinstance(patch, StepPatch) and not patch.get_fill():
             heights, edges, _ = patch.get_data()

@@ -91,8 +91,7 @@ def _frame(file: IO[bytes], start: int, path: Path) -> ase.Atoms:
     count = file.readline(_LINE)
     lines = [count, *(file.readline(_LINE) for _ in range(int(count) + 1))]
     try:
-        atoms = ase.io.read(io.StringIO(b"".join(lines).decode()), format="extxyz")
+        [atoms] = ase.io.read(io.StringIO(b"".join(lines).decode()), index=":", format="extxyz")
     except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the frame at byte {start} is damaged: {error}") from error
-    assert isinstance(atoms, ase.Atoms)
-    return atoms
+    return atoms  # type: ignore[no-any-return]
