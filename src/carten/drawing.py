@@ -180,13 +180,13 @@ class Drawing:
 
 def _with_points(svg: str, figure: Figure) -> str:
     """The values of curves and points, and where they are, for pages that show those under the cursor."""
-    described = [entry for axes in figure.axes if (entry := _described(axes))["series"]]
+    described = [entry for axes in figure.axes if (entry := _described(axes, figure))["series"]]
     text = escape(json.dumps(described, separators=(",", ":"), ensure_ascii=False))
     return svg.replace("<svg ", f'<svg data-points="{text}" ', 1) if described else svg
 
 
-def _described(axes: Axes) -> dict[str, Any]:
-    series = [_series(axes, name, values) for name, values in _curves(axes)]
+def _described(axes: Axes, figure: Figure) -> dict[str, Any]:
+    series = [_series(axes, figure, name, values) for name, values in _curves(axes)]
     names = {"x": axes.get_xlabel() or "x", "y": axes.get_ylabel() or "y"}
     return {**names, "series": [each for each in series if each["at"]]}
 
@@ -213,13 +213,12 @@ def _curves(axes: Axes) -> list[tuple[str, Array]]:
     return curves
 
 
-def _series(axes: Axes, name: str, values: Array) -> dict[str, Any]:
+def _series(axes: Axes, figure: Figure, name: str, values: Array) -> dict[str, Any]:
     """Values that are seen, at most :data:`MAX_POINTS`, and their places in points from the upper left corner."""
     (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     x, y = values[:, 0], values[:, 1]
     seen = values[(x >= left) & (x <= right) & (y >= bottom) & (y <= top)]
     seen = seen[np.unique(np.linspace(0, len(seen) - 1, min(len(seen), MAX_POINTS)).astype(int))] if len(seen) else seen
-    figure = axes.get_figure(root=True)
     at = axes.transData.transform(seen) * (72.0 / figure.dpi)
     at[:, 1] = 72.0 * figure.get_size_inches()[1] - at[:, 1]
     shown = "" if name.startswith("_") else name

@@ -10,7 +10,7 @@ from pathlib import Path
 import carten
 from carten.errors import DataError, ModelFileError
 from carten.report.document import PageHead, Remark, Section, assemble_page
-from carten.report.kinds import KINDS, Kind, UnknownFile
+from carten.report.kinds import KINDS, FileKind, UnknownFile
 from carten.report.shelf import Shelf
 from carten.report.text import clean
 
@@ -51,7 +51,7 @@ def folder_page(folder: str | Path, complain: Callable[[str], None] = lambda tex
     return assemble_page(head, [*numbered, *_others(shelf)])
 
 
-def _section(kind: Kind, path: Path, shelf: Shelf, complain: Callable[[str], None]) -> Section | None:
+def _section(kind: FileKind, path: Path, shelf: Shelf, complain: Callable[[str], None]) -> Section | None:
     try:
         section = kind.section(path, shelf)
     except UnknownFile:

@@ -78,7 +78,7 @@ def inline_svg(text: str, description: str, prefix: str, where: str) -> str:
 def _clean(element: ElementTree.Element, prefix: str) -> None:
     """Keep shapes and text; links only to ids of the same picture, which get a prefix."""
     for child in list(element):
-        if not isinstance(child.tag, str) or child.tag.removeprefix(_SVG) not in _ELEMENTS:
+        if child.tag.removeprefix(_SVG) not in _ELEMENTS:
             element.remove(child)
         else:
             _clean(child, prefix)

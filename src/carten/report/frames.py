@@ -22,7 +22,7 @@ _LINE = 100_000
 """Bytes that no line of such a file is longer than."""
 
 
-class Sample(NamedTuple):
+class FrameSample(NamedTuple):
     """Frames of a file, how many it has (``None``: not counted), and whether they are all."""
 
     frames: list[ase.Atoms]
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
     complete: bool
 
 
-def sample_frames(path: Path) -> Sample:
+def sample_frames(path: Path) -> FrameSample:
     """Frames at equal distances in an extended XYZ file; a last one that is cut off is left out.
 
     Raises:
@@ -53,7 +53,7 @@ def sample_frames(path: Path) -> Sample:
             frames = [_frame(file, start, path) for start in chosen]
     if not frames:
         raise DataError(f"{path}: holds no frame of extended XYZ")
-    return Sample(frames, total, len(frames) == total)
+    return FrameSample(frames, total, len(frames) == total)
 
 
 def _all_starts(file: IO[bytes], path: Path) -> list[int]:

@@ -51,7 +51,7 @@ TITLES = {
 """Of jobs whose name says too little."""
 
 
-class Kind(NamedTuple):
+class FileKind(NamedTuple):
     """Files of one kind: which they are, and the reader of their section."""
 
     name: str
@@ -217,7 +217,7 @@ def structures(path: Path, shelf: Shelf) -> Section:
     return Section(title, "", f"{text}.", pictures=drawn, scene=scene)
 
 
-def table(path: Path, shelf: Shelf) -> Section:
+def csv_table(path: Path, shelf: Shelf) -> Section:
     """A table, with its curves over the first column if all of it are numbers."""
     heading, rows = _read_csv(path)
     shown = _columns_table(path.stem, heading, rows)
@@ -277,12 +277,12 @@ def picture(path: Path, shelf: Shelf) -> Section:
 
 
 KINDS = (
-    Kind("training run", lambda path: path.name == "metrics.csv", training),
-    Kind("result", lambda path: path.suffix == ".json" and not path.name.endswith(".restart.json"), document),
-    Kind("structures", lambda path: path.suffix in (".extxyz", ".xyz"), structures),
-    Kind("model", lambda path: path.suffix == ".carten", model_file),
-    Kind("table", lambda path: path.suffix == ".csv", table),
-    Kind("picture", lambda path: path.suffix == ".svg", picture),
-    Kind("bitmap", lambda path: path.suffix == ".png", picture),
+    FileKind("training run", lambda path: path.name == "metrics.csv", training),
+    FileKind("result", lambda path: path.suffix == ".json" and not path.name.endswith(".restart.json"), document),
+    FileKind("structures", lambda path: path.suffix in (".extxyz", ".xyz"), structures),
+    FileKind("model", lambda path: path.suffix == ".carten", model_file),
+    FileKind("table", lambda path: path.suffix == ".csv", csv_table),
+    FileKind("picture", lambda path: path.suffix == ".svg", picture),
+    FileKind("bitmap", lambda path: path.suffix == ".png", picture),
 )
 """In this order: what belongs to a file of an earlier kind is shown there."""
