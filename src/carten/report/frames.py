@@ -42,8 +42,8 @@ def sample_frames(path: Path) -> FrameSample:
             starts = _all_starts(file, path)
             chosen, total = starts, len(starts)
         else:
-            chosen, total = [_next_start(file, int(size * k / MAX_FRAMES)) for k in range(MAX_FRAMES)], None
-            chosen = sorted({start for start in chosen if start is not None})
+            places = (_next_start(file, int(size * k / MAX_FRAMES)) for k in range(MAX_FRAMES))
+            chosen, total = sorted({start for start in places if start is not None}), None
         frames: list[ase.Atoms] = []
         if chosen:
             first = _frame(file, chosen[0], path)
@@ -94,4 +94,4 @@ def _frame(file: IO[bytes], start: int, path: Path) -> ase.Atoms:
         [atoms] = ase.io.read(io.StringIO(b"".join(lines).decode()), index=":", format="extxyz")
     except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the frame at byte {start} is damaged: {error}") from error
-    return atoms  # type: ignore[no-any-return]
+    return atoms

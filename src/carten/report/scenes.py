@@ -101,7 +101,7 @@ def error_scene(frames: Mapping[int, Frame], comparisons: Mapping[str, Compariso
         comparisons: errors by property name; the last one of atoms is shown.
     """
     atoms = {index: (clean(structure_name(frame)), [_atoms(frame)]) for index, frame in frames.items()}
-    for comparison in reversed(comparisons.values()):
+    for comparison in reversed(list(comparisons.values())):
         row = comparison.row
         errors = {index: comparison.error[comparison.structure == index] for index in frames}
         if row.scope == "atom" and all(len(errors[index]) == len(frame) for index, frame in frames.items()):
@@ -125,9 +125,9 @@ def _mode(atoms: ase.Atoms) -> Any:
 
 def _clip_name(atoms: ase.Atoms, name: str, number: int, n_parts: int) -> str:
     if "mode" in atoms.info:
-        wavenumber = atoms.info.get("wavenumber")
+        wavenumber: Any = atoms.info.get("wavenumber")
         is_number = isinstance(wavenumber, int | float)
-        text = "" if not is_number else f", {abs(wavenumber):.0f}{'i' if wavenumber < 0 else ''} cm⁻¹"
+        text = f", {abs(wavenumber):.0f}{'i' if wavenumber < 0 else ''} cm⁻¹" if is_number else ""
         return clean(f"mode {atoms.info['mode']}{text}")
     formula = atoms.get_chemical_formula()
     return clean(f"{formula}, {name}" if n_parts == 1 else f"{number}: {formula}")
@@ -165,8 +165,8 @@ def _centre(positions: Floats, cells: Floats) -> Floats:
 def _integers(positions: Floats) -> dict[str, Any]:
     """Positions as 16-bit whole numbers times a step."""
     step = max(float(np.abs(positions).max(initial=0.0)) / 32767.0, 1e-6)
-    whole: Array = np.round(positions / step).astype("<i2")
-    return {"step": step, "data": base64.b64encode(whole.tobytes()).decode()}
+    rounded: Array = np.round(positions / step).astype("<i2")
+    return {"step": step, "data": base64.b64encode(rounded.tobytes()).decode()}
 
 
 def _atoms(frame: Frame) -> ase.Atoms:
