@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -26,7 +27,6 @@ from matplotlib.patches import StepPatch
 from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from carten.errors import ConfigError
-from carten.math.arrays import Array
 
 FONT = "DejaVu Sans"
 FORMATS = (".svg", ".png", ".pdf")
@@ -191,7 +191,7 @@ def _described(axes: Axes, figure: Figure) -> dict[str, Any]:
     return {**names, "series": [each for each in series if each["at"]]}
 
 
-def _curves(axes: Axes) -> list[tuple[str, Array]]:
+def _curves(axes: Axes) -> list[tuple[str, npt.NDArray[np.float64]]]:
     """Names and values (n, 2) of what is drawn in the units of the axes; none where ticks show something else."""
     renamed = [
         axis.get_scale() == "linear" and isinstance(axis.get_major_formatter(), FuncFormatter)
@@ -213,7 +213,7 @@ def _curves(axes: Axes) -> list[tuple[str, Array]]:
     return curves
 
 
-def _series(axes: Axes, figure: Figure, name: str, values: Array) -> dict[str, Any]:
+def _series(axes: Axes, figure: Figure, name: str, values: npt.NDArray[np.float64]) -> dict[str, Any]:
     """Values that are seen, at most :data:`MAX_POINTS`, and their places in points from the upper left corner."""
     (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     x, y = values[:, 0], values[:, 1]
