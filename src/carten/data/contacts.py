@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import chemical_symbols
 
+from carten.data.geometry import closest_pairs
+from carten.data.neighbours import unordered_edges
+
 if TYPE_CHECKING:
     from carten.data.dataset import Dataset
 
@@ -23,13 +26,10 @@ def shortest_contacts(dataset: Dataset, most: int = MOST_FRAMES) -> dict[str, fl
     """
     shortest: dict[tuple[int, int], float] = {}
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int)).tolist():
-        graph = dataset[index].graph
-        lengths = graph.edge_vectors().norm(dim=1).numpy()
-        pairs = np.sort(graph.numbers[graph.edge_index].numpy(), axis=0)
-        for pair in np.unique(pairs, axis=1).T.tolist():
-            length = float(lengths[(pairs == np.array(pair)[:, None]).all(axis=0)].min())
-            key = (int(pair[0]), int(pair[1]))
-            shortest[key] = min(length, shortest.get(key, np.inf))
+        frame = dataset.frames[index]
+        (centre, neighbour), _, lengths = unordered_edges(frame.positions, frame.cell, frame.pbc, dataset.cutoff)
+        for pair, (length, _, _) in closest_pairs(frame.numbers, centre, neighbour, lengths).items():
+            shortest[pair] = min(length, shortest.get(pair, np.inf))
     return {pair_name(*pair): length for pair, length in sorted(shortest.items())}
 
 

@@ -67,13 +67,13 @@ def surroundings(frame: Frame, cutoff: float) -> Surroundings:
     numbers = frame.numbers
     weight = np.sqrt(numbers[centre] * numbers[neighbour]) * np.exp(-distance) * (1 - distance / cutoff) ** 2
     weight[centre < neighbour] *= 2.0
-    return Surroundings(n_edges, _closest(numbers, centre, neighbour, distance), _signature(distance, weight))
+    return Surroundings(n_edges, closest_pairs(numbers, centre, neighbour, distance), _signature(distance, weight))
 
 
-def _closest(
+def closest_pairs(
     numbers: Array, centre: Array, neighbour: Array, distance: Array
 ) -> dict[tuple[int, int], tuple[float, int, int]]:
-    """Distance and atoms of the closest contact by pair of elements."""
+    """Distance and atoms of the closest contact by pair of elements, from pairs of atoms and their distances."""
     elements, kind = np.unique(numbers, return_inverse=True)
     n = len(elements)
     pair = np.minimum(kind[centre], kind[neighbour]) * n + np.maximum(kind[centre], kind[neighbour])

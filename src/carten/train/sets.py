@@ -184,10 +184,15 @@ def read_sets(
         tuple(sorted({*everything.elements, *start_elements})),
         reader.rows,
         united({**drawn, **members}),
-        training if train.in_memory and len(train) <= SAMPLE else _dataset(config, terms, train.sample(), say),
+        training if train.in_memory and len(train) <= SAMPLE else _dataset(config, terms, _among(sample, train), say),
         tuple(notes),
         mixture_of(drawn["train"], data.group_sampling, data.temperature),
     )
+
+
+def _among(sample: Frames, frames: Frames) -> Frames:
+    """Those of a sample that are among other frames of the same collection: they are not read again."""
+    return sample.take(np.flatnonzero(np.isin(sample.rows, frames.rows)))
 
 
 def _without_isolated(frames: Frames, cutoff: float) -> Frames:
