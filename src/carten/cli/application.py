@@ -24,6 +24,7 @@ from carten.cli import (
     export,
     labelling,
     learning,
+    magnetism,
     model,
     molecules,
     paths,
@@ -136,6 +137,8 @@ app.command("surface", cls=Command, rich_help_panel=USE)(surfaces.surface_comman
 app.command("adsorb", cls=Command, rich_help_panel=USE)(adsorption.adsorb_command)
 app.command("defects", cls=Command, rich_help_panel=USE)(surfaces.defects_command)
 app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
+app.command("magnetic", cls=Command, rich_help_panel=USE)(magnetism.magnetic_command)
+app.command("spins", cls=Command, rich_help_panel=USE)(magnetism.spins_command)
 app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
 app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)
 app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)

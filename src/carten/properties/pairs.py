@@ -104,6 +104,7 @@ def derivative(
     flat = value.reshape(graph.n_atoms, components)
     rows = pairs.all_rows(components) if rows is None else rows
     local = torch.arange(graph.n_atoms, device=wrt.device) - pairs.first_atom[graph.structure]
+    width = math.prod(wrt.shape[1:])
     results, positions_of_results = [], []
     for k in range(rows.shape[1]):
         row = rows[:, k]
@@ -116,9 +117,8 @@ def derivative(
         pair = (
             pairs.first_pair[structure] + row[structure] // components * pairs.counts[structure] + local[of_structures]
         )
-        results.append(result[of_structures].flatten(1))
+        results.append(result[of_structures].reshape(-1, width))
         positions_of_results.append(pair * components + row[structure] % components)
-    width = math.prod(wrt.shape[1:])
     empty = value.new_full((pairs.n_pairs * components, width), torch.nan)
     filled = empty.index_copy(0, torch.cat(positions_of_results), torch.cat(results)) if results else empty
     return filled.reshape(pairs.n_pairs, *value.shape[1:], *wrt.shape[1:])

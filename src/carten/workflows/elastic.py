@@ -16,6 +16,7 @@ from scipy import constants
 
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
+from carten.physics.constants import COULOMB
 from carten.workflows.moduli import Moduli, averages, stress_strain, voigt_matrix, young_moduli
 from carten.workflows.results import (
     JobResult,
@@ -34,8 +35,6 @@ SOFT = 1e-6
 """Of the largest curvature: below it a displacement costs no energy, and ions have no place to relax to."""
 C_PER_M2 = constants.e * 1e20
 """C/m^2 in one e/Å^2."""
-COULOMB = 1e10 * constants.e / (4 * np.pi * constants.epsilon_0)
-"""eV Å of two charges e, ``1 / (4 pi eps0)``."""
 _PLANES = (("xy", 0, 1), ("xz", 0, 2), ("yz", 1, 2))
 
 

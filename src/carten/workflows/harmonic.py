@@ -96,6 +96,7 @@ def _born(atoms: ase.Atoms, calculator: BaseCalculator) -> Any:
 
 
 def wide_multiples(atoms: ase.Atoms) -> list[int]:
-    """Multiples of a cell that keep images of an atom :data:`LENGTH` apart."""
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
-    return [int(np.ceil(LENGTH / height)) for height in heights]
+    """Multiples of a cell that keep images of an atom :data:`LENGTH` apart; 1 where it is not periodic."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.complete()), axis=0)
+    counts = np.where(atoms.pbc, np.ceil(LENGTH / heights), 1.0)
+    return [int(count) for count in counts]

@@ -77,36 +77,49 @@ def _evaluated(
     atoms: ase.Atoms, chosen: Array, calculator: BaseCalculator, progress: Progress | None
 ) -> Iterator[Floats]:
     """Rows (N, 3, 3) of each of the chosen atoms."""
-    rows = _ModelRows(atoms, calculator) if isinstance(calculator, Calculator) else _ForceDifferences(atoms, calculator)
+    rows = PairRows(atoms, calculator) if isinstance(calculator, Calculator) else _ForceDifferences(atoms, calculator)
     for first in range(0, len(chosen), rows.together):
         yield from rows.of(chosen[first : first + rows.together])
         if progress is not None:
             progress(3 * min(first + rows.together, len(chosen)), 3 * len(chosen))
 
 
-class _ModelRows:
-    """Exact rows: one pass back through the network each; of a committee their mean, as its forces are."""
+class PairRows:
+    """Exact rows of a property of pairs of atoms, as the Hessian: one pass back through the network each.
+
+    Of a committee their mean, as its forces are.
+
+    Args:
+        atoms: with the inputs of the model.
+        calculator: of a model.
+        name: of the property.
+
+    Raises:
+        ModelError: an element that the model does not know, or it has no such property.
+    """
 
     together = ROWS // 3
 
-    def __init__(self, atoms: ase.Atoms, calculator: Calculator) -> None:
-        self.models = calculator.models
+    def __init__(self, atoms: ase.Atoms, calculator: Calculator, name: str = "hessian") -> None:
+        self.models, self.name = calculator.models, name
         first = self.models[0]
         require_known(atoms.numbers, first.elements, str(atoms.symbols))
         values = read_inputs(atoms, first.inputs, calculator.inputs)
         graph = structure_graph(atoms, first.cutoff, values, str(atoms.symbols))
         self.graph = graph.to(device=first.element_of.device)
-        recipe = first.planned(("hessian",)).recipes["hessian"]
+        recipe = first.planned((name,)).recipes[name]
         self.source = (recipe.base, recipe.wrt[:-1])
+        self.components = 3 ** first.variables[recipe.wrt[-1]].rank
 
     def of(self, chosen: Array) -> Floats:
-        rows = (3 * torch.as_tensor(chosen)[:, None] + torch.arange(3)).reshape(1, -1)
+        """Rows of some atoms, (len(chosen), N, k, k) for k components of an atom."""
+        width, n_atoms = self.components, self.graph.n_atoms
+        rows = (width * torch.as_tensor(chosen)[:, None] + torch.arange(width)).reshape(1, -1)
         with torch.inference_mode(False), torch.enable_grad():
             chosen_rows = {self.source: rows.to(self.graph.positions.device)}
-            values = [model(self.graph, ["hessian"], chosen_rows)["hessian"].detach() for model in self.models]
-        n_atoms = self.graph.n_atoms
+            values = [model(self.graph, [self.name], chosen_rows)[self.name].detach() for model in self.models]
         mean = torch.stack(values).mean(dim=0)
-        blocks: Floats = mean.cpu().double().numpy().reshape(n_atoms, n_atoms, 3, 3)
+        blocks: Floats = mean.cpu().double().numpy().reshape(n_atoms, n_atoms, width, width)
         return blocks[chosen]
 
 
