@@ -138,7 +138,12 @@ def require_differences(row: Property, k: int, atoms: Atoms) -> None:
 
 
 def moved_to_place(value: Array, row: Property, dropped: int, told: dict[str, object]) -> Array:
-    """Component axes of the variable that was differentiated last, to where the row has them."""
+    """Component axes of the variable that was differentiated last, to where the row has them.
+
+    Of pairs (a, b) it is the variable of b, whose axes are last already.
+    """
+    if row.scope == "pair":
+        return value
     ranks = [told[name].rank for name in row.routes[0].wrt]
     first = row.rank - sum(ranks) + sum(ranks[:dropped])
     last = row.rank - ranks[dropped]
