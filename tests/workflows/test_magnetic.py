@@ -214,7 +214,8 @@ def test_a_tilt_has_its_angle():
 def test_a_moment_precesses_at_the_frequency_of_larmor(model):
     """One atom alone feels nothing but the field: a full turn about it in 2 pi / (gamma B).
 
-    A step of the midpoint rule turns by 2 arctan(x / 2), x = gamma B dt: after a turn of n steps (2 pi)^3 / 12 n^2 is left.
+    A step of the midpoint rule turns by 2 arctan(x / 2) with x = gamma B dt, so that a turn of n steps is
+    late by (2 pi)^3 / 12 n^2.
     """
     late = 1.05 * 2.0 * (2 * np.pi) ** 3 / (12 * 40**2)  # μ_B, of the 2 that precess
     atoms = Atoms("Fe")
