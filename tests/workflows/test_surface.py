@@ -12,6 +12,7 @@ from carten.errors import DataError
 from carten.workflows.relax import Goal, relax
 from carten.workflows.slabs import distinct_planes, oriented
 from carten.workflows.surface import SlabSizes, surface
+from carten.workflows.symmetry import standard_cell
 from carten.workflows.wulff import wulff
 
 SIGMA = 2.3
@@ -85,6 +86,21 @@ def test_planes_that_symmetry_distinguishes(atoms, planes):
     assert sorted(distinct_planes(atoms, 1)) == planes
 
 
+@pytest.mark.parametrize(
+    "atoms",
+    [bulk("Cu", cubic=True), bulk("Fe", cubic=True), bulk("Bi", "bct", a=4.5, c=7.0), bulk("Ti")],
+    ids=["face", "body", "tetragonal", "hexagonal"],
+)
+def test_planes_are_those_of_the_conventional_cell(atoms):
+    """Reciprocal vectors are normal to their planes; fcc (3 3 2) and (4 3 2) have halves in the primitive cell."""
+    conventional = standard_cell(atoms)
+    for plane in [*distinct_planes(atoms, 3), (4, 3, 2)]:
+        normal = np.cross(*oriented(atoms, plane).atoms.cell.array[:2])
+        across = np.linalg.solve(conventional.cell.array, np.array(plane, dtype=float))
+        cosine = normal @ across / np.linalg.norm(normal) / np.linalg.norm(across)
+        assert abs(cosine) == pytest.approx(1.0, abs=1e-12), plane
+
+
 def test_terminations_are_those_of_symmetry():
     """Silicon (111) can be cut through one bond or three; (001) of rutile in one way, (110) in two or more."""
     rutile = crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.6, 4.6, 2.95, 90, 90, 90])
@@ -146,7 +162,7 @@ def test_what_is_doubtful_is_said(copper):
     strained.wrap()
     result = surface(strained, EMT(), [(1, 0, 0)], SlabSizes(4.0), Goal(1e-4, steps=1))
     said = " ".join(result.failures())
-    assert "the largest force in the crystal" in said and "slabs of (1 0 0) did not relax" in said
+    assert "the largest force is" in said and "slabs of (1 0 0) did not relax" in said
 
 
 def test_bad_input(copper):

@@ -17,6 +17,8 @@ Miller = tuple[int, int, int]
 
 PLANE = 0.1
 """Å, up to which atoms are in one plane."""
+CENTRING = 6
+"""Times a primitive lattice vector is one of whole conventional ones: they are centred at halves or thirds."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def oriented(atoms: ase.Atoms, miller: Miller) -> OrientedCrystal:
         raise DataError(f"Miller indices are integers without a common divisor and not all zero, found {miller}")
     conventional, primitive = standard_cell(atoms), standard_cell(atoms, primitive=True)
     index = primitive.cell.array @ np.linalg.solve(conventional.cell.array, np.asarray(miller, dtype=float))
-    index = np.rint(index / np.abs(index[np.abs(index) > 1e-6]).min() * 12).astype(int)
+    index = np.rint(index * CENTRING).astype(int)
     rows = _plane_basis(index // np.gcd.reduce(np.abs(index)), primitive.cell.array)
     cell = rows @ primitive.cell.array
     turned = ase.Atoms(primitive.numbers, primitive.positions, cell=cell, pbc=True)

@@ -19,7 +19,15 @@ from carten.interfaces.ase import Calculator
 from carten.math.arrays import Array, Floats
 from carten.workflows.harmonic import largest_force
 from carten.workflows.relax import Goal, Relaxation, choose_evaluator, relax
-from carten.workflows.results import FORCE, JobResult, Model, Progress, Quantity, as_calculator, require_crystal
+from carten.workflows.results import (
+    JobResult,
+    Model,
+    Progress,
+    Quantity,
+    as_calculator,
+    require_crystal,
+    require_relaxed,
+)
 from carten.workflows.slabs import Miller, OrientedCrystal, distinct_planes, oriented
 from carten.workflows.wulff import WulffShape, wulff
 
@@ -136,12 +144,7 @@ class SurfaceEnergies(JobResult):
         return doubts + negative
 
     def failures(self) -> list[str]:
-        tense = (
-            []
-            if self.force <= FORCE
-            else [f"the largest force in the crystal is {self.force:.2g} eV/Å: relax it first"]
-        )
-        return tense + [
+        return require_relaxed(self.force) + [
             f"{facet.unrelaxed} of {len(facet.slabs)} slabs of {facet.name} did not relax"
             for facet in self.facets
             if facet.unrelaxed
