@@ -11,7 +11,7 @@ from ase.optimize import BFGS
 
 from carten.errors import DataError
 from carten.workflows.adsorb import adsorb
-from carten.workflows.adsorbates import place_on, same_places
+from carten.workflows.adsorbates import place_on, read_adsorbate, same_places
 from carten.workflows.relax import Goal
 from carten.workflows.sites import adsorption_sites, slab_symmetry
 
@@ -131,6 +131,12 @@ def test_files_and_pictures(copper, tmp_path):
     hasty = adsorb(copper, EMT(), ["H"], Goal(1e-6, steps=1))
     assert any("no atom of the slab is held" in warning for warning in hasty.warnings())
     assert "the clean slab did not relax: allow more steps" in hasty.failures()
+
+
+def test_references_are_named_after_molecules():
+    """Not after what a structure or a file of one atom is called."""
+    assert read_adsorbate("H").reference_name == "1/2 H2" and read_adsorbate("CO").reference_name == "CO"
+    assert read_adsorbate(ase.Atoms("O", info={"name": "guess"})).reference_name == "1/2 O2"
 
 
 def test_bad_input(copper, tmp_path):
