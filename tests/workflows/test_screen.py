@@ -16,7 +16,7 @@ from ase.optimize import LBFGS
 from ase.phasediagram import PhaseDiagram
 from scipy.spatial import ConvexHull
 
-from carten.errors import ConfigError, DataError
+from carten.errors import ConfigError, DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.properties.io import save
 from carten.workflows.executors import open_executor
@@ -201,6 +201,33 @@ def test_a_model_in_a_file(tmp_path):
         screen(structures, other, tmp_path / "x.db")
     with pytest.raises(DataError, match="relax was False, now True"):
         screen(structures, model, tmp_path / "x.db", RELAX)
+
+
+def test_a_model_whose_file_is_replaced_is_read_again(tmp_path):
+    model = tmp_path / "model.carten"
+    energies = []
+    for number, potential in enumerate((stiff_model(), small_model(properties=("energy", "forces", "stress")))):
+        model.unlink(missing_ok=True)
+        save(model, potential, {})
+        result = screen([molecule("H2O")], model, tmp_path / f"{number}.db")
+        calculator = Calculator(model, dtype="float64")
+        energies.append(calculator.get_potential_energy(molecule("H2O")) / 3)
+        assert result.ranking[0].energy == pytest.approx(energies[-1], abs=1e-10)
+    assert energies[0] != pytest.approx(energies[1], abs=1e-3)
+
+
+def test_workers_refuse_another_model_under_the_path(tmp_path):
+    """The file is replaced after the screening has looked at it."""
+    model, other = tmp_path / "model.carten", tmp_path / "other.carten"
+    save(model, stiff_model(), {})
+    save(other, small_model(properties=("energy", "forces", "stress")), {})
+
+    def replace(done: int, total: int) -> None:
+        if not done:
+            other.replace(model)
+
+    with pytest.raises(ModelError, match=r"model\.carten is not the model that this screening began with"):
+        screen([molecule("H2O")], model, tmp_path / "x.db", progress=replace)
 
 
 def test_unrelaxed_structures_are_said(tmp_path):

@@ -65,10 +65,11 @@ class ScreenSettings:
 
 @dataclass(frozen=True)
 class _Task:
-    """Structures for a worker, which opens the model by its path: the same on all machines."""
+    """Structures for a worker, which opens the model by its path: the same on all machines, as its identity shows."""
 
     structures: list[tuple[str, str, ase.Atoms]]
     model: str | BaseCalculator
+    identity: str
     dtype: str
     goal: Goal | None
 
@@ -100,20 +101,21 @@ def screen(
 
     Raises:
         DataError: the database has energies of another model or other settings, or another process writes it.
-        ModelError: a worker died.
+        ModelError: a worker died, or has another model under the path.
     """
     settings, path = settings or ScreenSettings(), Path(database)
     source = str(Path(model).absolute()) if isinstance(model, str | Path) else as_calculator(model)
     labels = names or [f"structure {k}" for k in range(len(structures))]
     labelled = list(zip(labels, structures, strict=True))
     with only_writer(path):
-        results = ScreenDatabase(path, _facts(source, settings))
+        identity = _identity(source)
+        results = ScreenDatabase(path, _facts(identity, source, settings))
         keyed = {_key(name, atoms): (name, atoms) for name, atoms in reversed(labelled)}
         present = results.fingerprints()
         todo = [(key, *keyed[key]) for key in reversed(keyed) if key not in present]
         done = len(keyed) - len(todo)
         largest = len(todo) if executor is None else max(1, len(todo) // TASKS)
-        tasks = (_Task(group, source, settings.dtype, settings.goal) for group in _groups(todo, largest))
+        tasks = (_Task(group, source, identity, settings.dtype, settings.goal) for group in _groups(todo, largest))
         if progress is not None:
             progress(done, len(keyed))
         for outcomes in run_tasks(executor, _evaluated, tasks):
@@ -154,10 +156,10 @@ def _groups(
         yield group
 
 
-def _facts(model: str | BaseCalculator, settings: ScreenSettings) -> dict[str, Any]:
+def _facts(identity: str, model: str | BaseCalculator, settings: ScreenSettings) -> dict[str, Any]:
     """What the energies depend on."""
     relaxation = {} if settings.goal is None else asdict(settings.goal)
-    facts = {"model": _identity(model), "relax": settings.goal is not None, **relaxation}
+    facts = {"model": identity, "relax": settings.goal is not None, **relaxation}
     return facts | ({"dtype": settings.dtype} if isinstance(model, str) else {})
 
 
@@ -176,13 +178,19 @@ def _identity(model: str | BaseCalculator) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(path: str, dtype: str) -> Calculator:
+def _opened(path: str, identity: str, dtype: str) -> Calculator:
+    """A model from its file, once for as long as that stays the same; a file that was replaced is read again."""
+    if _identity(path) != identity:
+        raise ModelError(
+            f"{path} is not the model that this screening began with: a worker has another file there, or it was "
+            "replaced meanwhile; put the same file there on all machines, and run the same command again"
+        )
     return Calculator(path, dtype=dtype, threads=1)
 
 
 def _evaluated(task: _Task) -> list[ScreenOutcome]:
     """In a worker: the structures together, or, where one of them is impossible, each for itself."""
-    calculator = _opened(task.model, task.dtype) if isinstance(task.model, str) else task.model
+    calculator = _opened(task.model, task.identity, task.dtype) if isinstance(task.model, str) else task.model
     compute = _energies if task.goal is None else functools.partial(_relaxed, goal=task.goal)
     structures = [atoms for *_, atoms in task.structures]
     outcomes = _attempt(compute, structures, calculator)
