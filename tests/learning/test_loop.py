@@ -114,6 +114,7 @@ def test_the_command_goes_on_with_more_rounds(tmp_path):
         ({"rond": 2}, r'unknown key; did you mean "rounds"\?'),
         ({"train": {"data": {"train": "x.extxyz"}}}, r"train: data.train is set by the loop; leave it out"),
         ({"train": {"model": {"cutof": 3}}}, r'did you mean "cutoff"'),
+        ({"train": {"seed": 1.5}}, r"seed: expected a valid integer, .* found 1.5"),
         ({"explore": [{"kind": "mdd"}]}, r"expected 'md', 'cells', 'dimers', found 'mdd'"),
         ({"explore": [{"kind": "md", "temperatures": [-5]}]}, r"temperatures"),
         (

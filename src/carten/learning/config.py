@@ -182,10 +182,11 @@ class LoopConfig(_Section):
         document = {key: value for key, value in self.train.items() if key != "model" or previous is None}
         document["data"] = {**self.train.get("data", {}), "train": train, "validation": validation}
         document["output"] = output
-        document["seed"] = int(self.train.get("seed", self.seed)) + member
+        document.setdefault("seed", self.seed)
         if previous is not None:
             document["start"] = previous
-        return Config.parse(document, source="train")
+        config = Config.parse(document, source="train")
+        return config.model_copy(update={"seed": config.seed + member})
 
     @classmethod
     def load(cls, path: str | Path) -> LoopConfig:
