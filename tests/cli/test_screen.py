@@ -38,6 +38,7 @@ def test_a_screening_is_written_and_goes_on(run, trained, tmp_path):
     [
         (["--cell"], "add --relax"),
         (["--relax", "--pressure", "1"], "add --cell"),
+        (["--pressure", "1"], "add --cell"),
         (["--relax", "--fmax", "0"], "fmax must be positive"),
         (["--reference", "Cu"], "ELEMENT=EV, for example Cu=-3.72, found 'Cu'"),
         (["--reference", "Xx=1"], "finite energy of an element"),

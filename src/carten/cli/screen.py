@@ -84,12 +84,12 @@ def _goal(relaxed: bool, cell: bool, bounds: tuple[float, float, float], steps: 
     from carten.workflows.relax import Goal
 
     fmax, smax, pressure = bounds
-    if not relaxed:
-        if cell:
-            raise ConfigError("--cell relaxes cells together with atoms: add --relax")
-        return None
     if pressure and not cell:
         raise ConfigError("--pressure acts on cells: add --cell")
+    if cell and not relaxed:
+        raise ConfigError("--cell relaxes cells together with atoms: add --relax")
+    if not relaxed:
+        return None
     try:
         return Goal(fmax, smax, cell, pressure, steps)
     except ValueError as error:
