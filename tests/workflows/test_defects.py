@@ -116,5 +116,7 @@ def test_bad_input(copper):
         defects(copper, EMT(), supercell=(2, 2, 0))
     with pytest.raises(DataError, match="Xx is no chemical element"):
         defects(copper, EMT(), DefectKinds(solutes=("Xx",)))
+    with pytest.raises(DataError, match=r"finite energies in eV, found Al=nan"):
+        defects(copper, EMT(), DefectKinds(solutes=("Al",)), {"Al": float("nan")})
     with pytest.raises(DataError, match="no defects: expected"):
         defects(copper, EMT(), DefectKinds(vacancies=False))

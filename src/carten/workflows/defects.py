@@ -158,8 +158,8 @@ def defects(
 
     Raises:
         ConfigError: spglib is not installed.
-        DataError: the structure is no crystal, an element has no chemical potential or is none, or images of defects
-            are less than 5 Å apart.
+        DataError: the structure is no crystal, an element has no finite chemical potential or is none, or images of
+            defects are less than 5 Å apart.
     """
     require_crystal(atoms, "defects")
     kinds, calculator = kinds or DefectKinds(), as_calculator(model)
@@ -229,6 +229,8 @@ def _potentials(
     needed = list(dict.fromkeys([*symbols, *kinds.solutes]))
     if unknown := [element for element in (*kinds.solutes, *potentials) if element not in atomic_numbers]:
         raise DataError(f"{unknown[0]} is no chemical element")
+    if infinite := [element for element, energy in potentials.items() if not np.isfinite(energy)]:
+        raise DataError(f"chemical potentials are finite energies in eV, found {infinite[0]}={potentials[infinite[0]]}")
     known = dict(potentials)
     if len(symbols) == 1:
         known.setdefault(symbols[0], _energy(atoms, calculator) / len(atoms))
