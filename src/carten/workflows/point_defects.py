@@ -105,9 +105,8 @@ def _merged(places: Floats, atoms: ase.Atoms) -> list[Floats]:
 
 def _equivalent(place: Floats, other: Floats, operations: Operations) -> bool:
     inverse = np.linalg.inv(operations.cell)
-    images = operations.rotations @ (place @ inverse) + operations.translations
-    differences = images - other @ inverse
-    return bool((np.linalg.norm((differences - np.round(differences)) @ operations.cell, axis=1) < MERGED).any())
+    differences = operations.images(place @ inverse) - other @ inverse
+    return bool((operations.distances(differences) < MERGED).any())
 
 
 def _sites(atoms: ase.Atoms) -> list[tuple[int, str]]:

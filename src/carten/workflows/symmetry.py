@@ -42,13 +42,13 @@ class Operations:
         Raises:
             ValueError: the two are not equivalent.
         """
-        targets = self._images_of(source)
-        matching = np.flatnonzero(self._distances(targets - self.positions[atom]) < 10 * TOLERANCE)
+        targets = self.images(self.positions[source])
+        matching = np.flatnonzero(self.distances(targets - self.positions[atom]) < 10 * TOLERANCE)
         if not len(matching):
             raise ValueError(f"atoms {source} and {atom} are not equivalent")
         number = int(matching[0])
         moved = self.positions @ self.rotations[number].T + self.translations[number]
-        distances = self._distances(moved[:, None] - self.positions[None])
+        distances = self.distances(moved[:, None] - self.positions[None])
         return self.cartesian[number], distances.argmin(axis=1)
 
     @cached_property
@@ -58,11 +58,12 @@ class Operations:
         rotations: Floats = basis @ self.rotations @ np.linalg.inv(basis)
         return rotations
 
-    def _images_of(self, atom: int) -> Floats:
-        images: Floats = self.rotations @ self.positions[atom] + self.translations
+    def images(self, place: Floats) -> Floats:
+        """(n, 3) fractional: a place (3,) under all operations."""
+        images: Floats = self.rotations @ place + self.translations
         return images
 
-    def _distances(self, differences: Floats) -> Floats:
+    def distances(self, differences: Floats) -> Floats:
         """Lengths in Å of fractional differences, up to lattice vectors; right where they are short."""
         lengths: Floats = np.linalg.norm((differences - np.round(differences)) @ self.cell, axis=-1)
         return lengths
