@@ -23,7 +23,7 @@ from carten.report.curves import learning_curves
 from carten.report.figures import FEW, Values, by_element, cumulative, parity, pictures
 from carten.report.page import EvaluatedData, ReportInfo, page
 from carten.report.tabular import csv_text
-from carten.report.text import clean, number, unit
+from carten.text import clean, number, unit
 from carten.workflows.comparison import Comparison
 from carten.workflows.evaluate import Evaluation
 from small import diamond, ethanol, oxide

@@ -38,7 +38,7 @@ from carten.cli import (
     training,
     uncertainty,
 )
-from carten.report.text import printable
+from carten.text import printable
 
 USER_ERRORS = (
     errors.ConfigError,

@@ -272,7 +272,7 @@ def check_command(
     from carten.data.summary import report_lines
     from carten.properties.routes import Property
     from carten.properties.spec import input_table, property_table
-    from carten.report.text import printable
+    from carten.text import printable
 
     chosen = list(parse_labels(label, {**property_table(), **input_table()}).values())
     labels = [choice for choice in chosen if isinstance(choice.row, Property)]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -55,38 +54,13 @@ def export_command(
 
 def print_library(path: Path, as_json: bool) -> None:
     """What a library is."""
+    from carten.deploy.facts import library_facts
     from carten.deploy.sealed import header_of, read_library
-    from carten.report.text import printable
+    from carten.text import printable
 
     header = header_of(read_library(path))
     if as_json:
         typer.echo(json.dumps(header, indent=2))
         return
-    for name, text in library_description(header):
+    for name, text in library_facts(header):
         typer.echo(printable(f"{name:<15}{text}"))
-
-
-def library_description(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the header of a library says, line by line."""
-    from ase.data import chemical_symbols
-
-    network, model = header["network"], header.get("model") or {}
-    yield "library", f"compiled by carten {header['version']} for {header['machine']}, {header['march']}"
-    yield "elements", " ".join(chemical_symbols[number] for number in header["elements"])
-    names = [row["name"] for row in header["rows"] if row["source"]]
-    yield "gives", ", ".join(names)
-    if rest := [row["name"] for row in header["rows"] if not row["source"]]:
-        yield "in Python only", ", ".join(rest)
-    if header["readouts"]:
-        yield "readouts", ", ".join(header["readouts"])
-    if header["inputs"]:
-        yield "is told", ", ".join(row["name"] for row in header["inputs"])
-    if header["terms"]:
-        yield "adds", ", ".join(term["kind"] for term in header["terms"])
-    yield "network", f"{network['n_layers']} layers, {network['n_channels']} channels, cutoff {network['cutoff']:g} Å"
-    intervals = header["intervals"]
-    radial = f"tables of {intervals} intervals" if intervals else "evaluated exactly"
-    yield "precision", f"{header['dtype']}; radial functions: {radial}"
-    yield "parameters", f"{header['parameters']:,}"
-    if "epoch" in (provenance := model.get("provenance", {})):
-        yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from carten.properties.potential import Potential
     from carten.report.page import EvaluatedData
     from carten.uncertainty import Ensemble
-    from carten.workflows.work import OperatorWork
 
 MaxAtoms = Annotated[int, typer.Option("--max-atoms", min=1, help="Atoms evaluated together: less needs less memory.")]
 
@@ -241,6 +240,8 @@ def info_command(
 
     The work is that of one evaluation for each of 64 atoms that have the average number of neighbours.
     """
+    import yaml
+
     from carten.deploy.files import is_library
 
     if is_library(model):
@@ -248,9 +249,10 @@ def info_command(
 
         print_library(model, as_json)
         return
+    from carten.properties.facts import described_header
     from carten.properties.io import has_checksum
     from carten.properties.isolated import surprises
-    from carten.report.text import printable
+    from carten.text import amount, printable
     from carten.uncertainty import Ensemble, model_header
     from carten.workflows.work import per_atom
 
@@ -262,90 +264,16 @@ def info_command(
         amounts = {"multiply_adds_per_atom": work.multiply_adds, "bytes_per_atom": work.bytes}
         typer.echo(json.dumps({**head, "parameters": parameters, **amounts}, indent=2))
         return
-    lines = list(description(head, parameters, work))
+    lines = [("format", f"{head['format']}, written by carten {head['version']}")]
+    lines += described_header(head, parameters)
+    operations, traffic = amount(work.multiply_adds), amount(work.bytes)
+    lines.append(("work", f"{operations} multiply-adds, {traffic}B per atom for {work.name}"))
     if isinstance(loaded, Ensemble):
-        lines.append(("uncertainty", _known_errors(loaded)))
+        lines.append(("uncertainty", loaded.description))
     if not has_checksum(model):
         lines.append(("checksum", "none: written by an older carten; damage of the file would go unnoticed"))
     lines += [("isolated", text) for text in surprises(potential)]
+    if config := head["provenance"].get("config"):
+        lines.append(("configuration", yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
     for name, text in lines:
         typer.echo(printable(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}"))
-
-
-def description(head: Mapping[str, Any], parameters: int, work: OperatorWork) -> Iterator[tuple[str, str]]:
-    """What a header says, line by line."""
-    import yaml
-    from ase.data import chemical_symbols
-
-    from carten.report.text import amount
-
-    network, provenance = head["network"], head["provenance"]
-    symbols = {str(number): chemical_symbols[number] for number in head["elements"]}
-    made_for = [row["name"] for row in head["properties"]]
-    yield "format", f"{head['format']}, written by carten {head['version']}"
-    yield "elements", " ".join(symbols.values())
-    yield "predicts", ", ".join(f"{name} ({head['units'][name]})" for name in made_for)
-    yield "derived", ", ".join(name for name in head["units"] if name not in made_for)
-    yield (
-        "network",
-        f"{network['preset']}, {network['n_layers']} layers, {network['n_channels']} channels, "
-        f"correlation order {network['correlation_order']}, "
-        f"l_max {network['l_max_edges']} (edges) and {network['l_max_features']} (features)",
-    )
-    yield "cutoff", f"{network['cutoff']:g} Å, {head['neighbours']:.1f} neighbours on average"
-    yield "parameters", f"{parameters:,} in {head['dtype']}"
-    yield "work", f"{amount(work.multiply_adds)} multiply-adds, {amount(work.bytes)}B per atom for {work.name}"
-    if head["inputs"]:
-        yield "inputs", ", ".join(_told(row) for row in head["inputs"])
-    if head["terms"]:
-        yield "energy terms", ", ".join(_added(term) for term in head["terms"])
-    references = head["reference_energies"]
-    by_level = references if any(isinstance(reference, dict) for reference in references.values()) else {"": references}
-    for level, by_element in by_level.items():
-        if by_element:
-            energies = ", ".join(f"{symbols[number]} {energy:.4f}" for number, energy in by_element.items())
-            yield f"E0 (eV){level and ' '}{level}", energies
-    yield from provenance.get("card", {}).items()
-    if "epoch" in provenance:
-        minutes = f"{provenance['minutes']:.1f} minutes"
-        yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"
-    yield from (("validation", text) for text in _validation(head))
-    if "config" in provenance:
-        yield "configuration", yaml.safe_dump(provenance["config"], sort_keys=False, allow_unicode=True)
-
-
-def _known_errors(ensemble: Ensemble) -> str:
-    """What an ensemble consists of, and how its uncertainties are scaled."""
-    kinds = {"committee": "models", "readouts": "readouts on one network", "posterior": "draws from a posterior"}
-    text = f"{ensemble.n_members} {kinds[ensemble.kind]}"
-    if not ensemble.uncertainty.scales:
-        return f"{text}, not calibrated (carten calibrate)"
-    scales = ", ".join(f"{name} {scale:.3g}" for name, scale in ensemble.uncertainty.scales.items())
-    return f"{text}; calibrated, scales: {scales}"
-
-
-def _told(row: Mapping[str, Any]) -> str:
-    """An input, with its unit or values, and its default."""
-    values = row["embed"].get("values")
-    values_or_unit = "one of " + ", ".join(map(str, values)) if values else row["unit"]
-    default = "" if row["default"] is None else f"by default {row['default']}"
-    remarks = ", ".join(filter(None, (values_or_unit, default)))
-    return f"{row['name']} ({remarks})" if remarks else str(row["name"])
-
-
-def _added(term: Mapping[str, Any]) -> str:
-    """A term with its options."""
-    options = ", ".join(f"{name} {value}" for name, value in term.items() if name != "kind" and value is not None)
-    return f"{term['kind']} ({options})" if options else str(term["kind"])
-
-
-def _validation(head: Mapping[str, Any]) -> Iterator[str]:
-    """Errors on the validation set, a line for each property."""
-    from carten.properties.rows import load_property
-    from carten.report.text import number, unit
-
-    errors = head["provenance"].get("validation", {})
-    for row in map(load_property, head["properties"]):
-        if {f"{row.name}_rmse", f"{row.name}_mae"} <= errors.keys():
-            rmse, mae = (number(errors[f"{row.name}_{kind}"]) for kind in ("rmse", "mae"))
-            yield f"{row.name} RMSE {rmse}, MAE {mae} {unit(row.report_unit)}"

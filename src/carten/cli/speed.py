@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carten.cli.options import Backend, Device, Dtype, JsonFile, Overwrite, find_device, load_model, require_new
-from carten.report.text import amount
+from carten.text import amount
 
 if TYPE_CHECKING:
     import ase

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from carten.properties.routes import Property
-from carten.report.text import number, unit
+from carten.text import number, unit
 from carten.workflows.comparison import ErrorStatistics
 from carten.workflows.evaluate import Evaluation
 

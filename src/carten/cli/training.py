@@ -127,7 +127,7 @@ def breakdown_table(title: str, sets: Mapping[str, Breakdown], rows: Mapping[str
     """
     from rich.table import Table
 
-    from carten.report.text import number, unit
+    from carten.text import number, unit
 
     table = Table(f"\n{title}", "\nunit", box=None, pad_edge=False, header_style="dim")
     for name in sets:

@@ -143,7 +143,7 @@ def calibration_table(calibration: Calibration) -> Table:
     """What uncertainties are worth, before and after they are scaled."""
     from rich.table import Table
 
-    from carten.report.text import number, unit
+    from carten.text import number, unit
 
     table = Table("", "unit", box=None, pad_edge=False, header_style="dim")
     for heading in ("scale", "RMSE", "spread\nbefore", "\nafter", "in 90 %\nbefore", "\nafter", "NLL\nbefore"):

@@ -16,6 +16,7 @@ from carten.deploy.sealed import header_of, read_library, require_whole
 from carten.errors import ModelError
 from carten.math.arrays import Floats
 from carten.ops.compiler import load_bytes
+from carten.text import html_table
 
 _Integers = npt.NDArray[np.int64]
 
@@ -112,6 +113,11 @@ class Deployed:
     def inputs(self) -> tuple[str, ...]:
         """Names of its inputs besides the atoms."""
         return tuple(self._inputs)
+
+    def _repr_html_(self) -> str:
+        from carten.deploy.facts import library_facts
+
+        return html_table(library_facts(self.header))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._content,)

@@ -19,6 +19,7 @@ from carten.deploy.results import Row
 from carten.interfaces.ensemble_paths import open_paths
 from carten.math.arrays import Array, Floats
 from carten.physics.names import FRAGMENT_CHARGE
+from carten.text import html_table
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +128,10 @@ class Calculator(BaseCalculator):
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers the model knows."""
         return self._paths.elements
+
+    def _repr_html_(self) -> str:
+        with self._lock:
+            return html_table([("evaluated by", self.path), *self._paths.facts()])
 
     def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
         """A property of a structure, or of the last one."""

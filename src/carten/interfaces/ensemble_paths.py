@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,10 @@ class EnsemblePaths:
     def library(self) -> None:
         """Members have one each."""
         return None
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """What the models are, line by line."""
+        return self.ensemble.facts()
 
     @property
     def inputs(self) -> Mapping[str, Input]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from carten import deploy
 from carten.deploy import Deployed, Evaluator, files
+from carten.deploy.facts import library_facts
 from carten.deploy.results import Row, result_of, value_of
 from carten.errors import ConfigError, ModelError, ModelFileError
 from carten.interfaces.skin import SkinList
@@ -103,6 +104,17 @@ class ModelPaths:
     def library(self) -> Deployed | None:
         """The library, if it evaluates energies."""
         return self._library if "energy" in self.rows and self.rows["energy"].source else None
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """What the model is, line by line."""
+        if self._file is not None:
+            yield "file", str(self._file)
+        if self.library is None:
+            from carten.properties.facts import model_facts
+
+            yield from model_facts(self.model)
+        else:
+            yield from library_facts(self.library.header)
 
     @property
     def inputs(self) -> Mapping[str, Input]:

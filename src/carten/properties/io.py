@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import carten
 from carten.errors import ModelError, ModelFileError
 from carten.model.product import RecursiveProduct
 from carten.properties import container
 from carten.properties.container import parts as read
+from carten.properties.facts import header_facts
 from carten.properties.header import FORMAT, Header, checked, current
 from carten.properties.members import Uncertainty
 from carten.properties.peek import KEY
 from carten.properties.potential import Potential
-from carten.properties.rows import dump
 
 __all__ = ["FORMAT", "KEY", "has_checksum", "header", "load", "read", "save"]
 
@@ -56,33 +55,9 @@ def described(model: Potential, provenance: Mapping[str, Any]) -> tuple[dict[str
         tensors[COVARIANCE] = model.uncertainty.covariance
     if name := _not_finite(tensors):
         raise ModelError(f"{name} has values that are not finite: the model is not worth keeping")
-    header = {
-        "format": FORMAT,
-        "version": carten.__version__,
-        "network": model.config.model_dump(mode="json"),
-        "elements": list(model.elements),
-        "neighbours": model.neighbours,
-        "properties": [dump(model.properties[name]) for name in model.requested],
-        "inputs": [dump(row) for row in model.inputs.values()],
-        "terms": [config.model_dump(mode="json") for config in model.term_configs],
-        "units": {name: row.unit for name, row in model.properties.items()},
-        "reference_energies": _reference_energies(model),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "provenance": dict(provenance),
-        "pulls_ions": model.design.pulls_ions,
-        "uncertainty": None if model.uncertainty is None else uncertainty_facts(model.uncertainty),
-    }
+    header = header_facts(model, provenance)
     checked(header)
     return tensors, header
-
-
-def uncertainty_facts(uncertainty: Uncertainty) -> dict[str, Any]:
-    """What a header says of the errors of a model."""
-    return {
-        "scales": dict(uncertainty.scales),
-        "draws": uncertainty.draws,
-        "facts": dict(uncertainty.facts),
-    }
 
 
 def header(path: str | Path) -> dict[str, Any]:
@@ -150,6 +125,7 @@ def restored(
         ) from error
     model.to(dtype or getattr(torch, described.dtype))
     model.load_state_dict(weights)
+    model.provenance = described.as_dict()["provenance"]
     return model.freeze()
 
 
@@ -235,12 +211,3 @@ def _by_numbers(tensors: Mapping[str, Tensor], model: Potential) -> dict[str, Te
     products = {name: module for name, module in model.named_modules() if isinstance(module, RecursiveProduct)}
     roots = {f"{name}.weight": product.scale.rsqrt() for name, product in products.items()}
     return {name: value * roots[name].to(value.dtype) if name in roots else value for name, value in tensors.items()}
-
-
-def _reference_energies(model: Potential) -> dict[str, float] | dict[str, dict[str, float]]:
-    """Energies of isolated atoms in eV by atomic number, for people who read the header; by level if there are some."""
-    if "energies" not in model.heads:
-        return {}
-    values = model.heads["energies"].get_buffer("reference")[:, 0].view(-1, len(model.elements)).tolist()
-    energies = [{str(z): value for z, value in zip(model.elements, row, strict=True)} for row in values]
-    return energies[0] if model.levels is None else dict(zip(map(str, model.levels.values), energies, strict=True))

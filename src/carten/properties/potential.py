@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from carten.properties.members import Member, Uncertainty
 from carten.properties.planning import ENERGIES, DerivativePlan, Drawn, with_sources
 from carten.properties.recipes import Variable
 from carten.properties.routes import NET_CHARGE, AtomicVirial, Balanced, Positive, Property, Readout
+from carten.text import html_table
 
 SMALL_CHARGE = 0.1
 """Scale of what terms take before training, e or e Å: charges that do not yet dominate the energy."""
@@ -57,6 +58,7 @@ class Potential(nn.Module):
 
     Attributes:
         design: what the model is made of, as data; :mod:`carten.properties.assembly` makes it from the arguments.
+        provenance: how the weights were made, as the file says that the model was read from.
 
     Raises:
         ModelError: when the network lacks tensors a property or an input needs, the message names the option to change;
@@ -80,6 +82,7 @@ class Potential(nn.Module):
         super().__init__()
         self.design = design = assemble(config, elements, properties, neighbours, inputs, terms)
         self.uncertainty: Uncertainty | None = None
+        self.provenance: Mapping[str, Any] = {}
         self._plans: dict[tuple[str, ...], DerivativePlan] = {}
         generator = torch.Generator().manual_seed(seed)
         n_elements = len(design.elements)
@@ -431,6 +434,11 @@ class Potential(nn.Module):
     def freeze(self) -> Self:
         """Evaluation mode, no gradients of parameters: for inference."""
         return self.eval().requires_grad_(False)
+
+    def _repr_html_(self) -> str:
+        from carten.properties.facts import model_facts
+
+        return html_table(model_facts(self))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         with autograd_recording(torch.is_grad_enabled()):

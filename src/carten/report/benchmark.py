@@ -14,7 +14,7 @@ from carten.drawing import Drawing
 from carten.report.document import PageHead, Section, assemble_page
 from carten.report.figures import Picture
 from carten.report.sections import Headline, HtmlTable, Line
-from carten.report.text import number
+from carten.text import number
 from carten.workflows.benchmark import DRAWN, Benchmark, draw_pairs, draw_run
 from carten.workflows.criteria import CRYSTALS, DYNAMICS, MOLECULES, PAIRS, SECTIONS, Check, Light
 

@@ -13,7 +13,7 @@ from carten.errors import DataError
 from carten.math.arrays import Floats
 from carten.properties.routes import Property
 from carten.report.figures import Picture
-from carten.report.text import clean, unit
+from carten.text import clean, unit
 
 _Columns = Mapping[str, Floats]
 

@@ -20,7 +20,7 @@ import jinja2
 from carten.report.figures import Picture
 from carten.report.scenes import Scene
 from carten.report.sections import Headline, HtmlTable
-from carten.report.text import clean
+from carten.text import clean
 
 _SCRIPTS = ("page.js", "tables.js", "plots.js", "scenes.js")
 

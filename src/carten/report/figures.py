@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 
 from carten.drawing import INK, MUTED, SERIES, Drawing
 from carten.math.arrays import Floats
-from carten.report.text import clean, number, unit
+from carten.text import clean, number, unit
 from carten.workflows.comparison import Comparison
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -12,7 +12,7 @@ from carten.errors import DataError, ModelFileError
 from carten.report.document import PageHead, Remark, Section, assemble_page
 from carten.report.kinds import KINDS, FileKind, UnknownFile
 from carten.report.shelf import Shelf
-from carten.report.text import clean
+from carten.text import clean
 
 BROKEN = (DataError, ModelFileError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 """What files that are damaged, or not what their name says, lead to."""

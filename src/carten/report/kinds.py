@@ -29,7 +29,7 @@ from carten.report.frames import sample_frames
 from carten.report.scenes import Scene, clips_of
 from carten.report.sections import HtmlTable, Line
 from carten.report.shelf import Shelf
-from carten.report.text import clean, number, unit
+from carten.text import clean, number, unit
 
 MAX_LINES = 200
 """Of a table, that are shown."""

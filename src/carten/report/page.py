@@ -21,8 +21,8 @@ from carten.report.sections import (
     worst_table,
 )
 from carten.report.tabular import values_table
-from carten.report.text import clean
 from carten.report.uncertainty import uncertainty_pictures
+from carten.text import clean
 from carten.workflows.evaluate import Evaluation
 
 

@@ -18,7 +18,7 @@ from matplotlib.colors import to_hex
 from carten.data.labels import Frame
 from carten.math.arrays import Array, Floats
 from carten.report.sections import structure_name
-from carten.report.text import clean, number, unit
+from carten.text import clean, number, unit
 from carten.workflows.comparison import Comparison
 
 ARROW = 1.5

@@ -11,7 +11,7 @@ from ase.symbols import Symbols
 
 from carten.data.labels import Frame
 from carten.math.arrays import Floats
-from carten.report.text import clean, number, unit
+from carten.text import clean, number, unit
 from carten.units import conversion
 from carten.workflows.comparison import Comparison, ErrorStatistics
 from carten.workflows.evaluate import Evaluation

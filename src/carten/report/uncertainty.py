@@ -9,7 +9,7 @@ import numpy as np
 from carten.drawing import MUTED, SERIES, Drawing
 from carten.math.arrays import Floats
 from carten.report.figures import NAME_WIDTH, Picture, add_legend, draw_points
-from carten.report.text import clean, unit
+from carten.text import clean, unit
 from carten.uncertainty.quality import LEVEL, LEVELS, half_width
 from carten.workflows.comparison import Comparison
 

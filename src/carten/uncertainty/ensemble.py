@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
@@ -14,10 +14,12 @@ from torch import Tensor
 from carten.errors import ModelError
 from carten.model.conditions import Input
 from carten.model.graph import Graph
+from carten.properties.facts import model_facts
 from carten.properties.members import Uncertainty
 from carten.properties.planning import ENERGIES, with_sources
 from carten.properties.potential import Potential
 from carten.properties.routes import Derivative, Property
+from carten.text import html_table
 
 SUFFIX = "_uncertainty"
 """What is added to the name of a property for its uncertainty."""
@@ -65,6 +67,24 @@ class Ensemble:
     def n_members(self) -> int:
         """Number of predictions."""
         return len(self.models) if len(self.models) > 1 else self.model.n_members
+
+    @property
+    def description(self) -> str:
+        """What it consists of, and how its uncertainties are scaled."""
+        kinds = {"committee": "models", "readouts": "readouts on one network", "posterior": "draws from a posterior"}
+        text = f"{self.n_members} {kinds[self.kind]}"
+        if not self.uncertainty.scales:
+            return f"{text}, not calibrated (carten calibrate)"
+        scales = ", ".join(f"{name} {scale:.3g}" for name, scale in self.uncertainty.scales.items())
+        return f"{text}; calibrated, scales: {scales}"
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """What it is, line by line."""
+        yield from model_facts(self.model)
+        yield "uncertainty", self.description
+
+    def _repr_html_(self) -> str:
+        return html_table(self.facts())
 
     @cached_property
     def properties(self) -> Mapping[str, Property]:

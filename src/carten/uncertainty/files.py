@@ -11,6 +11,7 @@ import torch
 import carten
 from carten.errors import ModelError, ModelFileError
 from carten.properties import container, io
+from carten.properties.facts import uncertainty_facts
 from carten.properties.header import FORMAT, UncertaintyFacts, current
 from carten.properties.members import Uncertainty
 from carten.properties.peek import COMMITTEE, peeked
@@ -87,7 +88,7 @@ def save_ensemble(
         "format": FORMAT,
         "version": carten.__version__,
         COMMITTEE: [facts for _, facts in parts],
-        "uncertainty": io.uncertainty_facts(ensemble.uncertainty),
+        "uncertainty": uncertainty_facts(ensemble.uncertainty),
     }
     container.write(path, io.KEY, tensors, head, overwrite)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from html import escape
+
 _SYMBOLS = (("Angstrom", "Å"), ("^3", "³"), ("^2", "²"), ("*", "·"), ("mu_B", "μB"))
 
 
@@ -43,3 +46,9 @@ def clean(text: str, width: int = 100) -> str:
 def printable(text: str) -> str:
     """Lines from a file for a terminal: control characters, which could move the cursor or worse, become �."""
     return "".join(character if character.isprintable() or character in "\n\t" else "�" for character in text)
+
+
+def html_table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows of text as a table in HTML; markup in cells is shown, not followed."""
+    cells = ("".join(f"<td style='text-align: left'>{escape(printable(cell))}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
