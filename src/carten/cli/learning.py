@@ -85,7 +85,7 @@ def select_command(
         ),
     ] = None,
     method: Annotated[
-        Literal["farthest", "cur", "kmedoids", "uncertainty"] | None,
+        Literal["farthest", "kmedoids", "cur", "uncertainty"] | None,
         typer.Option(help="How (default: uncertainty if the model gives any, else farthest).", show_default=False),
     ] = None,
     known: Annotated[
