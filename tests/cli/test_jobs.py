@@ -90,6 +90,19 @@ def test_a_barrier_between_two_files(run, crystal, tmp_path):
     assert "barrier forward" in said.out
     assert sorted(path.suffix for path in (tmp_path / "hop").iterdir()) == [".csv", ".extxyz", ".json", ".png", ".svg"]
     assert len(ase.io.read(tmp_path / "hop" / "neb.extxyz", ":")) == 3
+    band = tmp_path / "hop" / "neb.extxyz"
+    on = ["neb", model, *ends, "-o", tmp_path / "hop", "--band", band, "--steps", 1]
+    said = run(*on)
+    assert said.code == 1 and "--overwrite" in said.err
+    (tmp_path / "hop" / "neb.json").unlink()
+    said = run("neb", model, *ends, *options)
+    assert said.code == 1 and "neb.extxyz" in said.err and "--overwrite" in said.err
+    said = run(*on)
+    assert "results are written all the same" in said.err and len(ase.io.read(band, ":")) == 3
+    said = run(*on, "--images", 3)
+    assert said.code == 1 and "those of --band are in its file" in said.err
+    said = run("neb", model, *ends, "--band", ends[0], "-o", tmp_path / "no")
+    assert said.code == 1 and "3 structures; found 1" in said.err
     said = run("neb", model, ends[0], tmp_path / "other.extxyz", "-o", tmp_path / "no")
     assert said.code == 1 and "must have the same atoms" in said.err
     said = run("neb", model, tmp_path / "several.extxyz", ends[1], "-o", tmp_path / "no")

@@ -1,5 +1,8 @@
 """Barriers: ASE's own band, a double well in closed form, one batch beside single images, ends that do not fit."""
 
+from itertools import pairwise
+
+import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -13,6 +16,7 @@ from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.workflows.ends import exchanged_atoms
 from carten.workflows.neb import Band, neb
+from carten.workflows.paths import match_path
 from carten.workflows.relax import Goal, relax
 from carten.workflows.saddle import stationary_modes
 from carten.workflows.spectrum import LIGHT
@@ -95,6 +99,69 @@ def test_what_does_not_converge_is_kept_and_said():
     assert not result.converged and result.modes is None
     assert "allow more steps" in result.failures()[0]
     assert len(result.structures()) == 6
+
+
+def test_a_band_that_was_interrupted_goes_on(tmp_path):
+    """The hop goes half a cell: images of the end are as near on either side. The barrier is that of one go."""
+    start, end = hop()
+    file = tmp_path / "new" / "band.extxyz"
+
+    def interrupt(done, total):
+        if done == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        neb(start, end, EMT(), Band(images=3, fmax=1e-6), interrupt, file=file)
+    path = ase.io.read(file, ":")
+    assert len(path) == 5
+    end.positions[-1] -= end.cell[0]
+    full = neb(start, end, EMT(), Band(images=3, fmax=0.01))
+    result = neb(start, end, EMT(), Band(images=9, fmax=0.01), path=path)
+    assert result.converged and len(result.path) == 5 and result.steps < full.steps
+    assert result.energies.max() == pytest.approx(full.energies.max(), abs=1e-3)
+    assert result.coordinate[-1] == pytest.approx(full.coordinate[-1], abs=0.01)
+
+
+def test_a_molecule_that_was_turned_goes_on():
+    """Images of ammonia that are turned against each other are put next to each other, and keep their shape."""
+    start = molecule("NH3")
+    path = [start.copy() for _ in range(4)]
+    for number, image in enumerate(path):
+        image.positions[0, 2] -= 0.2 * number
+        image.rotate(37.0 * number, (1, 2, 3))
+    matched = match_path(start, path)
+    lengths = [np.linalg.norm(b.positions - a.positions) for a, b in pairwise(matched)]
+    assert max(lengths) < 0.2
+    for image, copy in zip(path, matched, strict=True):
+        assert copy.get_all_distances() == pytest.approx(image.get_all_distances(), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path[:2], "at least one image between them, 3 structures; found 2"),
+        (lambda path: [path[0], path[1][:1], path[2]], "image 1 of the band.*has 2 in the start.*has 1 in the end"),
+        (lambda path: [path[0], changed(path[1], numbers=[1, 29]), path[2]], "image 1 of the band.*another order"),
+        (lambda path: [path[0], changed(path[1], pbc=True), path[2]], "image 1 of the band.*periodic in"),
+        (lambda path: [path[0], shifted(path[1], 0, 0.3), path[2]], "image 1 of the band.*atom 0 is held"),
+        (lambda path: [shifted(path[0], 1, [0.3, 0.0, 0.0]), *path[1:]], r"start is not that of .* 0\.3 Å elsewhere"),
+        (lambda path: [*path[:2], shifted(path[2], 1, 0.3)], r"the end is not that of the band"),
+        (lambda path: path[::-1], "the start is not that of the band.*in the same order"),
+        (lambda path: [path[0], shifted(path[1], 1, np.nan), path[2]], "image 1 .*not finite"),
+        (lambda path: [path[0], well(0.0, 0.0), shifted(path[1], 1, [0.0, 0.0, -2.0]), path[2]], "atoms overlap in"),
+    ],
+    ids=["few", "number", "order", "periodicity", "held", "start", "end", "reversed", "nan", "overlap"],
+)
+def test_bands_that_do_not_fit(change, message):
+    path = [well(-HALF), well(0.0), well(HALF)]
+    with pytest.raises(DataError, match=message):
+        neb(well(-HALF), well(HALF), DoubleWell(), path=change(path))
+
+
+def shifted(atoms, atom, shift):
+    positions = atoms.positions.copy()
+    positions[atom] += shift
+    return changed(atoms, positions=positions)
 
 
 def test_ends_that_are_kept_must_be_relaxed():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carten.cli.jobs import Folder, JobDtype, JobFiles, run_on
-from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite
-from carten.errors import DataError
+from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite, require_new
+from carten.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import ase
@@ -20,7 +21,17 @@ def neb_command(
     start: Annotated[Path, typer.Argument(metavar="START", help="A structure.", show_default=False)],
     end: Annotated[Path, typer.Argument(metavar="END", help="Another: same atoms, order, cell.", show_default=False)],
     output: Folder = None,
-    images: Annotated[int, typer.Option(min=1, max=1000, help="Images between the ends.")] = 7,
+    images: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Images between the ends (default: 7).", show_default=False)
+    ] = None,
+    band: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Go on from the images of this file, ends included, such as neb/neb.extxyz.",
+            show_default=False,
+        ),
+    ] = None,
     fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain on the band, eV/Å.")] = 0.05,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 500,
     keep_ends: Annotated[bool, typer.Option("--keep-ends", help="Do not relax the ends: they are relaxed.")] = False,
@@ -32,13 +43,23 @@ def neb_command(
 
     The ends relax first. The saddle is checked by its Hessian: exactly one mode must be imaginary. Exits with status 1
     if the band did not converge or the saddle is none; results are written all the same. Fixed atoms stay.
+
+    The band is in neb.extxyz from the first step on: after an interruption --band neb/neb.extxyz goes on from there.
     """
+    from carten.data.read import read_structures
     from carten.workflows.neb import Band, neb
 
-    band = Band(images, fmax, steps, not keep_ends)
+    if band is not None and images is not None:
+        raise ConfigError("--images is the number of images of a new band, those of --band are in its file: give one")
+    goal = Band(fmax=fmax, steps=steps, relax_ends=not keep_ends)
+    goal = goal if images is None else replace(goal, images=images)
     first, last = (_only(path, format) for path in (start, end))
+    path = None if band is None else [atoms for _, atoms in read_structures(band, format)]
     files = JobFiles(model, [start, end], output, dtype, overwrite, format)
-    run_on([first], "neb", files, lambda atoms, calculator, show: neb(atoms, last, calculator, band, show))
+    file = (output or Path("neb")) / "neb.extxyz"
+    if file.exists() and (band is None or band.resolve() != file.resolve()):
+        require_new(file, overwrite)
+    run_on([first], "neb", files, lambda atoms, calculator, show: neb(atoms, last, calculator, goal, show, path, file))
 
 
 def ts_command(

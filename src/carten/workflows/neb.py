@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar
 
 import ase
@@ -16,13 +17,14 @@ from ase.optimize import LBFGS
 from ase.utils.forcecurve import fit_raw
 from matplotlib.figure import Figure
 
+from carten.data.write import replacing, write_structure
 from carten.deploy import Deployed
 from carten.errors import DataError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.crowd import Crowd
 from carten.workflows.ends import exchanged_atoms, match_ends, steps_between
-from carten.workflows.limits import overlapping
+from carten.workflows.paths import interpolate, match_path, require_ends
 from carten.workflows.relax import Goal, choose_evaluator, relax
 from carten.workflows.results import FORCE, JobResult, Model, Progress, Quantity, as_calculator
 from carten.workflows.saddle import StationaryModes, stationary_modes
@@ -35,6 +37,8 @@ DISTINCT = 0.1
 """Å, up to which the ends are the same structure."""
 RIPPLE = 1e-3
 """eV, depth of a minimum between images that is pointed out."""
+INTERVAL = 10
+"""Steps after which the band is written to its file."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class MinimumEnergyPath(JobResult):
         ]
         if not self.converged:
             problems.append(
-                f"the largest force on the band is {self.force:.2g} eV/Å after {self.steps} steps: allow more steps"
+                f"the largest force on the band is {self.force:.2g} eV/Å after {self.steps} steps: allow more steps, "
+                "or go on from this path"
             )
         if self._top in (0, len(self.path) - 1):
             problems.append("no image is higher than both ends: there is no barrier, or it needs more images")
@@ -167,11 +172,13 @@ def neb(
     model: Model,
     band: Band | None = None,
     progress: Progress | None = None,
+    path: Sequence[ase.Atoms] | None = None,
+    file: str | Path | None = None,
 ) -> MinimumEnergyPath:
     """Path of least energy between two minima: a nudged elastic band whose highest image climbs to the saddle.
 
-    The band begins at the interpolation of interatomic distances (IDPP). Images are evaluated in one batch where the
-    model is a compiled library. The saddle is checked: its Hessian must have one imaginary mode.
+    The band begins at the interpolation of interatomic distances (IDPP) or at a path. Images are evaluated in one batch
+    where the model is a compiled library. The saddle is checked: its Hessian must have one imaginary mode.
 
     Args:
         start: a minimum.
@@ -179,10 +186,14 @@ def neb(
         model: a model, its file, or any calculator of ASE.
         band: images, and when to stop.
         progress: called with steps done and allowed.
+        path: images to begin with, ends included, such as those of a band that was interrupted; they, not ``band``,
+            say how many images there are.
+        file: extended XYZ, to which the band is written at the beginning and every ten steps: a ``path`` to go on from.
 
     Raises:
-        DataError: the ends have other atoms, another order or cell, they are or relax to the same structure, or atoms
-            pass through each other between them.
+        DataError: the ends have other atoms, another order or cell, they are or relax to the same structure, atoms
+            pass through each other between them, or the path has no image between its ends, others than these, or other
+            atoms.
         ModelError: an element that the model does not know.
 
     Source: G. Henkelman, B. P. Uberuaga and H. Jónsson, J. Chem. Phys. 113, 9901 (2000); G. Henkelman and H. Jónsson,
@@ -195,10 +206,9 @@ def neb(
     if isinstance(calculator, Calculator):
         calculator.model  # noqa: B018  # a library has no Hessian: say so before the work
     evaluator = choose_evaluator(calculator, [start])
-    start, end = _ends(start, end, evaluator, band)
-    images = _interpolated(start, end, band.images)
+    images = _first_images(start, end, evaluator, band, path)
     elastic = _ElasticBand(images, evaluator)
-    converged, steps = _optimise(elastic, band, progress)
+    converged, steps = _optimise(elastic, band, progress, None if file is None else Path(file))
     force = float(np.linalg.norm(elastic.get_forces(), axis=1).max())
     top = int(np.argmax([image.get_potential_energy() for image in images]))
     checked = converged and 0 < top < len(images) - 1
@@ -246,36 +256,35 @@ def _one_by_one(images: Sequence[ase.Atoms], calculator: BaseCalculator) -> Call
     return evaluate
 
 
-def _ends(
-    start: ase.Atoms, end: ase.Atoms, evaluator: Deployed | BaseCalculator, band: Band
-) -> tuple[ase.Atoms, ase.Atoms]:
-    """The ends with energies and forces; relaxed if they are to be."""
+def _first_images(
+    start: ase.Atoms,
+    end: ase.Atoms,
+    evaluator: Deployed | BaseCalculator,
+    band: Band,
+    path: Sequence[ase.Atoms] | None,
+) -> list[ase.Atoms]:
+    """The band to begin with; its ends have energies and forces, and are relaxed if they are to be."""
+    between = [] if path is None else match_path(start, path)
+    ends = [(start, end)]
     if band.relax_ends:
         results = relax([start, end], evaluator, Goal(fmax=min(FORCE, band.fmax), steps=band.steps))
         start, end = (result.atoms for result in results)
         end = match_ends(start, end)
+        ends.append((start, end))
     distance = float(np.linalg.norm(steps_between(start, end), axis=1).max())
     if distance < DISTINCT:
         state = "relax to" if band.relax_ends else "are"
         raise DataError(f"the ends {state} the same structure, no atom moves more than {distance:.2g} Å between them")
+    if path is None:
+        between = interpolate(start, end, band.images)
+    else:
+        require_ends(between, ends, DISTINCT)
+        start, *between, end = match_ends(between[0], start), *between[1:-1], match_ends(between[-1], end)
     first, last = relax([start, end], evaluator, Goal(fmax=np.inf))
-    return first.atoms, last.atoms
+    return [first.atoms, *between, last.atoms]
 
 
-def _interpolated(start: ase.Atoms, end: ase.Atoms, between: int) -> list[ase.Atoms]:
-    images = [start, *(start.copy() for _ in range(between)), end]
-    with np.errstate(all="ignore"):
-        NEB(images, method="improvedtangent").interpolate("idpp", mic=bool(start.pbc.any()))
-    for number, image in enumerate(images[1:-1], 1):
-        if overlapping(image):
-            raise DataError(
-                f"atoms pass through each other in image {number} between the ends: choose a structure between them, "
-                "and look for the path to it and the one from it"
-            )
-    return images
-
-
-def _optimise(elastic: _ElasticBand, band: Band, progress: Progress | None) -> tuple[bool, int]:
+def _optimise(elastic: _ElasticBand, band: Band, progress: Progress | None, file: Path | None) -> tuple[bool, int]:
     """Relax the band, then let the highest image climb: whether it converged, and steps."""
     steps, converged = 0, False
     for climb, fmax in ((False, max(CLIMB, band.fmax)), (True, band.fmax)):
@@ -283,10 +292,19 @@ def _optimise(elastic: _ElasticBand, band: Band, progress: Progress | None) -> t
         optimizer = LBFGS(elastic, logfile=None)  # type: ignore[arg-type]  # ASE takes both
         for reached in optimizer.irun(fmax=fmax, steps=band.steps - steps):
             converged = bool(reached)
+            if file is not None and optimizer.nsteps % INTERVAL == 0:
+                _write(elastic.images, file)
             if progress is not None:
                 progress(steps + optimizer.nsteps, band.steps)
         steps += optimizer.nsteps
     return converged, steps
+
+
+def _write(images: Sequence[ase.Atoms], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as file:
+        for image in images:
+            write_structure(file, image)
 
 
 def _minima(energies: Floats) -> list[int]:
