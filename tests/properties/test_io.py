@@ -358,11 +358,13 @@ def test_the_preset_tace_of_older_files_is_now_carten(path, model):
     def age(found):
         network = {name: value for name, value in found["network"].items() if name not in ("interaction", "residual")}
         product = {name: value for name, value in network["product"].items() if name not in ("channels", "orders")}
-        found.update(format=8, network={**network, "preset": "tace", "product": product})
+        old = {**network, "preset": "tace", "product": product}
+        found.update(format=8, network=old, provenance={**found["provenance"], "config": {"model": old}})
 
     rewritten(path, age)
     found = header(path)
     assert (found["format"], found["network"]["preset"]) == (io.FORMAT, "carten")
+    assert found["provenance"]["config"]["model"]["preset"] == "carten"
     assert found["network"]["product"] == model.config.product.model_dump()
     assert found["network"]["residual"] == {"source": "features", "first_layer": True}
     assert_same(everything(load(path, backend="reference")), everything(model))

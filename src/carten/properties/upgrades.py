@@ -54,7 +54,12 @@ def _may_know_errors(header: dict[str, Any]) -> dict[str, Any]:
 
 def _name_presets(header: dict[str, Any]) -> dict[str, Any]:
     """From format 8, whose preset ``tace`` is now ``carten``, and whose spatial products may have unused options."""
-    return {**header, "format": 9, "network": with_present_preset(header["network"])}
+    named = {**header, "format": 9, "network": with_present_preset(header["network"])}
+    provenance = header.get("provenance", {})
+    if model := provenance.get("config", {}).get("model"):
+        config = {**provenance["config"], "model": with_present_preset(model)}
+        named["provenance"] = {**provenance, "config": config}
+    return named
 
 
 def with_present_preset(network: Mapping[str, Any]) -> dict[str, Any]:
