@@ -61,7 +61,7 @@ def test_the_ideal_gas_is_that_of_the_tables(atoms, wavenumbers, symmetry_number
 
 def test_imaginary_modes_are_named_and_left_out(water):
     saddle = replace(water, wavenumbers=np.array([-500.0, 1600.0, 3700.0]))
-    assert "1 imaginary modes (500i cm⁻¹)" in saddle.warnings()[0]
+    assert "1 imaginary mode (500i cm⁻¹)" in saddle.warnings()[0]
     gas = ideal_gas(water.atoms, saddle.wavenumbers, 0.0, GasConditions())
     assert gas.zero_point == pytest.approx(0.5 * 5300.0 * units.invcm)
 

@@ -79,7 +79,7 @@ def _table(results: Sequence[Relaxation], cell: bool) -> Table:
 
     headings = ["#", "formula", "steps", "E before, eV/atom", "E, eV/atom", "F max, eV/Å"]
     headings += ["stress max, GPa", "volume, Å³/atom"] if cell else []
-    table = Table(*headings, title=f"{len(results)} structures")
+    table = Table(*headings, title=f"{len(results)} structure{'s' if len(results) != 1 else ''}")
     shown = list(enumerate(results))[:50]
     for number, result in shown:
         n_atoms = len(result.atoms)

@@ -170,7 +170,7 @@ def require_relaxed(force: float) -> list[str]:
     """A failure if a force in eV/Å is larger than :data:`FORCE`: second derivatives want a minimum."""
     if force <= FORCE:
         return []
-    return [f"the largest force is {force:.2g} eV/Å, so that ions are not relaxed: run carten relax first"]
+    return [f"the largest force is {force:.2g} eV/Å, so the structure is not relaxed: run carten relax first"]
 
 
 def _text(value: Any) -> str:

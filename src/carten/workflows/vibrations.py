@@ -85,8 +85,9 @@ class Vibrations(JobResult):
         imaginary = [f"{-value:.0f}i" for value in self.wavenumbers if value < 0.0]
         if not imaginary:
             return []
+        modes = "1 imaginary mode" if len(imaginary) == 1 else f"{len(imaginary)} imaginary modes"
         return [
-            f"{len(imaginary)} imaginary modes ({', '.join(imaginary)} cm⁻¹): the molecule is no minimum, and "
+            f"{modes} ({', '.join(imaginary)} cm⁻¹): the molecule is no minimum, and "
             "thermochemistry leaves them out. Relax it further, or move it along the mode"
         ]
 
