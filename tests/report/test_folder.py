@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +45,13 @@ def test_results_are_on_the_page(lab):
     html = folder_page(lab)
     content = json.loads((lab / "eos" / "eos.json").read_text())["results"]
     assert all(name in html for name in content)
-    for text in ("Equation of state: eos/eos", "Vibrations: vibrations/vibrations", "Dynamics: md.extxyz", "notes.txt"):
+    for text in (
+        "Equation of state: eos/eos",
+        "Vibrations: vibrations/vibrations",
+        "Dynamics: md.extxyz",
+        "notes.txt",
+        "volume (Å³/atom)",
+    ):
         assert text in html
     assert len(html) < 500_000
     assert "http://" not in re.sub(r"http://www\.w3\.org/\S+", "", html)
@@ -60,6 +67,19 @@ def test_a_mode_is_a_film_of_its_structure(lab):
     expected = sample_frames(lab / "vibrations" / "vibrations.extxyz").frames
     assert np.allclose(lengths, [atoms.get_distance(0, 1) for atoms in expected], atol=2e-4)
     assert np.ptp(lengths) > 0.3
+
+
+def test_errors_and_uncertainties_of_an_evaluation_are_on_the_page(tmp_path):
+    """Errors of parts are shown; facts about uncertainties, which have other names, are not taken for such."""
+    errors = json.loads((Path(__file__).parents[2] / "scripts" / "organic" / "errors.json").read_text())
+    assert "uncertainty" in errors["properties"]["energy"]
+    (tmp_path / "errors.json").write_text(json.dumps(errors))
+    (tmp_path / "structures.csv").write_text("structure,energy_error (meV/atom)\n0,0.3\n1,0.1\n")
+    complaints = []
+    html = folder_page(tmp_path, complaints.append)
+    assert complaints == []
+    for text in ("Errors: errors.json", "per atom", '">energy error (meV/atom)</th>'):
+        assert text in html
 
 
 @pytest.mark.parametrize(

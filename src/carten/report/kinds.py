@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -163,9 +164,10 @@ def _columns_table(name: str, heading: Sequence[str], rows: Sequence[Sequence[An
 
 
 def _heading(column: str) -> str:
-    """``energy_eV`` as energy (eV)."""
-    name, _, unit_name = column.rpartition("_")
-    return clean(f"{name.replace('_', ' ')} ({unit(unit_name)})" if name else column)
+    """``energy_eV`` and ``energy (eV)`` as energy (eV); A is Å."""
+    name, _, unit_name = column[:-1].rpartition(" (") if column.endswith(")") else column.rpartition("_")
+    symbols = unit(re.sub(r"\bA\b", "Å", unit_name))
+    return clean(f"{name.replace('_', ' ')} ({symbols})" if name else column)
 
 
 def _pictures_of(stem: Path, shelf: Shelf, description: str) -> list[Picture]:
@@ -187,7 +189,7 @@ def _evaluation(path: Path, shelf: Shelf, content: Mapping[str, Any]) -> Section
         rows += [
             Line(_errors(clean(part.replace("_", " ")), values), part=True)
             for part, values in errors.items()
-            if isinstance(values, dict) and "rmse" in values
+            if isinstance(values, dict) and "spread" in values
         ]
     header_cells = ("Property", "Unit", "RMSE", "MAE", "Max", "Bias", "Spread", "Values")
     subject = f"{content.get('model', '')} on {', '.join(Path(str(name)).name for name in content.get('data', ()))}"
