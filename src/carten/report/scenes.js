@@ -63,7 +63,7 @@ class StructureView {
     this.positions = decoded(this.clip.positions);
     this.size = this.extent();
     this.select.selectedIndex = this.index;
-    this.select.hidden = false;
+    this.select.disabled = clips.length < 2;
     this.figure.querySelector(".count").textContent = clips.length > 1 ? `${this.index + 1} of ${clips.length}` : "";
     for (const button of this.figure.querySelectorAll("[data-turn]")) button.hidden = clips.length < 2;
     this.figure.querySelector(".film").hidden = this.frames < 2;
