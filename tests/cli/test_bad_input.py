@@ -32,7 +32,7 @@ def written(path, *frames):
     [
         ("n_channels: 4", "n_chanels: 4", ("model.n_chanels: unknown key", 'did you mean "n_channels"?')),
         ("cutoff: 5.0", "cutoff: -5.0", ("model.cutoff", "greater than or equal to 0.1", "-5.0")),
-        ("preset: carten", "preset: tacs", ("model.preset", "'carten', 'tace' or 'ictp'", 'did you mean "carten"?')),
+        ("preset: carten", "preset: cartn", ("model.preset", "'carten', 'tace' or 'ictp'", 'did you mean "carten"?')),
         ("energy: {key: energy", "enrgy: {key: energy", ("properties.enrgy", 'did you mean "energy"?')),
         ("key: forces", "key: force", ('label "force" of forces is carried by none', 'did you mean "forces"?')),
         ("unit: eV,", "unit: eW,", ("eW", "unit")),
@@ -145,7 +145,7 @@ def test_files_that_are_no_model(run, trained, tmp_path, command):
     save_file({}, foreign, {"format": "pt"})
     refuse(foreign, "not a carten model")
     newer = tmp_path / "newer.carten"
-    newer.write_bytes(good.replace(rf"\"format\": {FORMAT},".encode(), rb"\"format\": 99,"))
+    newer.write_bytes(good.replace(rf"\"format\": {FORMAT},".encode(), rb"\"format\":99,"))
     assert newer.read_bytes() != good
     refuse(newer, "please upgrade")
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from carten import deploy
 from carten.deploy import Deployed, Evaluator, files
-from carten.deploy.facts import library_facts
 from carten.deploy.results import Row, result_of, value_of
 from carten.errors import ConfigError, ModelError, ModelFileError
 from carten.interfaces.skin import SkinList
@@ -114,6 +113,8 @@ class ModelPaths:
 
             yield from model_facts(self.model)
         else:
+            from carten.deploy.facts import library_facts
+
             yield from library_facts(self.library.header)
 
     @property
