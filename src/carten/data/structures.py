@@ -93,6 +93,11 @@ def find_label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:
     return Label(row, key=row.ase if row.ase in keys and row.name not in keys else row.name)
 
 
+def is_crystal(atoms: ase.Atoms) -> bool:
+    """Whether a structure is periodic in three directions, along vectors that span a volume."""
+    return bool(atoms.pbc.all() and atoms.cell.rank == 3)
+
+
 def require_known(numbers: Array, elements: Sequence[int], where: str) -> None:
     """Check that a model knows all elements of a structure.
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from carten.data.structures import read_inputs, require_known
+from carten.data.structures import is_crystal, read_inputs, require_known
 from carten.deploy import Deployed
 from carten.deploy.results import Row
 from carten.interfaces.ensemble_paths import open_paths
@@ -219,7 +219,7 @@ class Calculator(BaseCalculator):
         if unknown := [name for name in names if name not in self._paths.rows]:
             raise PropertyNotImplementedError(f"the model does not predict {unknown[0]}")
         if any(name in (*ALWAYS, "stress") for name in names):
-            solid = atoms.pbc.all() and atoms.cell.rank == 3
+            solid = is_crystal(atoms)
             names.update(dict.fromkeys((*ALWAYS, "stress") if solid else ALWAYS))
         names.update(dict.fromkeys(self._paths.along_with([*names])))
         return [name for name in names if name in self._paths.rows]

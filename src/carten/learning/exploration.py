@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from carten.data.read import read_structures
+from carten.data.structures import is_crystal
 from carten.errors import ModelError
 from carten.interfaces.ase import Calculator
 from carten.learning.choice import read_model
@@ -142,7 +143,7 @@ def _last_step(path: Path) -> int:
 
 
 def _cells(known: Sequence[Atoms], section: CellsConfig, rng: np.random.Generator) -> Iterator[Atoms]:
-    starts = [atoms for atoms in known if atoms.pbc.all() and atoms.cell.rank == 3]
+    starts = [atoms for atoms in known if is_crystal(atoms)]
     for _ in range(section.number if starts else 0):
         start = bare(starts[int(rng.integers(len(starts)))])
         yield strained(start, rng, section.volumes, section.strain, section.rattle)

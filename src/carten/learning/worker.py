@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.io import iread
 
 from carten.data.extra import restore
+from carten.data.structures import is_crystal
 from carten.errors import ConfigError
 from carten.learning.labellers import Labeller
 
@@ -33,7 +34,7 @@ def compute(labeller: Labeller, atoms: Atoms, properties: Sequence[str]) -> dict
     single = atoms.copy()
     results = {}
     for name in sorted(properties, key=lambda name: name != "forces"):  # which programs compute with the energy
-        if name == "stress" and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        if name == "stress" and not is_crystal(atoms):
             continue
         consistent = name == "energy" and "free_energy" in labeller.implemented
         value = np.asarray(calculator.get_property("free_energy" if consistent else name, single), dtype=float)

@@ -12,6 +12,7 @@ from ase import units
 from ase.constraints import FixCom
 from ase.md.bussi import Bussi
 
+from carten.data.structures import is_crystal
 from carten.errors import ConfigError, DataError
 from carten.math.arrays import Floats
 
@@ -101,7 +102,7 @@ def require_cell_to_move(atoms: ase.Atoms) -> None:
     Raises:
         DataError: it has no cell, no stress, or atoms that are held in place.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise DataError("constant pressure needs a structure that is periodic in three directions")
     if atoms.calc is not None and "stress" not in atoms.calc.implemented_properties:
         raise DataError("constant pressure needs a model that predicts stress; this one does not: use bussi")

@@ -14,7 +14,7 @@ from ase.collections import g2
 from ase.data import chemical_symbols, reference_states
 from matplotlib.figure import Figure
 
-from carten.data.structures import require_known
+from carten.data.structures import is_crystal, require_known
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Array
 from carten.workflows.battery import (
@@ -206,20 +206,16 @@ def _consistency(label: str, atoms: ase.Atoms, calculator: BaseCalculator, findi
 
 
 def _minima(label: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> None:
-    if _is_crystal(atoms):
+    if is_crystal(atoms):
         crystal_checks(label, atoms, calculator, findings)
     elif not atoms.pbc.any():
         molecule_checks(label, atoms, calculator, findings)
 
 
-def _is_crystal(atoms: ase.Atoms) -> bool:
-    return bool(atoms.pbc.all() and atoms.cell.rank == 3)
-
-
 def _absent(subjects: Sequence[ase.Atoms]) -> list[Check]:
     """What is not checked for want of a structure."""
     checks = []
-    if not any(map(_is_crystal, subjects)):
+    if not any(map(is_crystal, subjects)):
         checks.append(skipped("volume", "", "no crystals among the structures"))
     if all(atoms.pbc.any() for atoms in subjects):
         checks.append(skipped("minimum", "", "no molecules among the structures"))
@@ -248,7 +244,7 @@ def _is_closed(atoms: ase.Atoms) -> bool:
 
 def _labels(subjects: Sequence[ase.Atoms]) -> list[str]:
     """Formulas, numbered where they repeat."""
-    formulas = [atoms.get_chemical_formula(empirical=_is_crystal(atoms)) for atoms in subjects]
+    formulas = [atoms.get_chemical_formula(empirical=is_crystal(atoms)) for atoms in subjects]
     return [
         formula if formulas.count(formula) == 1 else f"{formula} #{formulas[: k + 1].count(formula)}"
         for k, formula in enumerate(formulas)

@@ -10,6 +10,7 @@ from ase.build import make_supercell
 from ase.calculators.calculator import BaseCalculator
 from ase.units import GPa
 
+from carten.data.structures import is_crystal
 from carten.math.arrays import Floats
 from carten.workflows.criteria import Check, judged, skipped
 from carten.workflows.points import single_points
@@ -31,7 +32,7 @@ def consistency_checks(name: str, atoms: ase.Atoms, calculator: BaseCalculator, 
         seed: of distortion and directions.
     """
     random = np.random.default_rng(seed)
-    solid = bool(atoms.pbc.all() and atoms.cell.rank == 3)
+    solid = is_crystal(atoms)
     distorted = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     if solid:
         distorted = make_supercell(distorted, 2 * np.eye(3)) if len(atoms) <= 16 else distorted

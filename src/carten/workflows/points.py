@@ -9,7 +9,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from carten.data.structures import require_known
+from carten.data.structures import is_crystal, require_known
 from carten.deploy import Deployed
 from carten.workflows.crowd import Crowd
 from carten.workflows.relax import choose_evaluator
@@ -40,7 +40,7 @@ def _together(structures: Sequence[ase.Atoms], model: Deployed) -> list[ase.Atom
     values = crowd.evaluate()
     for k, atoms in enumerate(copies):
         results = {"energy": float(values.energies[k]), "forces": values.forces[crowd.first[k] : crowd.first[k + 1]]}
-        if _is_solid(atoms):
+        if is_crystal(atoms):
             results["stress"] = full_3x3_to_voigt_6_stress(-values.virials[k] / atoms.get_volume())
         atoms.calc = SinglePointCalculator(atoms, **results)
     return copies
@@ -50,11 +50,7 @@ def _alone(atoms: ase.Atoms, calculator: BaseCalculator) -> ase.Atoms:
     copy: ase.Atoms = atoms.copy()
     copy.calc = calculator
     results = {"energy": float(copy.get_potential_energy()), "forces": copy.get_forces(apply_constraint=False)}
-    if _is_solid(copy) and "stress" in calculator.implemented_properties:
+    if is_crystal(copy) and "stress" in calculator.implemented_properties:
         results["stress"] = copy.get_stress(apply_constraint=False)
     copy.calc = SinglePointCalculator(copy, **results)
     return copy
-
-
-def _is_solid(atoms: ase.Atoms) -> bool:
-    return bool(atoms.pbc.all() and atoms.cell.rank == 3)

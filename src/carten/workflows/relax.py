@@ -15,7 +15,7 @@ from ase.optimize import LBFGS
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
-from carten.data.structures import require_known
+from carten.data.structures import is_crystal, require_known
 from carten.deploy import Deployed
 from carten.errors import DataError
 from carten.interfaces.ase import Calculator
@@ -127,7 +127,7 @@ def choose_evaluator(calculator: BaseCalculator, structures: Sequence[ase.Atoms]
 def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
     if not len(atoms):
         raise DataError(f"{name} has no atoms")
-    if goal.cell and not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if goal.cell and not is_crystal(atoms):
         raise DataError(f"{name} is not periodic in three directions: its cell can't relax")
 
 
@@ -233,7 +233,7 @@ class _Batch:
         forces = values.forces[self.crowd.first[k] : self.crowd.first[k + 1]]
         energy = float(values.energies[k])
         results: dict[str, float | Floats] = {"energy": energy, "forces": forces.copy()}
-        if atoms.pbc.all() and atoms.cell.rank == 3:
+        if is_crystal(atoms):
             results["stress"] = full_3x3_to_voigt_6_stress(-values.virials[k] / atoms.get_volume())
         atoms.calc = SinglePointCalculator(atoms, **results)
         return Relaxation(atoms, converged, step, member.energy_before, energy, *map(float, largest))
@@ -309,7 +309,7 @@ def _relax_one(atoms: ase.Atoms, calculator: BaseCalculator, goal: Goal) -> Rela
             break
     relaxed = moving.copy()
     results = {"energy": float(moving.get_potential_energy()), "forces": moving.get_forces(apply_constraint=False)}
-    if moving.pbc.all() and moving.cell.rank == 3:
+    if is_crystal(moving):
         results["stress"] = moving.get_stress()
     relaxed.calc = SinglePointCalculator(relaxed, **results)
     return Relaxation(relaxed, converged, steps, before, results["energy"], force, stress)

@@ -16,6 +16,7 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from matplotlib.figure import Figure
 
+from carten.data.structures import is_crystal
 from carten.data.write import as_json, replacing, write_structure
 from carten.deploy import Deployed
 from carten.drawing import HEIGHT, LIGHT, WIDTH, Drawing
@@ -159,7 +160,7 @@ def require_crystal(atoms: ase.Atoms, job: str) -> None:
     """
     if not len(atoms):
         raise DataError(f"{job}: the structure has no atoms")
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         raise DataError(
             f"{job} needs a crystal, periodic in three directions; {atoms.symbols} has the cell "
             f"{np.round(atoms.cell.cellpar(), 3).tolist()} and pbc {atoms.pbc.tolist()}: set both"

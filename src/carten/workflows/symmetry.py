@@ -9,6 +9,7 @@ from typing import Any
 import ase
 import numpy as np
 
+from carten.data.structures import is_crystal
 from carten.errors import ConfigError, DataError
 from carten.math.arrays import Array, Floats
 
@@ -77,7 +78,7 @@ def crystal_symmetry(atoms: ase.Atoms) -> Operations | None:
     Raises:
         ConfigError: spglib is not installed.
     """
-    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+    if not is_crystal(atoms):
         return None
     positions = atoms.get_scaled_positions()
     dataset = _spglib().get_symmetry_dataset((atoms.cell.array, positions, atoms.numbers), symprec=TOLERANCE)

@@ -12,6 +12,7 @@ import ase
 import numpy as np
 from ase import units
 
+from carten.data.structures import is_crystal
 from carten.errors import DataError
 from carten.math.arrays import Array, Floats
 from carten.math.lattice import complete_cell
@@ -94,7 +95,7 @@ class FrameSeries:
     @property
     def has_cells(self) -> bool:
         """Whether it is periodic in three directions."""
-        return bool(self.frames[0].pbc.all()) and self.frames[0].cell.rank == 3
+        return is_crystal(self.frames[0])
 
     @cached_property
     def volumes(self) -> Floats:
