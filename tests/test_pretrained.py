@@ -158,3 +158,19 @@ def test_runs_start_from_it(tmp_path: Path) -> None:
     config = Config.parse(document, tmp_path)
     assert config.start is not None
     assert config.start.model == tmp_path / "organic"
+
+
+def test_a_model_elsewhere_does_not_stand_in_for_one_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are relative to the folder of the configuration, whatever lies in the working directory."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for name in ("best.carten", "organic"):
+        Path(name).touch()
+    document = {"data": {"train": "data.extxyz", "validation": 2}}
+    shipped = pretrained.FOLDER / "organic.carten"
+    for name, expected in (("best.carten", tmp_path / "best.carten"), ("organic", shipped)):
+        config = Config.parse({"start": name, **document}, tmp_path)
+        assert config.start is not None
+        assert config.start.model == expected

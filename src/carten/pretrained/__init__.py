@@ -11,7 +11,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
 
 
-def located(model: str | Path) -> Path:
+def located(model: str | Path, folder: str | Path = "") -> Path:
     """Where a model file lies.
 
     A file of that name goes first, so that a path means the same whatever carten ships; only a bare name without a file
@@ -19,9 +19,10 @@ def located(model: str | Path) -> Path:
 
     Args:
         model: a path, or one of :func:`names`.
+        folder: that a relative path starts from; the working directory by default.
     """
-    path = Path(model)
-    return FOLDER / f"{path}{SUFFIX}" if str(path) in names() and not path.is_file() else path
+    path = Path(folder) / model
+    return FOLDER / f"{model}{SUFFIX}" if str(model) in names() and not path.is_file() else path
 
 
 def absent(model: str | Path) -> str:

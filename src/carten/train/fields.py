@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from carten.pretrained import located
+from carten.pretrained import located, names
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -33,7 +33,7 @@ File = Annotated[Path, BeforeValidator(_resolve)]
 
 def _find(value: Any, info: ValidationInfo) -> Any:
     path = _resolve(value, info)
-    return located(value) if isinstance(value, (str, Path)) and not Path(path).is_file() else path
+    return located(value, (info.context or {}).get("folder") or "") if str(value) in names() else path
 
 
 ModelPath = Annotated[Path, BeforeValidator(_find)]

@@ -15,7 +15,6 @@ from carten.data.labels import Frame
 from carten.data.statistics import reference_energies
 from carten.errors import ConfigError
 from carten.model.conditions import Category, Coupled, Fidelity, Input
-from carten.model.config import NetworkConfig
 from carten.properties.averaged import with_members
 from carten.properties.io import load
 from carten.properties.planning import ENERGIES
@@ -53,17 +52,12 @@ def read_start(config: Config) -> tuple[Config, Potential | None]:
     taken = {"model": source.config, "terms": source.term_configs}
     left_out = {key: value for key, value in taken.items() if key not in config.model_fields_set}
     config = config.model_copy(update=left_out)
-    if config.model == NetworkConfig(n_members=config.model.n_members) and _sets_members_alone(config.model):
+    if config.model.model_fields_set == {"n_members"}:
         network = source.config.model_copy(update={"n_members": config.model.n_members})
         config = config.model_copy(update={"model": network})
     require_same_network(config, source, path)
     inputs = {name: _as_configured(row, path) for name, row in _further_inputs(source, config).items()}
     return config.model_copy(update={"inputs": {**config.inputs, **inputs}}), source
-
-
-def _sets_members_alone(network: NetworkConfig) -> bool:
-    """Whether the configuration sets ``n_members`` and nothing else; presets set their sections."""
-    return {"n_members"} <= network.model_fields_set <= {"n_members", "radial", "product"}
 
 
 def _further_inputs(source: Potential, config: Config) -> dict[str, Input]:
