@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from carten.cli.jobs import Folder, JobDtype, JobFiles, run_job
+from carten.cli.jobs import Folder, JobDtype, JobFiles, RelaxForce, RelaxSteps, run_job
 from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite
 
 
@@ -24,8 +24,8 @@ def adsorb_command(
         ),
     ],
     output: Folder = None,
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")] = 0.01,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of relaxation at most.")] = 500,
+    fmax: RelaxForce = 0.01,
+    steps: RelaxSteps = 500,
     dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,

@@ -27,6 +27,8 @@ Folder = Annotated[
 ]
 
 JobDtype = Annotated[Literal["float32", "float64"], typer.Option(help="Precision.")]
+RelaxForce = Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")]
+RelaxSteps = Annotated[int, typer.Option(min=1, help="Steps of relaxation at most.")]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carten.cli.jobs import Folder, JobDtype, JobFiles, run_on
+from carten.cli.jobs import Folder, JobDtype, JobFiles, RelaxForce, run_on
 from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite, require_new
 from carten.errors import ConfigError, DataError
 
@@ -69,7 +69,7 @@ def ts_command(
     highest: Annotated[
         bool, typer.Option("--highest", help="Of each file only the structure of highest energy: the top of a path.")
     ] = False,
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")] = 0.01,
+    fmax: RelaxForce = 0.01,
     steps: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
     dtype: JobDtype = "float64",
     overwrite: Overwrite = False,

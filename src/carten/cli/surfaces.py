@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carten.cli.crystals import Supercell
-from carten.cli.jobs import Folder, JobDtype, JobFiles, run_job
+from carten.cli.jobs import Folder, JobDtype, JobFiles, RelaxForce, RelaxSteps, run_job
 from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite, parse_energies
 from carten.errors import ConfigError
 
@@ -26,8 +26,8 @@ def surface_command(
     ] = None,
     thickness: Annotated[float, typer.Option(min=1.0, help="Of the thinnest of three slabs, Å.")] = 10.0,
     vacuum: Annotated[float, typer.Option(min=1.0, help="Between a slab and its image, Å.")] = 12.0,
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")] = 0.01,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of relaxation at most.")] = 500,
+    fmax: RelaxForce = 0.01,
+    steps: RelaxSteps = 500,
     dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,
@@ -66,8 +66,8 @@ def defects_command(
         ),
     ] = None,
     supercell: Supercell = None,
-    fmax: Annotated[float, typer.Option(min=1e-6, help="Largest force that may remain, eV/Å.")] = 0.01,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of relaxation at most.")] = 500,
+    fmax: RelaxForce = 0.01,
+    steps: RelaxSteps = 500,
     dtype: JobDtype = "float64",
     overwrite: Overwrite = False,
     format: FileFormat = None,

@@ -26,7 +26,7 @@ from carten.workflows.adsorbates import (
     shortest_contact,
 )
 from carten.workflows.relax import Goal, Relaxation, choose_evaluator, relax
-from carten.workflows.results import JobResult, Model, Progress, Quantity, as_calculator
+from carten.workflows.results import JobResult, Model, Progress, Quantity, as_calculator, cutoff_of
 from carten.workflows.sites import Site, SlabSymmetry, adsorption_sites, slab_symmetry
 
 SAME_ENERGY = 5e-3
@@ -214,9 +214,8 @@ def adsorb(
         for site in sites
         for turn, atoms in each.orientations()
     ]
-    cutoff = calculator.cutoff if isinstance(calculator, Calculator) else 0.0
     for each, _, covered in starts:
-        require_room(covered, len(slab), each.name, cutoff)
+        require_room(covered, len(slab), each.name, cutoff_of(calculator))
     structures = [slab, *(each.reference for each in species), *(covered for _, _, covered in starts)]
     results = relax(structures, choose_evaluator(calculator, structures), goal, progress)
     clean, references, covered_slabs = results[0], results[1 : 1 + len(species)], results[1 + len(species) :]

@@ -25,7 +25,7 @@ from carten.workflows.md import Settings, run_dynamics
 from carten.workflows.phonons import phonons
 from carten.workflows.relax import Goal, relax
 from carten.workflows.results import JobResult
-from carten.workflows.surface import JOULE, surface
+from carten.workflows.surface import J_PER_M2, surface
 from carten.workflows.vibrations import vibrations
 
 TIGHT = Goal(fmax=1e-3, smax=0.01, cell=True)
@@ -33,8 +33,8 @@ LEAST = 32
 """Atoms of a crystal in dynamics."""
 STEPS = 500
 """Of dynamics without a thermostat; heating takes twice as many."""
-HOT = {True: 2500.0, False: 1000.0}
-"""K, at the end of heating, of crystals and of molecules."""
+HOT_CRYSTAL, HOT_MOLECULE = 2500.0, 1000.0
+"""K, at the end of heating."""
 FAULTS = (RuntimeError, ValueError, ArithmeticError, LookupError, NotImplementedError, np.linalg.LinAlgError)
 """What keeps a check from being run; errors of carten about data and models are verdicts."""
 
@@ -159,8 +159,8 @@ def _vacancy(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: 
 def _surfaces(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> Check:
     result = surface(atoms, calculator)
     findings.results.append((name, result))
-    remark = ", ".join(f"{facet.name} {facet.energy * JOULE:.2f} J/m²" for facet in result.facets[:6])
-    lowest = min(facet.energy for facet in result.facets) * JOULE
+    remark = ", ".join(f"{facet.name} {facet.energy * J_PER_M2:.2f} J/m²" for facet in result.facets[:6])
+    lowest = min(facet.energy for facet in result.facets) * J_PER_M2
     return judged("surface", name, max(0.0, -lowest) if not result.failures() else np.nan, remark)
 
 
@@ -191,7 +191,7 @@ def _drift(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Fi
 
 
 def _heat(name: str, atoms: ase.Atoms, calculator: BaseCalculator, findings: Findings) -> Check:
-    hot = HOT[bool(atoms.pbc.any())]
+    hot = HOT_CRYSTAL if atoms.pbc.any() else HOT_MOLECULE
     settings = Settings(
         2 * STEPS, _timestep(atoms), "langevin", 300.0, damping=50.0, interval=10, final_temperature=hot
     )

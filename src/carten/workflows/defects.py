@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import ase
 import numpy as np
-from ase.calculators.calculator import BaseCalculator
 from ase.data import atomic_numbers
 from matplotlib.figure import Figure
 
 from carten.errors import DataError
 from carten.math.arrays import Array
 from carten.workflows.ends import steps_between
-from carten.workflows.harmonic import largest_force, wide_multiples
+from carten.workflows.harmonic import energy_of, largest_force, wide_multiples
 from carten.workflows.neb import Band, MinimumEnergyPath, neb
 from carten.workflows.point_defects import PointDefect, image_distance, interstitials, substitutions, vacancies
 from carten.workflows.relax import Goal, Relaxation, choose_evaluator, relax
@@ -165,11 +164,12 @@ def defects(
     kinds, calculator = kinds or DefectKinds(), as_calculator(model)
     multiples = tuple(wide_multiples(atoms) if supercell is None else supercell)
     _require_wide(atoms, multiples)
-    potentials = _potentials(atoms, calculator, kinds, potentials or {})
+    energy = energy_of(atoms, calculator)
+    potentials = _potentials(atoms, energy, kinds, potentials or {})
     point_defects = _point_defects(atoms, kinds, multiples)
     if not point_defects:
         raise DataError("no defects: expected vacancies, solutes or interstitials")
-    perfect = _energy(atoms, calculator) * int(np.prod(multiples))
+    perfect = energy * int(np.prod(multiples))
     cells = [defect.atoms for defect in point_defects]
     relaxed = relax(cells, choose_evaluator(calculator, cells), goal or Goal(), progress)
     energies = [
@@ -215,14 +215,8 @@ def _hopped(defect: PointDefect, atoms: ase.Atoms) -> ase.Atoms:
     return hopped
 
 
-def _energy(atoms: ase.Atoms, calculator: BaseCalculator) -> float:
-    crystal = atoms.copy()
-    crystal.calc = calculator
-    return float(crystal.get_potential_energy())
-
-
 def _potentials(
-    atoms: ase.Atoms, calculator: BaseCalculator, kinds: DefectKinds, potentials: Mapping[str, float]
+    atoms: ase.Atoms, energy: float, kinds: DefectKinds, potentials: Mapping[str, float]
 ) -> dict[str, float]:
     """Chemical potentials of all elements of the crystal and the solutes."""
     symbols = list(dict.fromkeys(atoms.get_chemical_symbols()))
@@ -233,7 +227,7 @@ def _potentials(
         raise DataError(f"chemical potentials are finite energies in eV, found {infinite[0]}={potentials[infinite[0]]}")
     known = dict(potentials)
     if len(symbols) == 1:
-        known.setdefault(symbols[0], _energy(atoms, calculator) / len(atoms))
+        known.setdefault(symbols[0], energy / len(atoms))
     if missing := [element for element in needed if element not in known]:
         raise DataError(
             f"formation energies need the chemical potential of {', '.join(missing)} in eV, for example the energy of "

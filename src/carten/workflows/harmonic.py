@@ -79,6 +79,13 @@ def thermal_table(phonopy: Any) -> Floats:
     return table
 
 
+def energy_of(atoms: ase.Atoms, calculator: BaseCalculator) -> float:
+    """Of a structure as it is, eV."""
+    crystal = atoms.copy()
+    crystal.calc = calculator
+    return float(crystal.get_potential_energy())
+
+
 def largest_force(atoms: ase.Atoms, calculator: BaseCalculator) -> float:
     """On an atom, eV/Å; constraints do not count."""
     free = atoms.copy()

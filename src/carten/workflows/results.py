@@ -123,9 +123,11 @@ class JobResult(ABC):
             with replacing(paths[-1]) as file:
                 for atoms in structures:
                     write_structure(file, atoms)
-        for suffix in (".svg", ".png"):
-            paths.append(folder / f"{stem}{suffix}")
-            self.plot(paths[-1])
+        with Drawing(*self.size, palette=LIGHT) as drawing:
+            self.draw(drawing.figure)
+            for suffix in (".svg", ".png"):
+                paths.append(folder / f"{stem}{suffix}")
+                drawing.save(paths[-1])
         return paths
 
     def lines(self) -> Iterator[tuple[str, str, str]]:
@@ -150,6 +152,11 @@ def as_calculator(model: Model) -> BaseCalculator:
     if isinstance(model, BaseCalculator):
         return model
     return Calculator(model, dtype="float64" if isinstance(model, str | Path) else None)
+
+
+def cutoff_of(calculator: BaseCalculator) -> float:
+    """How far the atoms of a model see, Å; 0 for calculators that do not say it."""
+    return calculator.cutoff if isinstance(calculator, Calculator) else 0.0
 
 
 def require_crystal(atoms: ase.Atoms, job: str) -> None:

@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 
 import ase
 import numpy as np
-from ase.units import _e as COULOMB
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import constants
 
 from carten.drawing import HEIGHT, WIDTH
 from carten.errors import DataError
-from carten.interfaces.ase import Calculator
 from carten.math.arrays import Array, Floats
-from carten.workflows.harmonic import largest_force
+from carten.workflows.harmonic import energy_of, largest_force
 from carten.workflows.relax import Goal, Relaxation, choose_evaluator, relax
 from carten.workflows.results import (
     JobResult,
@@ -25,13 +24,14 @@ from carten.workflows.results import (
     Progress,
     Quantity,
     as_calculator,
+    cutoff_of,
     require_crystal,
     require_relaxed,
 )
 from carten.workflows.slabs import Miller, OrientedCrystal, distinct_planes, oriented
 from carten.workflows.wulff import WulffShape, wulff
 
-JOULE = COULOMB * 1e20
+J_PER_M2 = constants.e * 1e20
 """J/m^2 in one eV/Å^2."""
 THICKNESSES = 3
 """Slabs of a surface: a line through their energies gives it."""
@@ -108,19 +108,19 @@ class SurfaceEnergies(JobResult):
     shape: WulffShape | None
 
     def quantities(self) -> list[Quantity]:
-        numbers = [Quantity(f"surface energy {facet.name}", facet.energy * JOULE, "J/m²") for facet in self.facets]
+        numbers = [Quantity(f"surface energy {facet.name}", facet.energy * J_PER_M2, "J/m²") for facet in self.facets]
         if self.shape is not None:
-            numbers.append(Quantity("mean over the Wulff shape", self.shape.mean * JOULE, "J/m²"))
+            numbers.append(Quantity("mean over the Wulff shape", self.shape.mean * J_PER_M2, "J/m²"))
         return numbers
 
     def tables(self) -> Mapping[str, Mapping[str, Array]]:
         facets, shares = self.facets, self._shares()
         columns: dict[str, Any] = {
             "surface": [facet.name for facet in facets],
-            "energy_J/m^2": [facet.energy * JOULE for facet in facets],
+            "energy_J/m^2": [facet.energy * J_PER_M2 for facet in facets],
             "energy_eV/A^2": [facet.energy for facet in facets],
-            "rigid_J/m^2": [facet.rigid_energy * JOULE for facet in facets],
-            "thickest_slab_J/m^2": [facet.thickest * JOULE for facet in facets],
+            "rigid_J/m^2": [facet.rigid_energy * J_PER_M2 for facet in facets],
+            "thickest_slab_J/m^2": [facet.thickest * J_PER_M2 for facet in facets],
             "atoms_of_thickest_slab": [int(facet.n_atoms[-1]) for facet in facets],
             "share_of_wulff_shape": [shares.get(facet.name, 0.0) for facet in facets],
         }
@@ -131,7 +131,7 @@ class SurfaceEnergies(JobResult):
 
     def warnings(self) -> list[str]:
         doubts = [
-            f"{facet.name}: {facet.energy * JOULE:.3f} J/m² by the line and {facet.thickest * JOULE:.3f} by the "
+            f"{facet.name}: {facet.energy * J_PER_M2:.3f} J/m² by the line and {facet.thickest * J_PER_M2:.3f} by the "
             "thickest slab: make slabs thicker; polar surfaces do not converge at all"
             for facet in self.facets
             if abs(facet.energy - facet.thickest) > DISAGREE
@@ -153,8 +153,10 @@ class SurfaceEnergies(JobResult):
     def draw(self, figure: Figure) -> None:
         bars, *rest = figure.subplots(1, 1 if self.shape is None else 2, squeeze=False)[0]
         places = np.arange(len(self.facets))
-        bars.barh(places - 0.2, [facet.energy * JOULE for facet in self.facets], 0.4, color="C0", label="relaxed")
-        bars.barh(places + 0.2, [facet.rigid_energy * JOULE for facet in self.facets], 0.4, color="C1", label="as cut")
+        relaxed = [facet.energy * J_PER_M2 for facet in self.facets]
+        rigid = [facet.rigid_energy * J_PER_M2 for facet in self.facets]
+        bars.barh(places - 0.2, relaxed, 0.4, color="C0", label="relaxed")
+        bars.barh(places + 0.2, rigid, 0.4, color="C1", label="as cut")
         bars.set_yticks(places, [facet.name for facet in self.facets])
         bars.invert_yaxis()
         bars.set(xlabel="surface energy (J/m²)")
@@ -221,16 +223,14 @@ def surface(
     """
     require_crystal(atoms, "surface")
     calculator, sizes = as_calculator(model), sizes or SlabSizes()
-    _require_vacuum(calculator, sizes.vacuum)
+    _require_vacuum(cutoff_of(calculator), sizes.vacuum)
     if isinstance(planes, int):
         if not 1 <= planes <= LARGEST_INDEX:
             raise DataError(f"the largest Miller index is 1 to {LARGEST_INDEX}, found {planes}")
         planes = distinct_planes(atoms, planes)
     elif not planes:
         raise DataError("no Miller indices: expected triples of integers, such as (1, 1, 1)")
-    crystal = atoms.copy()
-    crystal.calc = calculator
-    bulk = float(crystal.get_potential_energy()) / len(atoms)
+    bulk = energy_of(atoms, calculator) / len(atoms)
     cuts = [
         (turned, number, cut)
         for turned in (oriented(atoms, plane) for plane in planes)
@@ -289,8 +289,7 @@ def _intercept(numbers: Floats, energies: Floats) -> float:
     return float(np.polynomial.Polynomial.fit(numbers, energies, 1).convert().coef[0])
 
 
-def _require_vacuum(calculator: Any, vacuum: float) -> None:
-    cutoff = calculator.cutoff if isinstance(calculator, Calculator) else 0.0
+def _require_vacuum(cutoff: float, vacuum: float) -> None:
     if vacuum < cutoff:
         raise DataError(
             f"a vacuum of {vacuum:g} Å is smaller than the cutoff of the model, {cutoff:g} Å: slabs would feel their "
