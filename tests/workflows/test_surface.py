@@ -147,6 +147,25 @@ def test_planes_that_enclose_nothing_have_no_shape():
     assert wulff(bulk("Cu"), [(1, 0, 0)], [-1.0]) is None
 
 
+class Levelled(EMT):
+    """EMT whose energies are multiplied by what a structure says, as levels of theory are chosen by models."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes or ["positions"])
+        for name in ("energy", "free_energy", "energies", "forces"):
+            self.results[name] = self.results[name] * atoms.info["level"]
+
+
+def test_slabs_say_what_the_crystal_says(copper):
+    """Twice the energies are twice the surface energy: a level of theory reaches the slabs."""
+    one, two = copper.copy(), copper.copy()
+    one.info["level"], two.info["level"] = 1.0, 2.0
+    small = SlabSizes(4.0)
+    results = [surface(atoms, Levelled(), [(1, 1, 1)], small, Goal(0.05)) for atoms in (one, two)]
+    energies = [result.facets[0].rigid_energy for result in results]
+    assert energies[1] == pytest.approx(2.0 * energies[0], rel=1e-9)
+
+
 def test_files_and_pictures(copper, tmp_path):
     result = surface(copper, EMT(), 1, SlabSizes(5.0), Goal(0.05))
     names = sorted(path.name for path in result.save(tmp_path))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import ase
 import numpy as np
-from ase.build import make_supercell
 from ase.calculators.calculator import BaseCalculator
 from ase.units import GPa
 
@@ -234,5 +233,5 @@ def _enlarged(atoms: ase.Atoms) -> ase.Atoms:
     lengths = atoms.cell.lengths()
     while len(atoms) * repeats.prod() < LEAST:
         repeats[int(np.argmin(np.where(atoms.pbc, lengths * repeats, np.inf)))] += 1
-    enlarged: ase.Atoms = make_supercell(atoms, np.diag(repeats))
+    enlarged: ase.Atoms = atoms.repeat(repeats)
     return enlarged

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import ase
 import numpy as np
-from ase.build import make_supercell
 from ase.calculators.calculator import BaseCalculator
 from ase.units import GPa
 
@@ -33,9 +32,9 @@ def consistency_checks(name: str, atoms: ase.Atoms, calculator: BaseCalculator, 
     """
     random = np.random.default_rng(seed)
     solid = is_crystal(atoms)
-    distorted = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    distorted = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
     if solid:
-        distorted = make_supercell(distorted, 2 * np.eye(3)) if len(atoms) <= 16 else distorted
+        distorted = distorted.repeat(2) if len(atoms) <= 16 else distorted
     distorted.positions += RATTLE * random.standard_normal(distorted.positions.shape)
     (start,) = single_points([distorted], calculator)
     checks = [judged("gradient", name, _force_error(start, calculator, random))]

@@ -127,7 +127,7 @@ def oriented(atoms: ase.Atoms, miller: Miller) -> OrientedCrystal:
     index = np.rint(index * CENTRING).astype(int)
     rows = _plane_basis(index // np.gcd.reduce(np.abs(index)), primitive.cell.array)
     cell = rows @ primitive.cell.array
-    turned = ase.Atoms(primitive.numbers, primitive.positions, cell=cell, pbc=True)
+    turned = ase.Atoms(primitive.numbers, primitive.positions, cell=cell, pbc=True, info=primitive.info)
     turned.wrap(eps=TOLERANCE)
     return OrientedCrystal(miller, turned)
 

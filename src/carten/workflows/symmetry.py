@@ -110,6 +110,8 @@ def require_symmetry(atoms: ase.Atoms) -> Operations:
 def standard_cell(atoms: ase.Atoms, primitive: bool = False) -> ase.Atoms:
     """The conventional or the primitive cell that spglib chooses as standard, not turned and not idealised.
 
+    It keeps ``info``, such as the level of theory, but no values of atoms.
+
     Raises:
         ConfigError: spglib is not installed.
         DataError: spglib finds no space group.
@@ -119,7 +121,7 @@ def standard_cell(atoms: ase.Atoms, primitive: bool = False) -> ase.Atoms:
     if standard is None:
         raise DataError(f"{atoms.symbols}: no space group is found; is it a crystal, without two atoms in one place?")
     cell, positions, numbers = standard
-    return ase.Atoms(numbers, cell=cell, scaled_positions=positions, pbc=True)
+    return ase.Atoms(numbers, cell=cell, scaled_positions=positions, pbc=True, info=dict(atoms.info))
 
 
 def _spglib() -> Any:
