@@ -69,7 +69,8 @@ def structures(count: int, seed: int = 0) -> Any:
             positions = np.concatenate([atoms.positions + k * atoms.cell[2] for k in range(copies)])
         positions += rng.normal(scale=0.05, size=positions.shape)
         forces = np.tile(atoms.get_forces(), (copies, 1)) + rng.normal(scale=0.1, size=positions.shape)
-        energy = copies * atoms.get_potential_energy() + rng.normal(scale=0.1)
+        noise = 0.1 if len(positions) > 1 else 0.0  # the same atom alone has one energy
+        energy = copies * atoms.get_potential_energy() + rng.normal(scale=noise)
         cell = np.array(atoms.cell) * [[1], [1], [copies]]
         vectors = " ".join(f"{x:.8f}" for x in cell.ravel())
         lattice = f'Lattice="{vectors}" pbc="T T T"' if atoms.pbc.all() else 'pbc="F F F"'

@@ -44,7 +44,8 @@ def neb_command(
     The ends relax first. The saddle is checked by its Hessian: exactly one mode must be imaginary. Exits with status 1
     if the band did not converge or the saddle is none; results are written all the same. Fixed atoms stay.
 
-    The band is in neb.extxyz from the first step on: after an interruption --band neb/neb.extxyz goes on from there.
+    Once the ends have relaxed, the band is in neb.extxyz: after an interruption --band neb/neb.extxyz goes on from
+    there.
     """
     from carten.data.read import read_structures
     from carten.workflows.neb import Band, neb
