@@ -19,3 +19,14 @@ class ModelFileError(ValueError):
 
 class TrainingError(ValueError):
     """A training run cannot go on."""
+
+
+def require_positive(settings: object, *names: str) -> None:
+    """Check numbers of settings.
+
+    Raises:
+        ValueError: one is not above 0.
+    """
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"{name} must be positive, found {getattr(settings, name)}")

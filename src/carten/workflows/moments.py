@@ -11,7 +11,7 @@ from ase.calculators.calculator import BaseCalculator
 from scipy.optimize import OptimizeResult, minimize
 
 from carten.data.structures import find_label, read_inputs
-from carten.errors import DataError, ModelError
+from carten.errors import DataError, ModelError, require_positive
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Array, Floats
 from carten.workflows.hessian import PairRows
@@ -154,9 +154,7 @@ class MomentGoal:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("mmax", "fmax", "steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+        require_positive(self, "mmax", "fmax", "steps")
         if not 0.0 <= self.tilt <= 180.0:
             raise ValueError(f"the tilt must be between 0 and 180 degrees, found {self.tilt}")
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from carten.data.write import replacing, write_structure
 from carten.deploy import Deployed
-from carten.errors import DataError
+from carten.errors import DataError, require_positive
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.crowd import Crowd
@@ -58,9 +58,7 @@ class Band:
     relax_ends: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("images", "fmax", "steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+        require_positive(self, "images", "fmax", "steps")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ase.units import GPa
 
 from carten.data.structures import is_crystal, require_known
 from carten.deploy import Deployed
-from carten.errors import DataError
+from carten.errors import DataError, require_positive
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.workflows.crowd import Crowd, CrowdValues
@@ -69,9 +69,7 @@ class Goal:
     steps: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("fmax", "smax", "steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+        require_positive(self, "fmax", "smax", "steps")
         if not np.isfinite(self.pressure):
             raise ValueError(f"the pressure must be a finite number of GPa, found {self.pressure}")
 

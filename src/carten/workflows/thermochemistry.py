@@ -10,6 +10,7 @@ import numpy as np
 from ase import units
 from ase.thermochemistry import IdealGasThermo
 
+from carten.errors import require_positive
 from carten.math.arrays import Floats
 from carten.workflows.results import Quantity
 
@@ -34,9 +35,7 @@ class GasConditions:
     spin: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "pressure", "symmetry_number"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, found {getattr(self, name)}")
+        require_positive(self, "temperature", "pressure", "symmetry_number")
         if self.spin < 0 or (2 * self.spin) % 1:
             raise ValueError(f"spin must be 0, 1/2, 1, .., found {self.spin}")
 
