@@ -19,7 +19,7 @@ SINGLE = 1e-4
 
 @pytest.fixture(scope="module", params=["carten", "tace", "tace with gates", "ictp", "spatial"])
 def file(request, tmp_path_factory):
-    options, rows = models.MAIN[request.param]
+    options, rows = {**models.MAIN, **models.VARIANTS}[request.param]
     save(path := tmp_path_factory.mktemp(request.param.replace(" ", "_")) / "m.carten", models.build(options, rows), {})
     return path
 
