@@ -51,7 +51,7 @@ def run(study: Study, variant: str, folder: Path, minutes: float | None) -> dict
     document = merged(merged(configured, study.config), study.variants[variant])
     config = Config.parse(document, folder, f"study {study.title}")
     started = time.process_time()
-    result = train(config)
+    result = train(config, clock=time.process_time)
     spent = (time.process_time() - started) / 60.0
     model = load(result.model)
     head = header(result.model)
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("name", choices=names(), metavar="NAME", help=", ".join(names()))
     add("--data", type=Path, required=True, help="folder of the published files")
-    add("--minutes", type=float, help="end the training of each variant after this time, whatever its epochs")
+    add("--minutes", type=float, help="of the processor, after which the training of each variant ends")
     add("--variants", nargs="+", help="which of them (all)")
     add("--work", type=Path, help="folder for splits and runs (a temporary one)")
     add("--output", type=Path, default=RESULTS, help="where the errors go (%(default)s)")

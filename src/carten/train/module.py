@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -86,7 +85,7 @@ class Fit(LightningModule):
         self._rows, self._seed = SampledRows(terms, potential, seed), seed
         self._trained = torch.zeros(len(self.terms), 2, dtype=torch.float64)
         self._measured, self._recent = torch.zeros_like(self._trained), torch.zeros_like(self._trained)
-        self._earlier, self._since = 0.0, time.monotonic()
+        self._earlier, self._since = 0.0, length.clock()
 
     @property
     def averaged(self) -> Potential:
@@ -96,7 +95,7 @@ class Fit(LightningModule):
     @property
     def elapsed(self) -> float:
         """Seconds of training, those before a resume included."""
-        return self._earlier + time.monotonic() - self._since
+        return self._earlier + self.length.clock() - self._since
 
     @property
     def progress(self) -> float:
@@ -145,7 +144,7 @@ class Fit(LightningModule):
         leave_to_kernels()
 
     def on_train_start(self) -> None:
-        self._since = time.monotonic()
+        self._since = self.length.clock()
         self.watch = Watch(1 if self.device.type == "cpu" else GPU_LOOKS, partial(union, self.trainer))
 
     def on_train_epoch_start(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,10 +110,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Length:
-    """Length of a run: optimiser steps and optionally seconds; it ends with whichever comes first."""
+    """Length of a run: optimiser steps and optionally seconds of a clock; it ends with whichever comes first."""
 
     steps: int
     seconds: float | None
+    clock: Callable[[], float] = time.monotonic
 
     def progress(self, step: int, elapsed: float) -> float:
         """Part of the run that is done, 0 to 1."""

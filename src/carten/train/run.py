@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,13 @@ class TrainResult:
     breakdowns: Mapping[str, Mapping[str, Breakdown]]
 
 
-def train(config: Config, resume: bool = False, console: Console | None = None, backend: str = "auto") -> TrainResult:
+def train(
+    config: Config,
+    resume: bool = False,
+    console: Console | None = None,
+    backend: str = "auto",
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainResult:
     """Train a model; everything is written to ``config.output``, which no other run may use at the same time.
 
     SIGINT, SIGTERM and SIGUSR1 end the run after the step, or the validation, that they arrive in: a checkpoint is
@@ -83,6 +90,8 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
         resume: continue from the last checkpoint in the output folder, bit for bit as if the run had not stopped.
         console: where progress is shown.
         backend: how plans are evaluated, see :func:`carten.ops.library.evaluate`.
+        clock: seconds that ``training.max_minutes`` counts; :func:`time.process_time` leaves out what other programs
+            take of the processor.
 
     Raises:
         ConfigError: the output folder has results already (and ``resume`` is false), is in use, or has nothing to
@@ -94,7 +103,7 @@ def train(config: Config, resume: bool = False, console: Console | None = None, 
         Interrupted: a signal was received; as a ``SystemExit`` it ends the process with the status 128 + signal.
     """
     require_world(config.training.devices, config.training.nodes)
-    run = _Run(config, resume, console or Console(), backend)
+    run = _Run(config, resume, console or Console(), backend, clock)
     with _surroundings(run) as interruption:
         return run(interruption)
 
@@ -146,8 +155,11 @@ def _surroundings(run: _Run) -> Iterator[Interruption]:
 class _Run:
     """One call of :func:`train`."""
 
-    def __init__(self, config: Config, resume: bool, console: Console, backend: str) -> None:
+    def __init__(
+        self, config: Config, resume: bool, console: Console, backend: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.config = config
+        self.clock = clock
         self.resume = resume
         self.log = Log(console)
         self.say = self.log.line
@@ -265,7 +277,7 @@ class _Run:
             write_text(config.output / CONFIG, config.dump())
         for line in [*summary(config, sets, model, source), *tuning.lines, *sets.notes, *lines(loss_terms, losses)]:
             self.say(line)
-        schedule, length = Schedule(config.schedule), batches.length
+        schedule, length = Schedule(config.schedule), replace(batches.length, clock=self.clock)
         average, seed, groups = config.training.ema, config.seed, sets.group_names
         fit = Fit(model, loss_terms, tuning, schedule, length, average, seed, groups)
         return fit, batches
