@@ -40,7 +40,7 @@ PROPERTIES: tuple[Property, ...] = (
              report="meV", note="minus volume times stress"),
     Property("virials", "atom", "ij", +1, "eV", (AtomicVirial("energy"), Readout()), report="meV",
              note="add up to the virial; in a field, where there are torques, their symmetric part does; "
-                  "halves of edges to both atoms, which are no virials of the heat flux (Green-Kubo)"),
+                  "halves of edges to both atoms, not what a heat flux follows from (see carten.workflows.heat_flux)"),
     Property("stresses", "atom", "ij", +1, "eV/Angstrom^3",
              (AtomicVirial("energy", sign=-1, per_volume=True), Readout()), report="meV/Angstrom^3",
              note="per volume of the cell: add up to the stress as atomic virials do to the virial"),
