@@ -6,7 +6,7 @@ import torch
 from ase.build import molecule
 
 from carten.data.structures import structure_graph
-from carten.model import network
+from carten.model import expansion, network
 from carten.physics.zbl import ZblConfig
 from carten.properties.spec import input_table
 from small import oxide, small_model
@@ -33,6 +33,16 @@ def test_second_derivatives(options, monkeypatch):
     assert len(calls) == 1
     for name in TWICE:
         np.testing.assert_allclose(expanded[name], exact[name], atol=1e-11 * np.abs(exact[name]).max(), err_msg=name)
+
+
+def test_edges_of_one_length_share_a_table():
+    """Methane: C-H, H-H, in both directions; as exact as tables apart."""
+    model = small_model(n_layers=2)
+    lengths = structure_graph(molecule("CH4"), model.cutoff, {}, "methane").edge_vectors().norm(dim=1)
+    assert len(expansion.expand(lengths, model.config).lengths) == 2
+    apart = lengths + torch.linspace(0.0, 1e-6, len(lengths))
+    assert len(expansion.expand(apart, model.config).lengths) == len(lengths)
+    assert len(expansion.expand(lengths[:0], model.config).lengths) == 0
 
 
 def test_single_precision():

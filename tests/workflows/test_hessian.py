@@ -33,6 +33,28 @@ def test_rows_make_the_property(atoms, monkeypatch):
     assert steps[-1][0] == steps[-1][1] <= 3 * len(atoms)
 
 
+def test_sums_vanish_and_sides_agree():
+    """No force where all atoms move together, and the matrix is symmetric, to rounding."""
+    atoms = quartz_like()
+    atoms.rattle(0.05, seed=1)
+    result = hessian(atoms, Calculator(small_model(n_layers=2)))
+    scale = np.abs(result).max()
+    assert np.abs(result - result.T).max() < 1e-12 * scale
+    assert np.abs(result.reshape(-1, len(atoms), 3).sum(axis=1)).max() < 1e-12 * scale
+
+
+@pytest.mark.parametrize("most", [1, 200], ids=["alone", "three"])
+def test_copies_share_the_rows(most, monkeypatch):
+    """However many copies there are, also where they do not divide the rows."""
+    atoms, calculator = molecule("CH3OH"), Calculator(small_model())
+    reference = calculator.get_property("hessian", atoms)
+    monkeypatch.setattr(module, "MOST_EDGES", most)
+    rows = module.PairRows(atoms, calculator, "hessian", len(atoms))
+    assert rows.copies == (1 if most == 1 else most // 31)
+    values = rows.of(np.array([4, 0])).transpose(0, 2, 1, 3).reshape(6, -1)
+    np.testing.assert_allclose(values, reference[[12, 13, 14, 0, 1, 2]], atol=1e-10 * np.abs(reference).max())
+
+
 def test_symmetry_leaves_few_rows():
     atoms, steps = bulk("C", cubic=True) * (2, 1, 1), []
     symmetric = hessian(atoms, Calculator(small_model()), lambda *step: steps.append(step))

@@ -1,9 +1,10 @@
 """Radial functions expanded to second order at the lengths of the edges, for second derivatives in space.
 
 Going back through the radial networks for every row of a Hessian costs more than all else. Their values, slopes and
-curvatures at the lengths at hand, taken once, are all that second derivatives need: every edge has a table of its own
+curvatures at the lengths at hand, taken once, are all that second derivatives need: every length has a table of its own
 with the cubic that has these three at one end, so that plans which look up tables evaluate it. First and second
-derivatives are exact, third ones are not.
+derivatives are exact, third ones are not. Edges of one length, as both directions of a pair, copies of a structure and
+shells of a crystal have, share a table.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from carten.ops.index import Index
 
 MOST_EXPANDED = 100_000
 """Edges; the tables of more take too much memory."""
+RESOLUTION = 1e-11
+"""Å, up to which lengths are one: rounding makes them differ by less."""
 
 
 @dataclass(frozen=True)
 class Expansion(Interval):
-    """Edges at the lower ends of intervals of their own, 1 Å wide; ``knots`` is empty.
+    """Edges at the lower ends of intervals 1 Å wide, one for each length; ``knots`` is empty.
 
     Args:
-        lengths: (E,) Å.
+        lengths: the different ones, Å.
         config: hyperparameters of the network.
     """
 
@@ -38,7 +41,7 @@ class Expansion(Interval):
         return 2 * len(self.lengths)
 
     def tables(self, evaluate: Tables) -> dict[str, Tensor]:
-        """Lower ends of all edges, then upper ends, where the cubic has ``v + s + c / 2`` and the slope ``s + c``."""
+        """Lower ends of all lengths, then upper ends, where the cubic has ``v + s + c / 2`` and the slope ``s + c``."""
         with torch.enable_grad():
             lengths = self.lengths.requires_grad_()
             basis = radial_basis(lengths, self.config)
@@ -55,10 +58,11 @@ class Expansion(Interval):
 
 def expand(length: Tensor, config: NetworkConfig) -> Expansion:
     """Expand at lengths (E,) in Å."""
-    places = torch.arange(len(length), device=length.device)
-    fixed = length.detach().clone()
-    ends = Index(places, 2 * len(length)), Index(places + len(length), 2 * len(length))
-    return Expansion((length - fixed).unsqueeze(1), *ends, length.new_empty(0), fixed, config)
+    _, places = torch.unique(torch.round(length.detach() / RESOLUTION), return_inverse=True)
+    n_lengths = int(places.max()) + 1 if len(places) else 0
+    lengths = length.new_zeros(n_lengths).scatter_reduce(0, places, length.detach(), "amin", include_self=False)
+    ends = Index(places, 2 * n_lengths), Index(places + n_lengths, 2 * n_lengths)
+    return Expansion((length - lengths[places]).unsqueeze(1), *ends, length.new_empty(0), lengths, config)
 
 
 def _slope(values: Tensor, lengths: Tensor) -> Tensor:

@@ -42,8 +42,13 @@ class Products:
         self._factor = recipe.factor
         self._description = f"derivative of {' by '.join((recipe.base, *recipe.wrt))}"
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the vectors, (N, 3) for positions."""
+        return tuple(self._value.shape)
+
     def __call__(self, vectors: Tensor) -> Tensor:
-        """(N, 3) times the unit of the property, from (N, 3)."""
+        """A product in the unit of the property, of vectors of :attr:`shape`."""
         if vectors.shape != self._value.shape:
             raise ValueError(f"expected vectors of shape {tuple(self._value.shape)}, found {tuple(vectors.shape)}")
         with autograd_recording():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import ase
@@ -13,11 +14,17 @@ from carten.data.layouts import matrix
 from carten.data.structures import read_inputs, require_known, structure_graph
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Array, Floats
+from carten.model.graph import batch
+from carten.properties.products import Products
 from carten.workflows.results import Progress
 from carten.workflows.symmetry import Operations, crystal_symmetry
 
 ROWS = 30
 """Rows of a Hessian evaluated between two reports of progress."""
+PASS = 2500
+"""Edges whose row costs as much as a pass through the network does without any."""
+MOST_EDGES = 50_000
+"""Of all copies of a structure."""
 STEP = 0.01
 """Displacement of central differences, Å."""
 
@@ -77,7 +84,11 @@ def _evaluated(
     atoms: ase.Atoms, chosen: Array, calculator: BaseCalculator, progress: Progress | None
 ) -> Iterator[Floats]:
     """Rows (N, 3, 3) of each of the chosen atoms."""
-    rows = PairRows(atoms, calculator) if isinstance(calculator, Calculator) else _ForceDifferences(atoms, calculator)
+    rows = (
+        PairRows(atoms, calculator, "hessian", len(chosen))
+        if isinstance(calculator, Calculator)
+        else _ForceDifferences(atoms, calculator)
+    )
     for first in range(0, len(chosen), rows.together):
         yield from rows.of(chosen[first : first + rows.together])
         if progress is not None:
@@ -87,12 +98,14 @@ def _evaluated(
 class PairRows:
     """Exact rows of a property of pairs of atoms, as the Hessian: one pass back through the network each.
 
-    Of a committee their mean, as its forces are.
+    What the rows are derivatives of is evaluated once. Small structures are evaluated as several copies of one, each of
+    which gives a row in every pass. Of a committee rows are the mean, as its forces are.
 
     Args:
         atoms: with the inputs of the model.
         calculator: of a model.
         name: of the property.
+        n_atoms: how many atoms' rows will be asked for.
 
     Raises:
         ModelError: an element that the model does not know, or it has no such property.
@@ -100,27 +113,39 @@ class PairRows:
 
     together = ROWS // 3
 
-    def __init__(self, atoms: ase.Atoms, calculator: Calculator, name: str = "hessian") -> None:
-        self.models, self.name = calculator.models, name
-        first = self.models[0]
+    def __init__(self, atoms: ase.Atoms, calculator: Calculator, name: str, n_atoms: int) -> None:
+        models = calculator.models
+        first = models[0]
         require_known(atoms.numbers, first.elements, str(atoms.symbols))
         values = read_inputs(atoms, first.inputs, calculator.inputs)
-        graph = structure_graph(atoms, first.cutoff, values, str(atoms.symbols))
-        self.graph = graph.to(device=first.element_of.device)
-        recipe = first.planned((name,)).recipes[name]
-        self.source = (recipe.base, recipe.wrt[:-1])
-        self.components = 3 ** first.variables[recipe.wrt[-1]].rank
+        graph = structure_graph(atoms, first.cutoff, values, str(atoms.symbols)).to(device=first.element_of.device)
+        self.copies = _copies(3 * n_atoms, graph.n_edges)
+        self.n_atoms = graph.n_atoms
+        self.products = [Products(model, batch([graph] * self.copies), name) for model in models]
 
     def of(self, chosen: Array) -> Floats:
         """Rows of some atoms, (len(chosen), N, k, k) for k components of an atom."""
-        width, n_atoms = self.components, self.graph.n_atoms
-        rows = (width * torch.as_tensor(chosen)[:, None] + torch.arange(width)).reshape(1, -1)
-        with torch.inference_mode(False), torch.enable_grad():
-            chosen_rows = {self.source: rows.to(self.graph.positions.device)}
-            values = [model(self.graph, [self.name], chosen_rows)[self.name].detach() for model in self.models]
-        mean = torch.stack(values).mean(dim=0)
-        blocks: Floats = mean.cpu().double().numpy().reshape(n_atoms, n_atoms, width, width)
-        return blocks[chosen]
+        shape = self.products[0].shape
+        width = math.prod(shape[1:])
+        rows = (width * chosen[:, None] + np.arange(width)).ravel()
+        values = np.empty((len(rows), self.n_atoms, width))
+        for first in range(0, len(rows), self.copies):
+            group = rows[first : first + self.copies]
+            vectors = torch.zeros(self.copies, self.n_atoms * width)
+            vectors[range(len(group)), group] = 1.0
+            products = torch.stack([product(vectors.view(shape)) for product in self.products])
+            by_copy = products.mean(dim=0).view(self.copies, self.n_atoms, width)
+            values[first : first + len(group)] = by_copy[: len(group)].cpu().double().numpy()
+        return values.reshape(len(chosen), width, self.n_atoms, width).transpose(0, 2, 1, 3)
+
+
+def _copies(n_rows: int, n_edges: int) -> int:
+    """Copies of a structure that give rows at least cost.
+
+    A copy costs as much as three of its rows, and every pass as much as a row of :data:`PASS` edges besides.
+    """
+    cheapest = math.isqrt(n_rows * PASS // (3 * (n_edges + 1)))
+    return max(1, min(n_rows, cheapest, MOST_EDGES // (n_edges + 1)))
 
 
 class _ForceDifferences:

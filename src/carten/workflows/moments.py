@@ -100,7 +100,7 @@ class MagneticModel:
     def rows(self, moments: Floats, repeats: tuple[int, int, int]) -> tuple[ase.Atoms, PairRows]:
         """A supercell, the first cell of which comes first, and second derivatives of its energy in its moments."""
         atoms = self.with_moments(moments).repeat(repeats)
-        return atoms, PairRows(atoms, self.calculator, self.of_pairs)
+        return atoms, PairRows(atoms, self.calculator, self.of_pairs, len(self.atoms))
 
     def _set(self, atoms: ase.Atoms, moments: Floats) -> None:
         key = find_label(atoms, self._row, None).file_key

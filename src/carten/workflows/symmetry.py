@@ -8,6 +8,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from scipy.spatial import cKDTree
 
 from carten.data.structures import is_crystal
 from carten.errors import ConfigError, DataError
@@ -49,8 +50,12 @@ class Operations:
             raise ValueError(f"atoms {source} and {atom} are not equivalent")
         number = int(matching[0])
         moved = self.positions @ self.rotations[number].T + self.translations[number]
-        distances = self.distances(moved[:, None] - self.positions[None])
-        return self.cartesian[number], distances.argmin(axis=1)
+        return self.cartesian[number], np.asarray(self._places.query(moved % 1.0 % 1.0)[1])
+
+    @cached_property
+    def _places(self) -> cKDTree:
+        """The atoms by fractional coordinates, up to lattice vectors (1 - 1e-17 is 1, which is 0 again)."""
+        return cKDTree(self.positions % 1.0 % 1.0, boxsize=np.ones(3))
 
     @cached_property
     def cartesian(self) -> Floats:
