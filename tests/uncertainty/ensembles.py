@@ -13,12 +13,17 @@ KINDS = ("committee", "readouts", "posterior")
 
 
 def plain_model(
-    seed: int = 1, n_layers: int = 2, n_members: int = 1, properties=("energy", "forces"), backend: str = "reference"
+    seed: int = 1,
+    n_layers: int = 2,
+    n_members: int = 1,
+    properties=("energy", "forces"),
+    backend: str = "reference",
+    terms=(),
 ) -> Potential:
     changes = {"n_layers": n_layers, "radial": {"hidden": (8,)}, "n_members": n_members}
     rows = [property_table()[name] for name in properties]
     config = NetworkConfig.model_validate(NETWORK | changes)
-    return Potential(config, (1, 6, 8), rows, seed=seed, backend=backend).freeze()
+    return Potential(config, (1, 6, 8), rows, seed=seed, backend=backend, terms=terms).freeze()
 
 
 def posterior(model: Potential, draws: int, scales=None) -> Uncertainty:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import carten
-from carten.deploy.deviations import DEVIATIONS, deviation_head
+from carten.deploy.deviations import DEVIATIONS, deviation_head, force_calibration, uncertain_rows
 from carten.deploy.library import Bound, HeadData, InputData, Radial
 from carten.deploy.phases import Circuits
 from carten.errors import ModelError
@@ -58,7 +58,7 @@ def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
     """
     require_local(model)
     deviations = deviation_head(model)
-    model = averaged(model)
+    source, model = model, averaged(model)
     constants: Arrays = {}
     network, config = model.network, model.config
     edges, start = (_take(network, name, "network.", constants) for name in ("edges", "start"))
@@ -81,6 +81,7 @@ def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
     if deviations is not None:
         read[DEVIATIONS], data[DEVIATIONS] = deviations, _deviation_data(deviations)
         header["readouts"].append(DEVIATIONS)
+        header["rows"] += uncertain_rows(source, header["rows"])
     circuits = Circuits(
         edges,
         start,
@@ -99,6 +100,7 @@ def bind(model: Potential, dtype: str, exact: bool = False) -> Bound:
         dtype,
         header,
         _zbl(model),
+        1.0 if deviations is None else force_calibration(source),
     )
 
 
@@ -265,7 +267,7 @@ def _head_data(model: Potential, name: str) -> HeadData:
 
 
 def _deviation_data(head: Head) -> HeadData:
-    """Deviations have no baselines, and one component for each member."""
+    """Deviations have no baselines, and one component for each member but one."""
     members = head.kind.members
     shift = np.zeros((len(head.reference), 0))
     return HeadData(float(head.scale), shift, np.eye(members), (members,), unit="eV")

@@ -60,7 +60,7 @@ class _Info(ctypes.Structure):
     _fields_ = (
         *(
             (n, ctypes.c_int32)
-            for n in ("interface", "scalar_bytes", "n_layers", "n_elements", "n_readouts", "n_inputs")
+            for n in ["interface", "scalar_bytes", "n_layers", "n_elements", "n_readouts", "n_inputs", "n_deviations"]
         ),
         ("cutoff", ctypes.c_double),
         ("numbers", ctypes.POINTER(ctypes.c_int32)),
@@ -95,6 +95,7 @@ class Deployed:
         self.cutoff = float(info.cutoff)
         self.elements: tuple[int, ...] = tuple(info.numbers[: info.n_elements])
         self.readouts: dict[str, int] = {r.name.decode(): r.components for r in info.readouts[: info.n_readouts]}
+        self.n_deviations = int(info.n_deviations)
         self._inputs: dict[str, _InputInfo] = {i.name.decode(): i for i in info.inputs[: info.n_inputs]}
         self._rows = np.full(119, -1, dtype=np.int32)
         self._rows[list(self.elements)] = np.arange(len(self.elements), dtype=np.int32)
@@ -179,7 +180,10 @@ class Evaluator:
         pairs: PairList,
         names: Sequence[str],
     ) -> dict[str, Floats]:
-        """Energies of atoms, and what else is wanted of ``forces``, ``virial``, ``virials`` and readouts.
+        """Energies of atoms, and what else is wanted of ``forces``, ``virial``, ``virials``, readouts and deviations.
+
+        Deviations of members of an ensemble are ``energies_deviations`` (N, D), a readout, ``forces_deviations``
+        (D, N, 3) and ``virial_deviations`` (D, 3, 3).
 
         Args:
             elements: (N,) positions among the elements of the model.
@@ -197,6 +201,8 @@ class Evaluator:
         cell = _array("cell", cell, (3, 3), np.float64)
         centre, neighbour, shifts = _arrays(pairs)
         shapes = {"energies": (n,), "forces": (n, 3), "virial": (3, 3), "virials": (n, 3, 3)}
+        members = self.model.n_deviations
+        shapes |= {"forces_deviations": (members, n, 3), "virial_deviations": (members, 3, 3)}
         derived = {"energies", *names} - set(self.model.readouts)  # forces, say, may be read directly
         results = {name: np.zeros(shape) for name, shape in shapes.items() if name in derived}
         readouts = {name: np.zeros((n, size)) for name, size in self.model.readouts.items() if name in names}
@@ -206,7 +212,7 @@ class Evaluator:
         self._require(
             self._library.carten_step(
                 self._state, n, _address(elements), _address(positions), _address(cell), len(centre),
-                _address(centre), _address(neighbour), _address(shifts), *arrays, table,
+                _address(centre), _address(neighbour), _address(shifts), *arrays[:4], table, *arrays[4:],
             )
         )  # fmt: skip
         return results | readouts
@@ -233,7 +239,7 @@ class Evaluator:
             self._library.carten_evaluate(
                 self._state, n, n, _address(elements), len(centre), _address(centre),
                 _address(neighbour), _address(vectors), None, None if mask is None else _address(mask),
-                _address(energies), _address(gradients), None,
+                _address(energies), _address(gradients), None, None,
             )
         )  # fmt: skip
         return energies, gradients
@@ -280,6 +286,6 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.carten_error.restype = ctypes.c_char_p
     library.carten_threads.argtypes = (pointer, ctypes.c_int32)
     library.carten_set_input.argtypes = (pointer, ctypes.c_char_p, int64, pointer)
-    library.carten_evaluate.argtypes = (pointer, int64, int64, pointer, int64, *(pointer,) * 8)
-    library.carten_step.argtypes = (pointer, int64, *(pointer,) * 3, int64, *(pointer,) * 8)
+    library.carten_evaluate.argtypes = (pointer, int64, int64, pointer, int64, *(pointer,) * 9)
+    library.carten_step.argtypes = (pointer, int64, *(pointer,) * 3, int64, *(pointer,) * 10)
     return library

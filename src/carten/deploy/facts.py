@@ -8,11 +8,13 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from carten.properties.facts import origin
+from carten.properties.members import UNCERTAIN
 
 
 def library_facts(header: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the header of a library says, line by line."""
     network, units = header["network"], {row["name"]: row["unit"] for row in header["properties"]}
+    units |= {f"{name}{UNCERTAIN}": each for name, each in units.items()}
     yield "library", f"compiled by carten {header['version']} for {header['machine']}, {header['march']}"
     yield "elements", " ".join(chemical_symbols[number] for number in header["elements"])
     yield "gives", ", ".join(f"{row['name']} ({units[row['name']]})" for row in header["rows"] if row["source"])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carten.deploy.deviations import DEVIATIONS
 from carten.deploy.phases import Circuits, Scheme, schedule
 from carten.deploy.sealed import mark
 from carten.deploy.source import PlanKernel, Source, write_phases
@@ -87,6 +88,7 @@ class Bound:
     Args:
         weights: by name; of those that levels of theory have apart, one for each level.
         zbl: reach and core size of pairs of elements in Å, and the constants of the repulsion; None without.
+        calibration: what forces of deviations are multiplied by.
     """
 
     circuits: Circuits
@@ -98,6 +100,7 @@ class Bound:
     dtype: str
     header: Mapping[str, Any]
     zbl: tuple[Array, Array, Array] | None = None
+    calibration: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
         "n_scattered": len(source.scattered),
         "n_inputs": len(bound.inputs),
         "n_readouts": len(others),
+        "n_deviations": bound.heads[DEVIATIONS].assembly.shape[1] if DEVIATIONS in bound.heads else 0,
         "n_basis": radial.n_basis,
         "envelope_power": radial.envelope_power,
         "atom_work": source.work["own"],
@@ -200,7 +204,7 @@ def _main(bound: Bound, scheme: Scheme, source: Source, heads: Sequence[str]) ->
         "constexpr int64_t C = 64;  // vectors are as wide as the processor's",
         *(f"constexpr bool model_{name} = {str(value).lower()};" for name, value in flags.items()),
         *(f"constexpr int64_t model_{name} = {value};" for name, value in numbers.items()),
-        f"constexpr double model_cutoff = {radial.cutoff!r};",
+        f"constexpr double model_cutoff = {radial.cutoff!r}, model_calibration = {bound.calibration!r};",
         *(f"constexpr int64_t entry_{name} = {n};" for n, name in enumerate(ENTRIES)),
         f"constexpr int64_t entry_head = {len(ENTRIES) - 2}, entry_weights = {len(ENTRIES) + 2 * len(others)};",
         "enum Rows { structure_rows, own_rows, all_rows };",
@@ -292,6 +296,8 @@ def _functions(scheme: Scheme, source: Source) -> str:
     lines = ["typedef bool (*Phase)(const View&, const Chunk&);"]
     lines += [f"static const Phase model_{name}[] = {{{', '.join(functions)}}};" for name, functions in names.items()]
     memory = ", ".join(f"{phase.name}_memory" for phase in scheme.phases)
+    deviations = scheme.deviations[0].name if scheme.deviations else "nullptr"
+    lines.append(f"static const Phase model_deviations = {deviations};")
     lines.append(f"static const int64_t* const model_memory[] = {{{memory}}};")
     for kind, lists in (("exchanged", scheme.features), ("returned", scheme.returned)):
         for k, names_of_layer in enumerate(lists):

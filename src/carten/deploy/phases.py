@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from carten.deploy.deviations import DEVIATIONS
 from carten.ops.circuit import Circuit
 from carten.ops.operators import Add, Operator, Run, Value, renamed
 from carten.ops.reverse import gradient_name
@@ -21,8 +22,8 @@ HARMONICS = "harmonics"
 GEOMETRY = ("unit", "fraction", "basis")
 """Arrays of edges that whoever runs the circuits makes, besides ``one``, and whose gradients are wanted."""
 INDICES = ("element", "all_element", "structure", "all_structure", "zero")
-SEED = "seed"
-"""Gradient of the energy in the scalar that the energies are read as."""
+SEEDS = {ENERGIES: "seed", DEVIATIONS: "seed of deviations"}
+"""Gradients in the scalars that energies, and what members differ from them by, are read as."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Scheme:
         start: on all atoms: features before the first layer, and what is sent to neighbours in it.
         sends: for each layer, on all atoms: what they send, from the features; the first is part of ``start``.
         layers: on chunks; the last one with readouts, and its gradient.
+        deviations: on chunks: the gradient of the last layer for members of an ensemble, where there are any.
         receives: for each layer, on all atoms: gradients of features from those of what they sent.
         backs: gradients of all layers but the last, on chunks.
         features: for each layer, the features that atoms send from; ghosts have to have them.
@@ -101,6 +103,7 @@ class Scheme:
     start: Phase
     sends: Sequence[Phase]
     layers: Sequence[Phase]
+    deviations: Sequence[Phase]
     receives: Sequence[Phase]
     backs: Sequence[Phase]
     features: Sequence[Sequence[str]]
@@ -112,7 +115,7 @@ class Scheme:
     @property
     def phases(self) -> list[Phase]:
         """All."""
-        return [self.structure, self.start, *self.sends, *self.layers, *self.receives, *self.backs]
+        return [self.structure, self.start, *self.sends, *self.layers, *self.deviations, *self.receives, *self.backs]
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -153,6 +156,8 @@ class _Scheduler:
         self.writers: dict[str, Operator] = {}
         self.contributions: dict[str, list[str]] = {}
         """For features of a layer, the parts of their gradient."""
+        self.seeded: dict[str, list[Operator]] = {}
+        """Gradients of readouts in features."""
 
     def run(self) -> Scheme:
         embeddings = [
@@ -164,7 +169,8 @@ class _Scheduler:
         start = [*embeddings, *self._add(self.circuits.start, "start:", self._start_names())]
         layers = [self._add(circuit, f"{k}:", self._layer_names(k)) for k, circuit in enumerate(self.circuits.layers)]
         readings = tuple(self._reading(name, circuit) for name, circuit in self.circuits.heads.items())
-        gradients = self._gradients() if ENERGIES in self.circuits.heads else [[] for _ in layers]
+        self.seeded = {name: self._seeded(name) for name in SEEDS if name in self.circuits.heads}
+        gradients = [self._reverse(k) if self.seeded else [] for k in reversed(range(self.n_layers))][::-1]
         return self._phases(start, layers, readings, gradients)
 
     def _add(self, circuit: Circuit, prefix: str, names: Mapping[str, str]) -> list[Operator]:
@@ -207,22 +213,18 @@ class _Scheduler:
         operators = self._add(circuit, f"{name}:", self._head_names(circuit))
         return Reading(name, tuple(operators), tuple(f"{name}:{output}" for output in circuit.outputs))
 
-    def _gradients(self) -> list[list[Operator]]:
-        """Operators of the gradient of every layer; those of the last begin with those of the readouts."""
-        head = self.circuits.heads[ENERGIES]
+    def _seeded(self, head_name: str) -> list[Operator]:
+        """Operators of the gradient of a readout in the features; those of all readouts write to the same values."""
+        head = self.circuits.heads[head_name]
         names = self._head_names(head)
         reverse = head.vjp(list(names), [SCALAR.name])
-        called = {value.name: f"{ENERGIES}:{value.name}" for value in reverse.inputs} | names
-        called |= {gradient(source): f"d_head {target}" for source, target in names.items()} | {
-            gradient(SCALAR.name): SEED
-        }
-        read = self._add(reverse, f"d {ENERGIES}:", called)
+        called = {value.name: f"{head_name}:{value.name}" for value in reverse.inputs} | names
+        called |= {gradient(source): f"d_head {target}" for source, target in names.items()}
+        called[gradient(SCALAR.name)] = SEEDS[head_name]
         for source, target in names.items():
             if gradient(source) in reverse.outputs:
-                self.contributions.setdefault(target, []).append(f"d_head {target}")
-        layers = [self._reverse(k) for k in reversed(range(self.n_layers))][::-1]
-        layers[-1] = [*read, *layers[-1]]
-        return layers
+                self.contributions[target] = [f"d_head {target}"]
+        return self._add(reverse, f"d {head_name}:", called)
 
     def _reverse(self, k: int) -> list[Operator]:
         circuit, sums = self.circuits.layers[k], []
@@ -267,12 +269,16 @@ class _Scheduler:
         opening = Phase("start", (*self._at(start, "all"), *sends[0]))
         available.update(n for phase in (structure, opening) for o in phase.all for n in o.writes)
         available.update(n for send in sends for o in send for n in o.writes)
-        forward, backs = [], []
+        forward, backs, deviations = [], [], []
         for k, layer in enumerate(layers):
             operators = self._with_missing(self._at(layer, "own", "edges"), available, ("own", "edges"))
             available.update(n for o in operators for n in o.writes if self._rows(o) == "own")
             backward, left = self._at(gradients[k], "own", "edges"), self._left(k)
             if k == last:
+                if DEVIATIONS in self.seeded:
+                    again = self._with_missing([*self.seeded[DEVIATIONS], *backward], available, ("own", "edges"))
+                    deviations.append(Phase("deviations", (), (), again, left))
+                backward = (*self.seeded.get(ENERGIES, ()), *backward)
                 available.update(n for o in operators for n in o.writes)
                 backward = self._with_missing(backward, available, ("edges",))
                 forward.append(Phase(f"layer{k}", operators, readings, backward, left))
@@ -287,6 +293,7 @@ class _Scheduler:
             opening,
             [Phase(f"send{k}", send if k else ()) for k, send in enumerate(sends)],
             forward,
+            deviations,
             receives,
             backs,
             [[] if k == 0 else self._exchanged(layer, f"{k}/") for k, layer in enumerate(layers)],

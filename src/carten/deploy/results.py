@@ -22,10 +22,15 @@ class Row:
     source: str
 
 
+_PER_VOLUME = {"stress": "virial", "stresses": "virials"}
+
+
 def result_of(source: str) -> str:
     """The result of a step that a property follows from."""
-    kind, _, readout = source.partition(" ")
-    return readout or {"energy": "energies", "stress": "virial", "stresses": "virials"}.get(kind, kind)
+    kind, *rest = source.split()
+    if kind == "spread":
+        return f"{'energies' if rest[0] == 'energy' else _PER_VOLUME.get(rest[0], rest[0])}_deviations"
+    return rest[0] if rest else {"energy": "energies", **_PER_VOLUME}.get(kind, kind)
 
 
 def value_of(row: Row, results: Mapping[str, Floats], volume: float) -> Floats:
@@ -37,6 +42,9 @@ def value_of(row: Row, results: Mapping[str, Floats], volume: float) -> Floats:
 def _values(source: str, results: Mapping[str, Floats], volume: float) -> Floats:
     kind, _, readout = source.partition(" ")
     match kind:
+        case "spread":
+            spread = _spread(readout.split()[0], results[result_of(source)])
+            return float(readout.split()[1]) * (spread / volume if readout.startswith("stress") else spread)
         case "energy":
             return np.array([results["energies"].sum()])
         case "stress":
@@ -50,3 +58,17 @@ def _values(source: str, results: Mapping[str, Floats], volume: float) -> Floats
         case "mean":
             return np.array([results[readout].mean(axis=0)])
     return results[kind]
+
+
+def _spread(kind: str, deviations: Floats) -> Floats:
+    """Standard deviations of a component, (1,) or (N,), from how members deviate."""
+    match kind:
+        case "energies":
+            squares = np.square(deviations).sum(axis=1)
+        case "energy":
+            squares = np.square(deviations.sum(axis=0, keepdims=True)).sum(axis=1)
+        case "forces":
+            squares = np.square(deviations).sum(axis=0).mean(axis=1)
+        case _:
+            squares = np.square(deviations).sum(axis=0).mean(keepdims=True)[0]
+    return np.asarray(np.sqrt(squares))

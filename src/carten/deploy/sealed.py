@@ -14,7 +14,7 @@ from typing import Any
 
 from carten.errors import ModelFileError
 
-INTERFACE = 1
+INTERFACE = 2
 """Version of ``carten_model.h``."""
 MARK = b"carten library "
 """Before the version of the interface, at the beginning of the constants."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from carten.deploy.phases import GEOMETRY, SEED, Phase, Scheme
+from carten.deploy.phases import GEOMETRY, SEEDS, Phase, Scheme
 from carten.ops.cost import cost
 from carten.ops.operators import Add, Apply, Combine, Mix, Multiply, Operator, Run, Value
 from carten.ops.plan import Plan
@@ -102,12 +102,13 @@ class _Writer:
             self._reading(reading.name, reading.operators, reading.outputs)
         if phase.gradient:
             self.lines.append("if (!v.gradients) return true;")
-            if any(SEED in operator.reads for operator in phase.gradient):
-                self.lines.append(f"seeds(v, c, {self._write(SEED)});")
+            reads = {name for operator in phase.gradient for name in operator.reads}
+            seeds = [name for name in SEEDS if SEEDS[name] in reads]
+            self.lines += [f"seed_{name}(v, c, {self._write(SEEDS[name])});" for name in seeds]
             self._all(phase.gradient)
             if phase.edges:
                 gradients = [self._read(phase.edges[name]) if name in phase.edges else "nullptr" for name in GEOMETRY]
-                first = "true" if phase.readings else "false"
+                first = "true" if seeds else "false"
                 self.lines.append(f"leave<{first}>(v, c, {', '.join(gradients)});")
         self.lines.append("return true;")
         return self.lines

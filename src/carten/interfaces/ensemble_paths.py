@@ -1,4 +1,4 @@
-"""How ensembles are evaluated for a calculator: predictions by libraries, uncertainties by what the members predict."""
+"""How ensembles are evaluated for a calculator: by libraries, and what these do not have by what members predict."""
 
 from __future__ import annotations
 
@@ -102,23 +102,26 @@ class EnsemblePaths:
         """Properties and uncertainties by name, (1, 3, ..), (N, 3, ..) or (N * N, 3, ..)."""
         import torch
 
-        from carten.uncertainty.ensemble import SUFFIX, divided, spread
+        from carten.properties.members import UNCERTAIN
+        from carten.uncertainty.ensemble import divided, spread
 
-        values, spreads = divided(names)
         if len(self.members) > 1:
+            values, spreads = divided(names)
             evaluated = [*dict.fromkeys((*values, *spreads))]
             each = [member.evaluate(atoms, evaluated, input_values) for member in self.members]
             stacked = {name: np.stack([one[name] for one in each]) for name in evaluated}
             results = {name: stacked[name].mean(axis=0) for name in values}
             for name in spreads:
                 deviation = spread(torch.from_numpy(stacked[name])).numpy()
-                results[f"{name}{SUFFIX}"] = self.ensemble.scale(name) * deviation
+                results[f"{name}{UNCERTAIN}"] = self.ensemble.scale(name) * deviation
             return results
-        results = self.members[0].evaluate(atoms, values, input_values) if values else {}
+        compiled = [name for name in names if name in self.members[0].rows]
+        _, spreads = divided([name for name in names if name not in compiled])
+        results = self.members[0].evaluate(atoms, compiled, input_values) if compiled else {}
         if spreads:
             with torch.inference_mode(False), torch.enable_grad():
                 graph = self.members[0].graph(atoms, input_values, self.ensemble.element_of.device)
-                uncertain = self.ensemble(graph, [f"{name}{SUFFIX}" for name in spreads])
+                uncertain = self.ensemble(graph, [f"{name}{UNCERTAIN}" for name in spreads])
             results |= {name: value.detach().to("cpu", torch.float64).numpy() for name, value in uncertain.items()}
         return results
 

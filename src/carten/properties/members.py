@@ -9,6 +9,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from carten.properties.planning import ENERGIES, with_sources
+from carten.properties.recipes import PropertyRows
+from carten.properties.routes import Derivative
+
+UNCERTAIN = "_uncertainty"
+"""What is added to the name of a property for its uncertainty."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -40,6 +47,18 @@ class Uncertainty:
     covariance: Tensor | None = None
     draws: int = 16
     facts: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def scale(self, name: str, rows: PropertyRows) -> float:
+        """Factor of the spread of a property: its own, else that of forces for derivatives, else that of the energy.
+
+        1 without a calibration, and for what is not of the energy.
+        """
+        if name in self.scales:
+            return float(self.scales[name])
+        if ENERGIES not in with_sources([name], rows):
+            return 1.0
+        derived = isinstance(rows[name].routes[0], Derivative) and "forces" in self.scales
+        return float(self.scales.get("forces" if derived else "energy", 1.0))
 
     @cached_property
     def deviations(self) -> Tensor:

@@ -2,11 +2,10 @@
 
 from carten.properties.peek import has_uncertainty
 from carten.uncertainty.descriptors import descriptors
-from carten.uncertainty.ensemble import SUFFIX, Ensemble
+from carten.uncertainty.ensemble import Ensemble
 from carten.uncertainty.files import load_ensemble, model_header, save_ensemble
 
 __all__ = [
-    "SUFFIX",
     "Ensemble",
     "descriptors",
     "has_uncertainty",

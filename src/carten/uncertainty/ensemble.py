@@ -15,14 +15,11 @@ from carten.errors import ModelError
 from carten.model.conditions import Input
 from carten.model.graph import Graph
 from carten.properties.facts import model_facts
-from carten.properties.members import Uncertainty
+from carten.properties.members import UNCERTAIN, Uncertainty
 from carten.properties.planning import ENERGIES, with_sources
 from carten.properties.potential import Potential
-from carten.properties.routes import Derivative, Property
+from carten.properties.routes import Property
 from carten.text import html_table
-
-SUFFIX = "_uncertainty"
-"""What is added to the name of a property for its uncertainty."""
 
 
 class Ensemble:
@@ -90,12 +87,12 @@ class Ensemble:
     def properties(self) -> Mapping[str, Property]:
         """All that the models predict, and their uncertainties, by name."""
         rows = self.model.properties
-        return {**rows, **{f"{name}{SUFFIX}": _row(row) for name, row in rows.items() if self._varies(name)}}
+        return {**rows, **{f"{name}{UNCERTAIN}": _row(row) for name, row in rows.items() if self._varies(name)}}
 
     @property
     def requested(self) -> tuple[str, ...]:
         """Names of the properties that the models were made for, and of their uncertainties."""
-        names = [f"{name}{SUFFIX}" for name in self.model.requested if self._varies(name)]
+        names = [f"{name}{UNCERTAIN}" for name in self.model.requested if self._varies(name)]
         return (*self.model.requested, *names)
 
     @property
@@ -137,7 +134,7 @@ class Ensemble:
         """
         values, spreads = divided(names)
         predicted = self.members(graph, [*dict.fromkeys((*spreads, *(values if len(self.models) > 1 else ())))])
-        results = {f"{name}{SUFFIX}": self.scale(name) * spread(predicted[name]) for name in spreads}
+        results = {f"{name}{UNCERTAIN}": self.scale(name) * spread(predicted[name]) for name in spreads}
         results |= self._exact(graph, spreads)
         if len(self.models) > 1:
             results |= {name: predicted[name].mean(dim=0) for name in values}
@@ -156,18 +153,8 @@ class Ensemble:
         return {name: torch.stack([values[name] for values in evaluations]) for name in names}
 
     def scale(self, name: str) -> float:
-        """Factor of the spread of a property: its own, else that of forces for derivatives, else that of the energy.
-
-        1 without a calibration, and for what is not of the energy.
-        """
-        scales = self.uncertainty.scales
-        if name in scales:
-            return float(scales[name])
-        row = self.model.properties[name]
-        if ENERGIES not in with_sources([name], self.model.properties):
-            return 1.0
-        derived = not isinstance(row.routes[0], Derivative) or "forces" not in scales
-        return float(scales.get("energy" if derived else "forces", 1.0))
+        """Factor of the spread of a property, see :meth:`carten.properties.members.Uncertainty.scale`."""
+        return self.uncertainty.scale(name, self.model.properties)
 
     def _varies(self, name: str) -> bool:
         """Whether members differ in a property."""
@@ -183,7 +170,7 @@ class Ensemble:
         sums = features.new_zeros(graph.n_structures, features.shape[1]).index_add(0, graph.structure, features)
         of = {"energy": sums, ENERGIES: features}
         return {
-            f"{name}{SUFFIX}": self.scale(name) * torch.einsum("ai,ij,aj->a", x, covariance, x).clamp(min=0.0).sqrt()
+            f"{name}{UNCERTAIN}": self.scale(name) * torch.einsum("ai,ij,aj->a", x, covariance, x).clamp(min=0.0).sqrt()
             for name, x in of.items()
             if name in names
         }
@@ -197,8 +184,8 @@ def spread(values: Tensor) -> Tensor:
 def divided(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of properties, and of those whose uncertainty is wanted."""
     return (
-        [name for name in names if not name.endswith(SUFFIX)],
-        [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)],
+        [name for name in names if not name.endswith(UNCERTAIN)],
+        [name.removesuffix(UNCERTAIN) for name in names if name.endswith(UNCERTAIN)],
     )
 
 
@@ -210,7 +197,7 @@ def _with(model: Potential, uncertainty: Uncertainty) -> Potential:
 
 
 def _row(row: Property) -> Property:
-    return replace(row, name=f"{row.name}{SUFFIX}", indices="", parity=1, modulo="", total="", ase="", note="")
+    return replace(row, name=f"{row.name}{UNCERTAIN}", indices="", parity=1, modulo="", total="", ase="", note="")
 
 
 def require_alike(models: Sequence[Potential], names: Sequence[str] = ()) -> None:

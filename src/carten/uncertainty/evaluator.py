@@ -9,8 +9,9 @@ import torch
 from carten.deploy.graphs import GraphEvaluator
 from carten.math.arrays import Floats
 from carten.model.graph import Graph
+from carten.properties.members import UNCERTAIN
 from carten.properties.potential import Potential
-from carten.uncertainty.ensemble import SUFFIX, Ensemble, divided, spread
+from carten.uncertainty.ensemble import Ensemble, divided, spread
 
 Evaluate = Callable[[Graph, Sequence[str]], dict[str, Floats]]
 """Properties by name, (S, 3, ..), (N, 3, ..) or (P, 3, ..), of a graph."""
@@ -39,7 +40,7 @@ class EnsembleEvaluator:
             results = self.evaluators[0](graph, values) if values else {}
             if spreads:
                 moved = graph.to(device=self.ensemble.element_of.device)
-                uncertain = self.ensemble(moved, [f"{name}{SUFFIX}" for name in spreads])
+                uncertain = self.ensemble(moved, [f"{name}{UNCERTAIN}" for name in spreads])
                 results |= {name: value.detach().cpu().double().numpy() for name, value in uncertain.items()}
             return results
         evaluated = [*dict.fromkeys((*values, *spreads))]
@@ -47,5 +48,5 @@ class EnsembleEvaluator:
         stacked = {name: torch.stack([torch.from_numpy(one[name]) for one in each]) for name in evaluated}
         results = {name: stacked[name].mean(dim=0).numpy() for name in values}
         for name in spreads:
-            results[f"{name}{SUFFIX}"] = self.ensemble.scale(name) * spread(stacked[name]).numpy()
+            results[f"{name}{UNCERTAIN}"] = self.ensemble.scale(name) * spread(stacked[name]).numpy()
         return results

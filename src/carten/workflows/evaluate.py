@@ -17,10 +17,11 @@ from carten.data.structures import require_known
 from carten.errors import DataError, ModelError
 from carten.math.arrays import Floats
 from carten.properties.branches import nearest_branch
+from carten.properties.members import UNCERTAIN
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
 from carten.train.loss import structure_of_rows
-from carten.uncertainty.ensemble import SUFFIX, Ensemble
+from carten.uncertainty.ensemble import Ensemble
 from carten.uncertainty.evaluator import evaluator
 from carten.units import conversion
 from carten.workflows.comparison import Comparison
@@ -120,11 +121,11 @@ def evaluate(
     for batch in _batches(model, frames, rows.values(), max_atoms):
         names = [name for name in rows if _labelled(batch, name)]
         started = time.perf_counter()
-        spreads = [f"{name}{SUFFIX}" for name in names if f"{name}{SUFFIX}" in model.properties]
+        spreads = [f"{name}{UNCERTAIN}" for name in names if f"{name}{UNCERTAIN}" in model.properties]
         predicted = predict(batch.graph, [*names, *spreads])
         seconds += time.perf_counter() - started
         for name in names:
-            parts[name].append(_compare(rows[name], batch, predicted[name], predicted.get(f"{name}{SUFFIX}")))
+            parts[name].append(_compare(rows[name], batch, predicted[name], predicted.get(f"{name}{UNCERTAIN}")))
         n_structures += batch.graph.n_structures
         n_atoms += batch.graph.n_atoms
         if advance is not None:

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-#define CARTEN_INTERFACE 1
+#define CARTEN_INTERFACE 2
 #define CARTEN_API __attribute__((visibility("default")))
 
 /* A quantity of every atom that can be had beside its energy, such as charges or dipoles. */
@@ -31,6 +31,7 @@ typedef struct {
   int32_t interface;      /* CARTEN_INTERFACE */
   int32_t scalar_bytes;   /* 4 or 8: the precision of features, and of what is exchanged */
   int32_t n_layers, n_elements, n_readouts, n_inputs;
+  int32_t n_deviations;   /* of an ensemble whose members share a network, from the mean that is evaluated; else 0 */
   double cutoff;          /* Angstrom */
   const int32_t *numbers; /* atomic numbers, n_elements */
   const carten_readout *readouts;
@@ -69,11 +70,13 @@ CARTEN_API int carten_set_input(carten_state *, const char *name, int64_t rows, 
    counted     NULL, or for each own atom whether its energy counts
    energies    n_own
    gradients   n_edges x 3, or NULL
-   readouts    NULL, or an array for each readout (NULL where it isn't wanted) of n_own x components */
+   readouts    NULL, or an array for each readout (NULL where it isn't wanted) of n_own x components
+   deviations  NULL, or n_deviations x n_all x 3: forces of the deviations. Rows of ghosts belong to their owners' rows; then
+               the squares of an atom, divided by 3, add up to that of the calibrated uncertainty of a component of its force */
 CARTEN_API int carten_evaluate(carten_state *, int64_t n_own, int64_t n_all, const int32_t *element, int64_t n_edges,
                                const int64_t *centre, const int64_t *neighbour, const double *vectors,
                                const carten_exchange *exchange, const int32_t *counted, double *energies,
-                               double *gradients, double *const *readouts);
+                               double *gradients, double *const *readouts, double *deviations);
 
 /* From positions to forces. Pairs: both directions, by ascending centre, those within the cutoff and any others.
 
@@ -81,11 +84,12 @@ CARTEN_API int carten_evaluate(carten_state *, int64_t n_own, int64_t n_all, con
    shifts      n_pairs x 3 lattice vectors: r = position[neighbour] - position[centre] + shift . cell; NULL for none
    forces      n_atoms x 3, or NULL
    virial      3 x 3, -dE/dstrain, or NULL
-   virials     n_atoms x 3 x 3, half of each pair's to both atoms, or NULL */
+   virials     n_atoms x 3 x 3, half of each pair's to both atoms, or NULL
+   deviations  NULL, or n_deviations x n_atoms x 3, and their virials n_deviations x 3 x 3 */
 CARTEN_API int carten_step(carten_state *, int64_t n_atoms, const int32_t *element, const double *positions,
                            const double *cell, int64_t n_pairs, const int64_t *centre, const int64_t *neighbour,
                            const int32_t *shifts, double *energies, double *forces, double *virial, double *virials,
-                           double *const *readouts);
+                           double *const *readouts, double *deviations, double *virial_deviations);
 
 #ifdef __cplusplus
 }

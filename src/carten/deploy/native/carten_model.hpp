@@ -58,7 +58,7 @@ class Model {
     check(carten_step(state_.get(), static_cast<int64_t>(elements.size()), elements.data(), positions.data(),
                       cell.empty() ? nullptr : cell.data(), static_cast<int64_t>(pairs.centre.size()),
                       pairs.centre.data(), pairs.neighbour.data(), pairs.shifts.empty() ? nullptr : pairs.shifts.data(),
-                      result.energies.data(), result.forces.data(), result.virial, nullptr, nullptr));
+                      result.energies.data(), result.forces.data(), result.virial, nullptr, nullptr, nullptr, nullptr));
     return result;
   }
 

@@ -16,6 +16,7 @@ static int check(carten_state& s, const Request& q) {
   if (q.n_all > q.n_own && !q.exchange) return fail(s, "%lld atoms are ghosts, which need an exchange", q.n_all - q.n_own);
   if (q.n_all && !q.element) return fail(s, "elements are missing");
   if (q.n_own && !q.energies) return fail(s, "there is no array for energies");
+  if (q.deviate() && !model_n_deviations) return fail(s, "the model has no members that share a network, and so no deviations");
   if (!model_energies && q.differentiate()) return fail(s, "the model has no energies, and so neither gradients, forces nor virials");
   if (q.n_edges && (!q.centre || !q.neighbour)) return fail(s, "centres or neighbours of edges are missing");
   for (int64_t i = 0; i < q.n_all; ++i)
@@ -120,7 +121,7 @@ static void allocate(carten_state& s, const Request& q, Evaluation& v) {
   const int64_t edges = q.n_edges + 16;
   v.n_own = q.n_own, v.n_all = q.n_all;
   v.n_intervals = data.table[entry_n_intervals];
-  v.gradients = q.differentiate(), v.energies = q.energies, v.counted = q.counted, v.readouts = q.readouts;
+  v.gradients = q.differentiate() || q.deviate(), v.energies = q.energies, v.counted = q.counted, v.readouts = q.readouts;
   v.s = &s, v.request = &q;
   for (int k = 0; k < model_n_arrays; ++k) {
     const int64_t rows = model_kept[k].rows == structure_rows ? 1 : model_kept[k].rows == own_rows && !q.exchange ? q.n_own : q.n_all;
@@ -163,7 +164,7 @@ static void allocate(carten_state& s, const Request& q, Evaluation& v) {
     Part& part = s.parts[t];
     part.local.sized(memory + 16);
     if (t && width && v.gradients) part.copies.sized(width * (q.n_all + 1));
-    if (q.forces) part.forces.sized(3 * (q.n_all + 1));
+    if (q.forces || q.deviations) part.forces.sized(3 * (q.n_all + 1));
   }
 }
 
@@ -316,6 +317,31 @@ static void results(carten_state& s, const Request& q, const Evaluation& v) {
   }
 }
 
+/// Forces and virials of what the members of an ensemble differ by, one after the other.
+static int deviate(carten_state& s, const Request& q, Evaluation& v) {
+  const int last = model_n_layers - 1;
+  for (int m = 0; m < model_n_deviations; ++m) {
+    Request member = q;
+    member.gradients = member.virials = nullptr;
+    member.forces = q.deviations ? q.deviations + 3 * q.n_all * m : nullptr;
+    member.virial = q.virial_deviations ? q.virial_deviations + 9 * m : nullptr;
+    v.request = &member, v.gradients = true, v.deviation = m;
+    const int failed = on_parts(s, [&](int64_t t, Part& part) {
+      open_copies(v, last, t);
+      if (last == 0) open_results(v, part);
+      for (int64_t n = part.first; n < part.last; ++n) {
+        Chunk& c = s.chunks.data()[n];
+        if (!model_deviations(v, c)) return false;
+        if (last == 0) finish(v, c, part);
+      }
+      return true;
+    });
+    if (failed || backward(s, member, v)) return 1;
+    results(s, member, v);
+  }
+  return 0;
+}
+
 static int evaluate(carten_state& s, const Request& q) {
   s.error[0] = 0;
   try {
@@ -328,9 +354,11 @@ static int evaluate(carten_state& s, const Request& q) {
     for (int n = 0; n < model_n_transposes; ++n) s.weights[model_transposes[n].number] = transposes.of_level(n, v.level);
     v.weights = s.weights;
     if (q.gradients) std::memset(q.gradients, 0, static_cast<size_t>(3 * q.n_edges) * sizeof(double));
+    v.gradients = q.differentiate();
     if (forward(s, q, v)) return 1;
     if (v.gradients && backward(s, q, v)) return 1;
     if (v.gradients) results(s, q, v);
+    if (q.deviate() && deviate(s, q, v)) return 1;
   } catch (const std::bad_alloc&) {
     return fail(s, "there is no memory for %lld atoms and %lld edges", q.n_all, q.n_edges);
   }
@@ -341,7 +369,7 @@ static int evaluate(carten_state& s, const Request& q) {
 
 extern "C" const carten_info* carten_describe(void) {
   static const carten_info info = {
-      CARTEN_INTERFACE, static_cast<int32_t>(sizeof(S)), model_n_layers, model_n_elements, model_n_readouts, model_n_inputs, model_cutoff,
+      CARTEN_INTERFACE, static_cast<int32_t>(sizeof(S)), model_n_layers, model_n_elements, model_n_readouts, model_n_inputs, model_n_deviations, model_cutoff,
       static_cast<const int32_t*>(data.at(entry_numbers)), model_readout_infos, model_input_infos, model_n_exchanged,
       static_cast<const char*>(data.at(entry_header))};
   return &info;
@@ -379,11 +407,11 @@ extern "C" int carten_set_input(carten_state* s, const char* name, int64_t rows,
 extern "C" int carten_evaluate(carten_state* s, int64_t n_own, int64_t n_all, const int32_t* element, int64_t n_edges,
                                const int64_t* centre, const int64_t* neighbour, const double* vectors,
                                const carten_exchange* exchange, const int32_t* counted, double* energies,
-                               double* gradients, double* const* readouts) {
+                               double* gradients, double* const* readouts, double* deviations) {
   Request q;
   q.n_own = n_own, q.n_all = n_all, q.element = element, q.n_edges = n_edges, q.centre = centre;
   q.neighbour = neighbour, q.vectors = vectors, q.exchange = exchange, q.counted = counted;
-  q.energies = energies, q.gradients = gradients, q.readouts = readouts;
+  q.energies = energies, q.gradients = gradients, q.readouts = readouts, q.deviations = deviations;
   if (n_edges > 0 && !vectors) return fail(*s, "vectors of edges are missing");
   return evaluate(*s, q);
 }
@@ -391,11 +419,12 @@ extern "C" int carten_evaluate(carten_state* s, int64_t n_own, int64_t n_all, co
 extern "C" int carten_step(carten_state* s, int64_t n_atoms, const int32_t* element, const double* positions,
                            const double* cell, int64_t n_pairs, const int64_t* centre, const int64_t* neighbour,
                            const int32_t* shifts, double* energies, double* forces, double* virial, double* virials,
-                           double* const* readouts) {
+                           double* const* readouts, double* deviations, double* virial_deviations) {
   Request q;
   q.n_own = q.n_all = n_atoms, q.element = element, q.n_edges = n_pairs, q.centre = centre, q.neighbour = neighbour;
   q.positions = positions, q.cell = cell, q.shifts = shifts;
   q.energies = energies, q.forces = forces, q.virial = virial, q.virials = virials, q.readouts = readouts;
+  q.deviations = deviations, q.virial_deviations = virial_deviations;
   if (n_atoms > 0 && !positions) return fail(*s, "positions are missing");
   if (shifts && !cell) return fail(*s, "pairs are shifted by lattice vectors, but there is no cell");
   return evaluate(*s, q);

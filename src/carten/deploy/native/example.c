@@ -17,7 +17,7 @@ int main(void) {
 
   carten_state *state = carten_create();
   if (!state || carten_step(state, 3, element, &r[0][0], NULL, 6, centre, neighbour, NULL, energies, &forces[0][0],
-                            NULL, NULL, NULL)) {
+                            NULL, NULL, NULL, NULL, NULL)) {
     fprintf(stderr, "%s\n", carten_error(state));
     return 1;
   }

@@ -187,7 +187,7 @@ static void finish(const Evaluation& v, const Chunk& c, Part& part) {
     double along = v.d_length[k];
     if constexpr (model_zbl) {
       along *= v.core[3 * k + 2];
-      if (!v.counted || v.counted[atom]) along += v.core[3 * k + 1];
+      if (v.deviation < 0 && (!v.counted || v.counted[atom])) along += v.core[3 * k + 1];
     }
     double dot = 0, g[3];
     for (int a = 0; a < 3; ++a) dot += double(unit[a]) * across[a];

@@ -86,7 +86,9 @@ struct Request {
   const int32_t* counted = nullptr;
   double *energies = nullptr, *gradients = nullptr, *forces = nullptr, *virial = nullptr, *virials = nullptr;
   double* const* readouts = nullptr;
+  double *deviations = nullptr, *virial_deviations = nullptr;
   bool differentiate() const { return gradients || forces || virial || virials; }
+  bool deviate() const { return deviations || virial_deviations; }
 };
 
 /// Everything about the evaluation that the phases don't need.
@@ -112,9 +114,16 @@ static void energies(const View& v, const Chunk& c, const S* x) {
   }
 }
 
-static void seeds(const View& v, const Chunk& c, S* x) {
+static void seed_energies(const View& v, const Chunk& c, S* x) {
   const S scale = S(*data.doubles(entry_scales));
   for (int64_t i = 0; i < c.n; ++i) x[i] = v.counted && !v.counted[c.first + i] ? S(0) : scale;
+}
+
+static INLINE void seed_energies_deviations(const View& v, const Chunk& c, S* x) {
+  const S scale = S(*data.doubles(entry_scales) * model_calibration);
+  for (int64_t i = 0; i < c.n; ++i)
+    for (int m = 0; m < model_n_deviations; ++m)
+      *x++ = m != v.deviation || (v.counted && !v.counted[c.first + i]) ? S(0) : scale;
 }
 
 /// Values of a property from its packed parts: `R::n_parts` of `R::size[p]` numbers, the first scalars `R::n_scalars`.

@@ -18,6 +18,7 @@ struct View {
   int64_t n_intervals = 0;
   // what is wanted
   bool gradients = false;
+  int deviation = -1;  ///< whose gradients they are; those of the energy
   double* energies = nullptr;
   const int32_t* counted = nullptr;
   double* const* readouts = nullptr;

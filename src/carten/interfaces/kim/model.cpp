@@ -120,7 +120,7 @@ struct Evaluation {
     const carten_exchange exchange = {this, &Evaluation::forward, &Evaluation::reverse};
     return !library.evaluate(state, n_own, static_cast<int64_t>(atoms.size()), element.data(),
                              static_cast<int64_t>(centre.size()), centre.data(), neighbour.data(), vectors.data(),
-                             &exchange, counted.data(), energies.data(), gradients.data(), nullptr);
+                             &exchange, counted.data(), energies.data(), gradients.data(), nullptr, nullptr);
   }
 };
 

@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -82,6 +83,7 @@ class PairCarten : public Pair {
     state = model.create();
     if (!state) fail("no memory");
     comm_forward = comm_reverse = static_cast<int>((model.info->exchanged * model.info->scalar_bytes + 7) / 8);
+    comm_reverse = std::max(comm_reverse, 3 * model.info->n_deviations);
     readouts.resize(model.info->n_readouts);
     pointers.resize(model.info->n_readouts);
     for (int k = 0; k < model.info->n_readouts; k++) {
@@ -142,16 +144,18 @@ class PairCarten : public Pair {
     const carten_exchange exchange = {this, &PairCarten::forward, &PairCarten::reverse};
     if (model.evaluate(state, n_own, n_all, elements.data(), static_cast<int64_t>(centre.size()), centre.data(),
                        neighbour.data(), vectors.data(), &exchange, nullptr, energies.data(), gradients.data(),
-                       prepare_readouts(n_own)))
+                       prepare_readouts(n_own), prepare_deviations(n_all)))
       error->one(FLERR, "pair_style carten: {}", model.error(state));
     add_forces();
     empty_readouts(n_own);
+    if (spread.wanted) spread_forces(n_own, n_all);
     if (eflag_either) add_energies();
   }
 
-  // What fix pair asks for: readouts of atoms, such as charges.
+  // What fix pair asks for: readouts of atoms, such as charges, and the uncertainty of their forces.
   void *extract(const char *name, int &dim) override {
     dim = 0;
+    if (model.info->n_deviations && spread.flag == name) return &spread.wanted;
     for (auto &readout : readouts)
       if (readout.flag == name) return &readout.wanted;
     return nullptr;
@@ -159,6 +163,11 @@ class PairCarten : public Pair {
 
   // No `override`: LAMMPS of 2022 does not ask for it.
   void *extract_peratom(const char *name, int &n_columns) {
+    n_columns = 0;
+    if (model.info->n_deviations && spread.flag == std::string(name) + "_flag") {
+      reserve(spread, 1, atom->nlocal);
+      return spread.values.data();
+    }
     for (size_t k = 0; k < readouts.size(); k++) {
       if (strcmp(model.info->readouts[k].name, name) != 0) continue;
       const int components = model.info->readouts[k].components;
@@ -184,13 +193,13 @@ class PairCarten : public Pair {
     return pack(n, buffer, [first](int i) { return first + i; });
   }
   void unpack_reverse_comm(int n, int *list, double *buffer) override {
-    if (model.info->scalar_bytes == 4) add_rows<float>(n, list, buffer);
+    if (scalar_bytes == 4) add_rows<float>(n, list, buffer);
     else add_rows<double>(n, list, buffer);
   }
 
   double memory_usage() override {
     return Pair::memory_usage() + sizeof(double) * (vectors.capacity() + gradients.capacity() + energies.capacity()) +
-           sizeof(int64_t) * (centre.capacity() + neighbour.capacity());
+           sizeof(double) * deviations.capacity() + sizeof(int64_t) * (centre.capacity() + neighbour.capacity());
   }
 
  private:
@@ -203,11 +212,14 @@ class PairCarten : public Pair {
   std::vector<double> vectors, energies, gradients;
   std::vector<int> own_atoms;
   std::vector<Readout> readouts;
+  Readout spread = {0, "forces_uncertainty_flag", {}, {}};
+  std::vector<double> deviations;  // forces of the members of an ensemble from their mean, of own atoms and ghosts
   std::vector<double *> pointers;
   std::vector<std::string> inputs_set;
   int n_parts = 0;  // of the exchange in progress
   void *const *parts = nullptr;
   const int64_t *width = nullptr;
+  int64_t scalar_bytes = 8;
 
   [[noreturn]] void fail(const std::string &problem) {
     error->all(FLERR, "pair_style carten: {}", problem);
@@ -337,6 +349,30 @@ class PairCarten : public Pair {
     }
   }
 
+  /// Memory for what members differ by in forces; NULL if fix pair does not want their uncertainty at this step.
+  double *prepare_deviations(int n_all) {
+    if (!spread.wanted) return nullptr;
+    deviations.assign(static_cast<size_t>(3 * model.info->n_deviations) * n_all + 1, 0.0);
+    return deviations.data();
+  }
+
+  /// Root mean squares of components of deviations of forces, with those that other processes found for the same atoms.
+  void spread_forces(int n_own, int n_all) {
+    const int n = model.info->n_deviations;
+    std::vector<void *> members(n);
+    const std::vector<int64_t> three(n, 3);
+    for (int m = 0; m < n; m++) members[m] = deviations.data() + static_cast<size_t>(3 * m) * n_all;
+    begin(n, members.data(), three.data(), sizeof(double));
+    comm->reverse_comm(this);
+    reserve(spread, 1, n_own);
+    for (int i = 0; i < n_own; i++) {
+      double sum = 0;
+      for (int m = 0; m < n; m++)
+        for (int k = 0; k < 3; k++) sum += std::pow(deviations[3 * (static_cast<size_t>(m) * n_all + i) + k], 2);
+      spread.values[i] = units * std::sqrt(sum / 3);
+    }
+  }
+
   static void reserve(Readout &readout, int components, int n_own) {
     readout.values.resize(static_cast<size_t>(n_own + 1) * components);
     if (components == 1) return;
@@ -345,7 +381,7 @@ class PairCarten : public Pair {
   }
 
   // Rows of features travel as bytes, padded to whole doubles.
-  int64_t bytes(int p) const { return width[p] * model.info->scalar_bytes; }
+  int64_t bytes(int p) const { return width[p] * scalar_bytes; }
   char *row(int p, int64_t i) const { return static_cast<char *>(parts[p]) + i * bytes(p); }
   static char *aligned(double *buffer, char *at) {
     const size_t used = at - reinterpret_cast<char *>(buffer);
@@ -373,19 +409,20 @@ class PairCarten : public Pair {
       }
   }
 
-  void begin(int32_t n, void *const *features, const int64_t *widths) {
+  void begin(int32_t n, void *const *rows, const int64_t *widths, int64_t bytes_each) {
     n_parts = n;
-    parts = features;
+    parts = rows;
     width = widths;
+    scalar_bytes = bytes_each;
   }
   static void forward(void *context, int32_t n, void *const *features, const int64_t *widths) {
     auto *pair = static_cast<PairCarten *>(context);
-    pair->begin(n, features, widths);
+    pair->begin(n, features, widths, pair->model.info->scalar_bytes);
     pair->comm->forward_comm(pair);
   }
   static void reverse(void *context, int32_t n, void *const *features, const int64_t *widths) {
     auto *pair = static_cast<PairCarten *>(context);
-    pair->begin(n, features, widths);
+    pair->begin(n, features, widths, pair->model.info->scalar_bytes);
     pair->comm->reverse_comm(pair);
   }
 };
