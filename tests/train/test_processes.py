@@ -160,3 +160,30 @@ def test_a_process_that_is_killed_ends_the_other(configure: Configure) -> None:
     assert "another process of this run has ended" in first[2]
     assert "Traceback" not in first[2]
     assert sorted(os.listdir(config.output)) == [BEST, "config.yaml", LAST, LOG, METRICS, "tensorboard"]
+
+
+LEAVING = """
+import atexit, sys
+from pathlib import Path
+
+import torch
+from carten.train.world import processes
+
+def threads():
+    return [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]
+
+atexit.register(lambda: print(*threads()))
+processes(2, 1)
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+assert any("gloo" in name for name in threads())
+"""
+"""A process whose group lasts until it exits: handlers run last in, first out."""
+
+
+def test_threads_of_a_group_end_before_the_interpreter() -> None:
+    """One that still holds a tensor when the interpreter is gone aborts the process."""
+    left = subprocess.run(
+        [sys.executable, "-c", LEAVING], env=environment(), capture_output=True, text=True, check=True
+    ).stdout
+    assert left.split(), "threads have names"
+    assert "gloo" not in left, f"threads that outlive the group: {left}"

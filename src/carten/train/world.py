@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,7 +123,18 @@ def processes(devices: int, nodes: int) -> DDPStrategy | str:
     """The strategy of Lightning for so many processes."""
     if devices * nodes == 1:
         return "auto"
+    atexit.register(_disband)
     return DDPStrategy(broadcast_buffers=False, timeout=PATIENCE)  # buffers are equal; those of the average are large
+
+
+def _disband() -> None:
+    """End the threads of the process group while Python still runs.
+
+    One that is yet to release a tensor of the last reduction when the interpreter is gone aborts the process.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()  # what trained holds the group, in cycles
+        torch.distributed.destroy_process_group()
 
 
 def lost_process(error: RuntimeError) -> bool:
