@@ -74,6 +74,18 @@ def _torchsim() -> str | None:
     return _package("torch_sim", "torchsim")
 
 
+def _plumed() -> str | None:
+    if reason := _package("plumed", "plumed"):
+        return reason
+    import plumed
+
+    try:
+        plumed.Plumed()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
 PARTS = {
     "cpp": _cpp,
     "chromium": _chromium,
@@ -83,6 +95,7 @@ PARTS = {
     "kim": _kim,
     "torchsim": _torchsim,
     "ipi": lambda: _package("ipi", "ipi"),
+    "plumed": _plumed,
 }
 
 

@@ -37,6 +37,23 @@ def test_all_that_frames_allow(run, dynamics, tmp_path):
     assert again.code == 1 and "exists" in again.err
 
 
+def test_runs_are_analysed_one_by_one(run, dynamics, tmp_path):
+    """Twice the same run: its numbers, without any error, where the two in a row are no trajectory."""
+    options = ("--skip", 0, "--only", "diffusion", "--only", "rdf")
+    said = run("analyse", dynamics, "-o", tmp_path / "one", *options)
+    assert said.code == 0, said.err
+    said = run("analyse", dynamics, dynamics, "-o", tmp_path / "two", *options, "--runs")
+    assert said.code == 0, said.err
+    for name, number in (("diffusion", "Cu diffusion coefficient"), ("rdf", "Cu-Cu first peak")):
+        one, two = (json.loads((tmp_path / folder / f"{name}.json").read_text()) for folder in ("one", "two"))
+        assert two["job"] == name and two["results"]["runs"]["value"] == 2
+        assert two["results"][number]["value"] == pytest.approx(one["results"][number]["value"])
+        assert two["results"][f"{number}, standard error"]["value"] == pytest.approx(0.0, abs=1e-12)
+    assert (tmp_path / "two" / "rdf-runs.csv").exists() and (tmp_path / "two" / "rdf-distances.csv").exists()
+    said = run("analyse", dynamics, dynamics, "-o", tmp_path / "row", *options)
+    assert said.code == 1 and "time between frames" in said.err
+
+
 def test_what_they_do_not_allow_is_left_out_or_an_error(run, tmp_path):
     path, folder = tmp_path / "molecule.extxyz", tmp_path / "analysis"
     ase.io.write(path, [ethanol() for _ in range(20)])

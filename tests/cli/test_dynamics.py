@@ -1,6 +1,7 @@
 """carten md from a file to files: nothing is lost on the way, explosions and impossible starts are said."""
 
 import csv
+import io
 import json
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength
+from rich.console import Console
 
+from carten.cli.live import curves, dynamics_progress
 from carten.data.read import read_structures
 from carten.data.write import replacing, write_structure
 from carten.model.config import NetworkConfig
@@ -434,3 +437,56 @@ def test_predictions_that_are_no_numbers_are_errors_and_nothing_is_lost(run, fol
     clean_error(run("predict", tmp_path / "large.carten", data, "-o", output, "--overwrite"), "frame 0", "not finite")
     assert output.read_text() == "before"
     assert {path.name for path in tmp_path.iterdir()} == {"large.carten", "data.extxyz", "out.extxyz"}
+
+
+def test_results_lie_beside_the_trajectory(run, folder, tmp_path):
+    start, output = write(tmp_path / "start.extxyz", ethanol()), tmp_path / "md.extxyz"
+    md = ("md", folder / "plain.carten", start, "-o", output, "--steps")
+    assert run(*md, 20).code == 0
+    assert json.loads((tmp_path / "md.json").read_text())["results"]["steps"]["value"] == 20
+    assert run(*md, 40, "--restart").code == 0
+    assert json.loads((tmp_path / "md.json").read_text())["results"]["steps"]["value"] == 40
+    assert (tmp_path / "md.svg").stat().st_size > 1000 and (tmp_path / "md.png").stat().st_size > 1000
+    (tmp_path / "new.json").write_text("{}")
+    clean_error(run(*md[:3], "-o", tmp_path / "new.extxyz", "--steps", 2), "new.json exists already")
+    assert (tmp_path / "new.json").read_text() == "{}" and not (tmp_path / "new.extxyz").exists()
+
+
+def test_replicas_and_what_goes_wrong_with_them(run, folder, tmp_path):
+    start, output = write(tmp_path / "start.extxyz", ethanol()), tmp_path / "md.extxyz"
+    md = ("md", folder / "plain.carten", start, "-o", output, "--steps", 20, "--replicas", 2)
+    said = run(*md, "--restrain-centre", 1.0)
+    assert said.code == 0, said.err
+    assert "temperature, standard error" in said.out and "step 20 of 20" in said.out
+    names = {"md-0.extxyz", "md-1.extxyz", "md.json", "md-runs.csv", "md-0.csv", "md-0.restart.json"}
+    assert names < {path.name for path in tmp_path.iterdir()}
+    assert float(log(tmp_path / "md-0.extxyz")[-1]["restraint_eV"]) > 0.0
+    clean_error(run(*md), "md.json exists already")
+    clean_error(run(*md, "--restart"), "centre_spring was 1.0, now not set")
+    said = run(*md[:-5], tmp_path / "hot.extxyz", "--steps", 20, "--replicas", 2, "--max-temperature", 1)
+    clean_error(said, "replica 0", "replica 1", "--max-temperature")
+
+
+def test_plumed_is_asked_for_where_it_is_missing(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("carten.workflows.restraints.find_spec", lambda name: None)
+    start, text = write(tmp_path / "start.extxyz", ethanol()), tmp_path / "plumed.dat"
+    md = ("md", folder / "plain.carten", start, "-o", tmp_path / "md.extxyz", "--plumed", text)
+    clean_error(run(*md), "plumed.dat")
+    text.write_text("d: DISTANCE ATOMS=1,2\n")
+    clean_error(run(*md), "PLUMED is not installed", "pip install plumed")
+    assert {path.name for path in tmp_path.iterdir()} == {"start.extxyz", "plumed.dat"}
+
+
+def test_curves_in_a_terminal():
+    """As the numbers go up, so does the line: dots in the lower left and the upper right corner."""
+    lines = [{"step": k, "time_ps": 0.1 * k, "temperature_K": 100.0 + k, "potential_eV": -k} for k in range(500)]
+    text = curves(lines, 60).plain.split("\n")
+    assert max(map(len, text)) <= 60 and len(text) == 18
+    assert "temperature (K)" in text[0] and "potential energy (eV)" in text[9]
+    assert text[2].partition("┤")[2].rstrip(" │")[-1] >= "\u2801" and text[2].partition("┤")[2][:20].isspace()
+    assert not text[11].partition("┤")[2][:3].isspace()
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=40)
+    with dynamics_progress(console, "nve", 500) as show:
+        for line in lines:
+            show(line)
+    assert "temperature (K)" in console.file.getvalue()

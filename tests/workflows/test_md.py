@@ -17,7 +17,8 @@ from carten.errors import ConfigError, DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.workflows.barostat import Barostat
 from carten.workflows.limits import Limits
-from carten.workflows.md import COLUMNS, Settings, run_dynamics
+from carten.workflows.md import Settings, run_dynamics
+from carten.workflows.records import COLUMNS
 from small import diamond, ethanol, small_model
 
 MODEL = small_model()
@@ -189,7 +190,8 @@ def test_progress_is_reported(tmp_path):
     run_dynamics(
         with_calculator(ethanol()), Settings(steps=25, interval=10), tmp_path / "md.extxyz", advance=seen.append
     )
-    assert seen == [0, 10, 20, 25]
+    assert [line["step"] for line in seen] == [0, 10, 20, 25]
+    assert seen[-1]["temperature_K"] == pytest.approx(float(lines(tmp_path / "md.csv")[-1]["temperature_K"]))
 
 
 def test_two_runs_do_not_write_the_same_files(tmp_path):

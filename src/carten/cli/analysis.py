@@ -45,6 +45,12 @@ def analyse_command(
     timestep: Annotated[
         float | None, typer.Option(min=1e-6, help="fs between frames, if they do not carry it.", show_default=False)
     ] = None,
+    runs: Annotated[
+        bool,
+        typer.Option(
+            "--runs", help="Each file is a run of its own, such as replicas: analyse each, then means with errors."
+        ),
+    ] = False,
     skip: Annotated[float, typer.Option(min=0.0, max=0.99, help="Share of the frames left out at the start.")] = 0.1,
     cutoff: Annotated[
         float | None,
@@ -57,12 +63,13 @@ def analyse_command(
     """Analyse a trajectory: averages, radial distributions, angles, diffusion, density of states, dielectric constant.
 
     Each analysis writes numbers, tables and a picture. What frames do not allow is named and left out, or an error
-    where it was asked for by --only.
+    where it was asked for by --only. Several files are one trajectory, or, with --runs, one run each.
     """
     from carten.data.read import read_structures
     from carten.workflows.averages import trajectory_averages
     from carten.workflows.motion import diffusion, vibrational_states
     from carten.workflows.radial import bond_angles, radial_distribution
+    from carten.workflows.statistics import Statistics
     from carten.workflows.trajectory import FrameSeries
 
     folder = output or Path("analysis")
@@ -71,13 +78,16 @@ def analyse_command(
         raise ModelError("dielectric needs a model that predicts polarization: give it by --model")
     for path in [folder / f"{name}.json" for name in names] if folder.is_dir() else [folder]:
         require_new(path, overwrite)
-    frames = FrameSeries.of([atoms for _, atoms in read_structures(trajectory, format)], timestep, skip)
-    jobs: dict[str, Callable[[], JobResult]] = {
-        "averages": lambda: trajectory_averages(frames),
-        "rdf": lambda: radial_distribution(frames, cutoff),
-        "angles": lambda: bond_angles(frames),
-        "diffusion": lambda: diffusion(frames),
-        "states": lambda: vibrational_states(frames, resolution),
+    files = [[path] for path in trajectory] if runs else [trajectory]
+    series = [
+        FrameSeries.of([atoms for _, atoms in read_structures(paths, format)], timestep, skip) for paths in files
+    ]
+    jobs: dict[str, Callable[[FrameSeries], JobResult]] = {
+        "averages": trajectory_averages,
+        "rdf": lambda frames: radial_distribution(frames, cutoff),
+        "angles": bond_angles,
+        "diffusion": diffusion,
+        "states": lambda frames: vibrational_states(frames, resolution),
     }
     if model is not None:
         from carten.properties.io import header, load
@@ -85,13 +95,14 @@ def analyse_command(
 
         potential = load(model)
         inputs = trained_labels(header(model), potential.inputs, section="inputs")
-        jobs["dielectric"] = lambda: dielectric(frames, potential, resolution, inputs=inputs)
+        jobs["dielectric"] = lambda frames: dielectric(frames, potential, resolution, inputs=inputs)
     for name in names:
         try:
-            result = jobs[name]()
+            results = [jobs[name](frames) for frames in series]
         except DataError as error:
             if only:
                 raise
             typer.echo(f"no {name}: {error}", err=True)
             continue
+        result = Statistics(tuple(map(str, trajectory)), tuple(results)) if len(results) > 1 else results[0]
         show_result(result, name, result.save(folder, name))

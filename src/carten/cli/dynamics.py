@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carten.cli.options import Backend, Device, Dtype, FileFormat, ModelFile, load_any_model, trained_labels
+from carten.cli.jobs import show_result
+from carten.cli.options import (
+    Backend,
+    Device,
+    Dtype,
+    FileFormat,
+    ModelFile,
+    load_any_model,
+    require_new,
+    trained_labels,
+)
+from carten.errors import ModelError
 
 if TYPE_CHECKING:
     import ase
-    from rich.console import Console
 
     from carten.properties.potential import Potential
     from carten.uncertainty import Ensemble
-    from carten.workflows.md import Settings, Summary
-
-QUIET = 60.0  # seconds without a line, at most
+    from carten.workflows.md import Settings
+    from carten.workflows.summary import DynamicsSummary
 
 
 def md_command(
@@ -78,6 +84,25 @@ def md_command(
     ] = Path("md.extxyz"),
     restart: Annotated[bool, typer.Option("--restart", help="Continue the run of the output up to --steps.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for velocities and thermostat.")] = 0,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Runs with the seeds --seed, --seed + 1, .., evaluated in one batch; means with their errors."
+        ),
+    ] = 1,
+    restrain_centre: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            metavar="K",
+            help="Hold the centre of mass by a spring, in eV/Å² (default: it does not move at all).",
+            show_default=False,
+        ),
+    ] = None,
+    plumed: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Input of PLUMED, e.g. of metadynamics.", show_default=False),
+    ] = None,
     skin: Annotated[float, typer.Option(min=0.0, help="Skin of the neighbour list in Å.")] = 0.5,
     max_temperature: Annotated[
         float | None,
@@ -109,16 +134,23 @@ def md_command(
 
     An interrupted run continues when the same command is given with --restart. A run that explodes is stopped; its last
     good frame is in the trajectory. So is the frame that a criterion of --stop-at is met in, and the run ends well.
+    Results are written as .json, .svg and .png beside the trajectory. Replicas of md.extxyz are md-0.extxyz, ...
     """
     from rich.console import Console
 
+    from carten.cli.live import dynamics_progress
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
     from carten.uncertainty import model_header
     from carten.workflows.barostat import Barostat
     from carten.workflows.limits import Limits, trained_contacts
     from carten.workflows.md import Settings, run_dynamics
+    from carten.workflows.replicas import DynamicsStatistics, run_replicas
     from carten.workflows.stop import parse_criterion
+    from carten.workflows.summary import DynamicsSummary
+
+    if not restart:
+        require_new(output.with_suffix(".json"), overwrite=False)
 
     limits = Limits(max_temperature, max_force, max_step)
     where, atoms = read_structures(structure, format)[-1]
@@ -138,19 +170,28 @@ def md_command(
         seed,
         barostat=barostat if ensemble == "npt" or any(value is not None for value in options.values()) else None,
         final_temperature=final_temperature,
+        centre_spring=restrain_centre,
+        plumed="" if plumed is None else plumed.read_text(encoding="utf-8"),
         limits=limits,
         stop_at=tuple(criteria),
         model=model_digest(model),
     )
     atoms = _start(atoms, where, potential, head)
-    atoms.calc = Calculator(potential, skin=skin)
-    with _progress(Console(), f"{ensemble}, {len(atoms)} atoms", settings) as advance:
-        summary = run_dynamics(atoms, settings, output, restart, advance)
-    if summary.stopped:
-        typer.echo(f"stopped at step {summary.steps}: {summary.stopped} (--stop-at); it is the last frame of {output}")
-    for line in summary_lines(summary, settings):
-        typer.echo(line)
-    typer.echo(f"trajectory    {output}")
+    calculator = Calculator(potential, skin=skin)
+    result: DynamicsSummary | DynamicsStatistics
+    with dynamics_progress(Console(), f"{ensemble}, {len(atoms)} atoms", steps, replicas) as advance:
+        if replicas > 1:
+            result = run_replicas(atoms, calculator, settings, replicas, output, restart, advance)
+        else:
+            atoms.calc = calculator
+            result = run_dynamics(atoms, settings, output, restart, advance)
+    paths = result.save(output.parent, output.stem)
+    if isinstance(result, DynamicsSummary):
+        show_summary(result, settings, output, paths)
+        return
+    show_result(result, f"{ensemble}, {replicas} replicas", paths)
+    if failures := result.failures():
+        raise ModelError(f"some replicas failed, results are written all the same: {'; '.join(failures)}")
 
 
 def model_digest(model: Path) -> str:
@@ -165,7 +206,7 @@ def model_digest(model: Path) -> str:
 def _start(atoms: ase.Atoms, where: str, model: Potential | Ensemble, head: dict[str, object]) -> ase.Atoms:
     """The structure with the inputs of the model where a calculator finds them, without labels; warns of contacts."""
     from carten.data.structures import require_known
-    from carten.errors import DataError, ModelError
+    from carten.errors import DataError
     from carten.workflows.inputs import with_inputs, without_labels
     from carten.workflows.limits import close_contacts, trained_contacts
 
@@ -191,37 +232,22 @@ def _start(atoms: ase.Atoms, where: str, model: Potential | Ensemble, head: dict
     return atoms
 
 
-@contextmanager
-def _progress(console: Console, title: str, settings: Settings) -> Iterator[Callable[[int], None]]:
-    """A bar in a terminal; elsewhere a line at each tenth of the steps, and at least once a minute."""
-    from carten.cli.progress import progress
-
-    tenth, shown = 0, time.monotonic()
-
-    def line(step: int) -> None:
-        nonlocal tenth, shown
-        if 10 * step // settings.steps > tenth or time.monotonic() - shown > QUIET:
-            tenth, shown = 10 * step // settings.steps, time.monotonic()
-            typer.echo(f"step {step} of {settings.steps}, {step * settings.timestep / 1000:g} ps")
-
-    if console.is_terminal:
-        with progress(console, title, settings.steps) as done:
-            yield done
-    else:
-        yield line
-
-
-def summary_lines(summary: Summary, settings: Settings) -> list[str]:
-    """The results of a run, as text."""
+def show_summary(summary: DynamicsSummary, settings: Settings, trajectory: Path, paths: list[Path]) -> None:
+    """Print the results of a run, and where they are."""
+    if summary.stopped:
+        typer.echo(
+            f"stopped at step {summary.steps}: {summary.stopped} (--stop-at); it is the last frame of {trajectory}"
+        )
     timestep = settings.timestep
-    lines = [
-        f"steps         {summary.steps} of {timestep:g} fs, {summary.steps * timestep / 1000:g} ps",
-        f"temperature   {summary.temperature:.1f} K, standard deviation {summary.temperature_spread:.1f} K",
-    ]
+    typer.echo(f"steps         {summary.steps} of {timestep:g} fs, {summary.steps * timestep / 1000:g} ps")
+    typer.echo(f"temperature   {summary.temperature:.1f} K, standard deviation {summary.temperature_spread:.1f} K")
     if summary.drift is not None:
         drift = f"{summary.drift:.3g} meV/atom/ps, fluctuation {summary.fluctuation:.3g} meV/atom"
         heat = "" if settings.ensemble == "nve" else ", the heat of the thermostat included"
-        lines.append(f"energy drift  {drift}{heat}")
+        typer.echo(f"energy drift  {drift}{heat}")
     if summary.new_steps == 0:
-        return [*lines, "all these steps had been made already: ask for more with --steps"]
-    return [*lines, f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day"]
+        typer.echo("all these steps had been made already: ask for more with --steps")
+    else:
+        typer.echo(f"speed         {summary.steps_per_second:.3g} steps/s, {summary.ns_per_day:.3g} ns/day")
+    typer.echo(f"trajectory    {trajectory}")
+    typer.echo(f"results       {', '.join(map(str, paths))}")

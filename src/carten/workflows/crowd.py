@@ -39,7 +39,7 @@ class Crowd:
         threads: of an evaluation.
     """
 
-    def __init__(self, model: Deployed, structures: Sequence[ase.Atoms], threads: int = 1) -> None:
+    def __init__(self, model: Deployed, structures: Sequence[ase.Atoms], threads: int | None = 1) -> None:
         self.structures = list(structures)
         self.structure = np.repeat(np.arange(len(structures)), [len(atoms) for atoms in structures])
         self.first = np.concatenate([[0], np.cumsum([len(atoms) for atoms in structures])])

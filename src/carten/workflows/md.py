@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,12 +23,16 @@ from carten.errors import ConfigError, DataError, ModelError
 from carten.math.arrays import Floats
 from carten.workflows.barostat import Barostat, CellRescaling, require_cell_to_move
 from carten.workflows.limits import Limits
-from carten.workflows.records import COLUMNS, FrameRecorder, RunFiles
+from carten.workflows.records import FrameRecorder, RunFiles
+from carten.workflows.restraints import CentreRestraint, PlumedBias, Restraint, restrained
 from carten.workflows.state import RunState, require_unchanged, structure_facts
 from carten.workflows.stop import Criterion
+from carten.workflows.summary import DynamicsSummary, summarise
 
 Ensemble = Literal["nve", "langevin", "bussi", "npt"]
 TINY = 1e-12  # eV
+Advance = Callable[[Mapping[str, float]], None]
+"""Called with the line of the log, by column, whenever a frame is written."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Settings:
         barostat: of npt.
         interval: steps between frames and lines of the log.
         seed: of velocities and thermostat.
+        centre_spring: eV/Å^2, of a harmonic restraint of the centre of mass to where it is at first; by default the
+            centre of mass of a structure without constraints does not move at all.
+        plumed: input of PLUMED, such as for metadynamics.
         limits: beyond which the run has failed.
         stop_at: criteria by which it ends early, looked at whenever a frame is written.
         model: identifies the model, so that a run is not continued with another one.
@@ -63,6 +69,8 @@ class Settings:
     seed: int = 0
     barostat: Barostat | None = None
     final_temperature: float | None = None
+    centre_spring: float | None = None
+    plumed: str = ""
     limits: Limits = field(default_factory=Limits)
     stop_at: tuple[Criterion, ...] = ()
     model: str = ""
@@ -87,6 +95,17 @@ class Settings:
                 raise ConfigError("final temperature: nve has no thermostat; choose langevin, bussi or npt")
             if not math.isfinite(self.final_temperature) or self.final_temperature < 0.0:
                 raise ConfigError(f"final temperature: expected K, at least 0, found {self.final_temperature}")
+        self._check_restraints()
+
+    def _check_restraints(self) -> None:
+        spring = self.centre_spring
+        if spring is not None and not (math.isfinite(spring) and spring > 0.0):
+            raise ConfigError(f"spring of the centre of mass: expected eV/Å^2 above 0, found {spring}")
+        if self.ensemble == "npt" and (spring is not None or self.plumed):
+            raise ConfigError(
+                "restraints: their pressure is not known, and npt moves the centre of mass with the cell: use bussi "
+                "or langevin"
+            )
 
     def fixed(self) -> dict[str, Any]:
         """What a restart may not change: of a ramp of the temperature its length as well."""
@@ -100,47 +119,26 @@ class Settings:
         return self.temperature + (self.final_temperature - self.temperature) * min(1.0, step / self.steps)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Results of a run of molecular dynamics.
-
-    ``drift`` is the slope of a linear fit to the conserved energy per atom, in meV/atom/ps, ``fluctuation`` the root
-    mean square about the fit in meV/atom; both None for Langevin and npt, which conserve nothing, and for fewer than
-    three lines of the log. The conserved energy of Bussi includes what the thermostat has taken. Temperatures are means
-    over the log in K. Speeds are of the ``new_steps`` of this call, without the first evaluation. ``stopped``
-    says which criterion ended the run early, with the last frame in the trajectory; it is empty otherwise.
-    """
-
-    steps: int
-    new_steps: int
-    temperature: float
-    temperature_spread: float
-    drift: float | None
-    fluctuation: float | None
-    steps_per_second: float
-    ns_per_day: float
-    stopped: str = ""
-
-
 def run_dynamics(
     atoms: ase.Atoms,
     settings: Settings,
     trajectory: str | Path,
     restart: bool = False,
-    advance: Callable[[int], None] | None = None,
-) -> Summary:
+    advance: Advance | None = None,
+) -> DynamicsSummary:
     """Run molecular dynamics; ``atoms`` moves.
 
     A run that ended before its second frame can be started again, or restarted, with whatever settings.
-    The centre of mass stays where it is, unless the structure has constraints of its own. Frames carry whatever the
-    structure carries, and energy, forces and stress of the model; the last one continues the run.
+    The centre of mass stays where it is, unless the structure has constraints of its own or it is on a spring. Frames
+    carry whatever the structure carries, and energy, forces and stress of the model, without those of restraints, which
+    are in the log; the last one continues the run.
 
     Args:
         atoms: the structure, with a calculator.
         settings: what to run.
         trajectory: an ``.extxyz`` file; the log (``.csv``) and the state (``.restart.json``) lie beside it.
         restart: continue the run of these files up to ``settings.steps``.
-        advance: called with the number of the step whenever a frame is written.
+        advance: called with the line of the log, by column, whenever a frame is written.
 
     Raises:
         FileExistsError: a file exists and this is no restart.
@@ -160,7 +158,7 @@ def run_dynamics(
     if restart:
         files.read_state()  # before a lock is made where there is nothing
     try:
-        if not constraints and len(atoms) > 1:
+        if not constraints and len(atoms) > 1 and settings.centre_spring is None:
             atoms.set_constraint(FixCom())
         with files.locked():
             state = None
@@ -182,39 +180,56 @@ def _run(
     files: RunFiles,
     state: RunState | None,
     facts: tuple[dict[str, Any], list[Any]],
-    advance: Callable[[int], None] | None,
-) -> Summary:
+    advance: Advance | None,
+) -> DynamicsSummary:
     random = np.random.default_rng(settings.seed)
     _set_motion(atoms, settings, random, state)
-    dynamics = _dynamics(atoms, settings, random)
-    if state is not None:
-        _restore(dynamics, random, state, files)
-    guard = _Guard(dynamics, settings, files)
-    guard.check()
-    with files.trajectory.open("a", newline="") as frames, files.log.open("a", newline="") as log:
-        recorder = FrameRecorder(files, frames, log, *facts)
-        if frames.tell() == 0:
-            recorder.save(dynamics, random)  # so that a run that is stopped from here on can be continued
+    restraints = _restraints(atoms, settings, files, state)
+    with restrained(atoms, restraints):
+        dynamics = _dynamics(atoms, settings, random)
+        if state is not None:
+            _restore(dynamics, random, state, files)
+        guard = _Guard(dynamics, settings, files)
+        guard.check()
+        with files.trajectory.open("a", newline="") as frames, files.log.open("a", newline="") as log:
+            recorder = FrameRecorder(files, frames, log, *facts, restraints)
+            if frames.tell() == 0:
+                recorder.save(dynamics, random)  # so that a run that is stopped from here on can be continued
 
-        def record() -> str:
-            """Write a frame; why to end the run, if there is a reason."""
-            reasons = [criterion.reason(atoms) for criterion in settings.stop_at]
-            recorder.record(dynamics, random)
-            guard.last = dynamics.nsteps
-            if advance is not None:
-                advance(dynamics.nsteps)
-            return next((reason for reason in reasons if reason), "")
+            def record() -> str:
+                """Write a frame; why to end the run, if there is a reason."""
+                reasons = [criterion.reason(atoms) for criterion in settings.stop_at]
+                line = recorder.record(dynamics, random)
+                guard.last = dynamics.nsteps
+                if advance is not None:
+                    advance(line)
+                return next((reason for reason in reasons if reason), "")
 
-        stopped = record() if frames.tell() == 0 else ""
-        first, started = dynamics.nsteps, time.perf_counter()
-        for _ in guard.steps(0 if stopped else max(0, settings.steps - first)):
-            if dynamics.nsteps % settings.interval == 0 or dynamics.nsteps == settings.steps:
-                stopped = record()
-            if stopped:
-                break
-        seconds = time.perf_counter() - started
-    summary = _summary(files.log, settings, len(atoms), dynamics.nsteps - first, seconds)
-    return replace(summary, stopped=stopped)
+            stopped = record() if frames.tell() == 0 else ""
+            first, started = dynamics.nsteps, time.perf_counter()
+            for _ in guard.steps(0 if stopped else max(0, settings.steps - first)):
+                if dynamics.nsteps % settings.interval == 0 or dynamics.nsteps == settings.steps:
+                    stopped = record()
+                if stopped:
+                    break
+            seconds = time.perf_counter() - started
+    conserves = settings.ensemble in ("nve", "bussi") and not settings.plumed
+    columns = files.read_log()
+    return summarise(columns, len(atoms), conserves, (dynamics.nsteps - first, seconds, settings.timestep), stopped)
+
+
+def _restraints(
+    atoms: ase.Atoms, settings: Settings, files: RunFiles, state: RunState | None
+) -> Sequence[Restraint]:
+    before = {} if state is None else state.restraints
+    restraints: list[Restraint] = []
+    if settings.centre_spring is not None:
+        restraints.append(CentreRestraint(settings.centre_spring, before.get("centre", atoms.get_center_of_mass())))
+    if settings.plumed:
+        timestep, log = settings.timestep * units.fs, files.trajectory.with_suffix(".plumed.log")
+        step, sizes = (0, {}) if state is None else (state.step, before.get("plumed", {}))
+        restraints.append(PlumedBias(settings.plumed, atoms, timestep, settings.temperature, log, step, sizes))
+    return restraints
 
 
 class _Guard:
@@ -331,25 +346,3 @@ def _restore(dynamics: MolecularDynamics, random: np.random.Generator, state: Ru
         dynamics.transferred_energy = state.transferred_energy
     random.bit_generator.state = state.random
     files.truncate(state.sizes)
-
-
-def _summary(log: Path, settings: Settings, n_atoms: int, new_steps: int, seconds: float) -> Summary:
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
-    drift, fluctuation = None, None
-    if settings.ensemble in ("nve", "bussi") and len(rows) > 2:
-        picoseconds, energy = columns["time_ps"], 1000.0 * columns["conserved_eV"] / n_atoms
-        slope, start = np.polyfit(picoseconds, energy, 1)
-        drift, fluctuation = float(slope), float(np.std(energy - slope * picoseconds - start))
-    rate = new_steps / seconds if seconds > 0.0 else 0.0
-    return Summary(
-        steps=int(columns["step"][-1]),
-        new_steps=new_steps,
-        temperature=float(columns["temperature_K"].mean()),
-        temperature_spread=float(columns["temperature_K"].std()),
-        drift=drift,
-        fluctuation=fluctuation,
-        steps_per_second=rate,
-        ns_per_day=rate * settings.timestep * 86400.0e-6,
-    )

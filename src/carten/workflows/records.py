@@ -18,10 +18,12 @@ from ase.md.md import MolecularDynamics
 
 from carten.data.write import as_json, write_structure
 from carten.errors import DataError
+from carten.math.arrays import Floats
 from carten.workflows.lock import only_writer
+from carten.workflows.restraints import Restraint
 from carten.workflows.state import RESULTS, UNCERTAINTIES, RunState
 
-COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "conserved_eV")
+COLUMNS = ("step", "time_ps", "temperature_K", "potential_eV", "kinetic_eV", "restraint_eV", "conserved_eV")
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,12 @@ class RunFiles:
                 f"new run from the last frame of {self.trajectory}"
             ) from error
 
+    def read_log(self) -> dict[str, Floats]:
+        """Its columns."""
+        with self.log.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}
+
     def truncate(self, sizes: tuple[int, int]) -> None:
         """Remove what was written after the state: a frame or a line may be incomplete.
 
@@ -111,6 +119,8 @@ class RunFiles:
         for path, size in zip((self.trajectory, self.log), sizes, strict=True):
             if (path.stat().st_size if path.exists() else 0) < size:
                 raise DataError(f"{path} is missing or shorter than when {self.state} was written: start a new run")
+        if sizes[1] and self.log.read_text(encoding="utf-8").partition("\n")[0].strip() != ",".join(COLUMNS):
+            raise DataError(f"{self.log} has other columns than {', '.join(COLUMNS)}: start a new run")
         for path, size in zip((self.trajectory, self.log), sizes, strict=True):
             if path.exists():
                 with path.open("r+") as file:
@@ -127,6 +137,7 @@ class FrameRecorder:
         log: the log, open for appending.
         constant: settings and structure, which every state repeats.
         constraints: of the structure, for the frames.
+        restraints: that dynamics adds.
     """
 
     files: RunFiles
@@ -134,9 +145,10 @@ class FrameRecorder:
     log: IO[str]
     constant: dict[str, dict[str, Any]]
     constraints: Sequence[Any]
+    restraints: Sequence[Restraint] = ()
 
-    def record(self, dynamics: MolecularDynamics, random: np.random.Generator) -> None:
-        """Write down where dynamics is; the model has been evaluated there."""
+    def record(self, dynamics: MolecularDynamics, random: np.random.Generator) -> dict[str, float]:
+        """Write down where dynamics is, the model has been evaluated there; the line of the log."""
         atoms = dynamics.atoms
         results = atoms.calc.results
         potential, kinetic = float(results["energy"]), float(atoms.get_kinetic_energy())
@@ -147,6 +159,7 @@ class FrameRecorder:
             "temperature_K": float(atoms.get_temperature()),
             "potential_eV": potential,
             "kinetic_eV": kinetic,
+            "restraint_eV": constrained - potential,
             "conserved_eV": constrained + kinetic - getattr(dynamics, "transferred_energy", 0.0),
         }
         if self.log.tell() == 0:
@@ -156,6 +169,7 @@ class FrameRecorder:
         for file in (self.frames, self.log):
             file.flush()
         self.save(dynamics, random)
+        return row
 
     def save(self, dynamics: MolecularDynamics, random: np.random.Generator) -> None:
         """Replace the state, from which the run can be continued."""
@@ -167,6 +181,7 @@ class FrameRecorder:
             transferred_energy=getattr(dynamics, "transferred_energy", 0.0),
             random=dict(random.bit_generator.state),
             sizes=(self.frames.tell(), self.log.tell()),
+            restraints={name: value for each in self.restraints for name, value in each.state().items()},
             cell=None if "cell" in self.constant["structure"] else dynamics.atoms.cell.array,
         )
         self.files.write_state(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class RunState:
         random: of the generator.
         sizes: of trajectory and log in bytes.
         cell: (3, 3) Å, where it moves.
+        restraints: where the centre of mass is held, Å, and sizes of PLUMED's files in bytes.
     """
 
     settings: dict[str, Any]
@@ -49,6 +50,7 @@ class RunState:
     random: dict[str, Any]
     sizes: tuple[int, int]
     cell: Floats | None = None
+    restraints: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> RunState:
@@ -64,6 +66,9 @@ class RunState:
             cell = np.array(cell, dtype=np.float64)
             if cell.shape != (3, 3) or not np.isfinite(cell).all():
                 raise ValueError(f"expected a finite cell of shape (3, 3), found {cell.shape}")
+        restraints = dict(document.get("restraints", {}))
+        if not np.isfinite([*restraints.get("centre", ()), *map(int, restraints.get("plumed", {}).values())]).all():
+            raise ValueError(f"expected a finite centre of mass and sizes of files, found {restraints}")
         return cls(
             settings=dict(document["settings"]),
             structure=dict(document["structure"]),
@@ -74,6 +79,7 @@ class RunState:
             random=document["random"],
             sizes=(trajectory, log),
             cell=cell,
+            restraints=restraints,
         )
 
 
