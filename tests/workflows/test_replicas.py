@@ -14,7 +14,7 @@ from carten.workflows.limits import Limits
 from carten.workflows.md import Settings, run_dynamics
 from carten.workflows.radial import radial_distribution
 from carten.workflows.replicas import run_replicas
-from carten.workflows.statistics import Statistics
+from carten.workflows.run_statistics import RunStatistics
 from carten.workflows.trajectory import FrameSeries
 from small import diamond, ethanol, stiff_model
 
@@ -99,7 +99,7 @@ def test_tables_of_analyses_are_averaged():
             atoms.rattle(0.1, seed=100 * seed + number)
         series.append(FrameSeries.of(frames))
     runs = tuple(radial_distribution(each, 3.0, 0.1) for each in series)
-    table = Statistics(("a", "b", "c"), runs).tables()["distances"]
+    table = RunStatistics(("a", "b", "c"), runs).tables()["distances"]
     values = np.array([run.distributions["Cu-Cu"] for run in runs])
     assert table["g Cu-Cu"] == pytest.approx(values.mean(axis=0))
     assert table["g Cu-Cu, standard error"] == pytest.approx(values.std(axis=0, ddof=1) / np.sqrt(3))

@@ -69,7 +69,7 @@ def analyse_command(
     from carten.workflows.averages import trajectory_averages
     from carten.workflows.motion import diffusion, vibrational_states
     from carten.workflows.radial import bond_angles, radial_distribution
-    from carten.workflows.statistics import Statistics
+    from carten.workflows.run_statistics import RunStatistics
     from carten.workflows.trajectory import FrameSeries
 
     folder = output or Path("analysis")
@@ -104,5 +104,5 @@ def analyse_command(
                 raise
             typer.echo(f"no {name}: {error}", err=True)
             continue
-        result = Statistics(tuple(map(str, trajectory)), tuple(results)) if len(results) > 1 else results[0]
+        result = RunStatistics(tuple(map(str, trajectory)), tuple(results)) if len(results) > 1 else results[0]
         show_result(result, name, result.save(folder, name))

@@ -21,14 +21,14 @@ from carten.workflows.crowd import Crowd
 from carten.workflows.md import Advance, Settings, run_dynamics
 from carten.workflows.relax import choose_evaluator
 from carten.workflows.results import Model, as_calculator
-from carten.workflows.statistics import Statistics
+from carten.workflows.run_statistics import RunStatistics
 from carten.workflows.summary import DynamicsSummary, draw_log
 
 Results = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class DynamicsStatistics(Statistics[DynamicsSummary]):
+class DynamicsStatistics(RunStatistics[DynamicsSummary]):
     """Runs of dynamics of one system, and their means with standard errors."""
 
     job: ClassVar[str] = "md"

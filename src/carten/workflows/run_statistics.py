@@ -19,7 +19,7 @@ PANELS = 6
 
 
 @dataclass(frozen=True)
-class Statistics(JobResult, Generic[Result]):
+class RunStatistics(JobResult, Generic[Result]):
     """Independent runs of one job, such as replicas of dynamics.
 
     Args:
