@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from carten.physics import equilibration, ewald, polarization
+from carten.physics import equilibration, ewald, induction, polarization
 from carten.physics.equilibration import ChargeInteraction
 from carten.physics.ewald import Ewald
-from carten.physics.names import ELECTRONEGATIVITIES, FIELD, HARDNESSES
+from carten.physics.names import ELECTRONEGATIVITIES, FIELD, HARDNESSES, POLARIZABILITIES
 from carten.physics.pairs import Multipoles
 from carten.physics.term import EnergyTerm, Host, TermConfig, TermSource, View
 
@@ -55,6 +55,9 @@ class LesConfig(ElectrostaticsConfig):
     """Kinds of charges; each interacts with its own kind."""
     dipoles: bool = False
     quadrupoles: bool = False
+    induced: bool = False
+    """Whether fields induce dipoles, of polarizabilities that are read from the features; without ``dipoles`` all of
+    the dipoles are induced."""
     neutral: bool = False
     """Whether the charges of a structure add up to zero; else a uniform background neutralises cells."""
 
@@ -62,6 +65,8 @@ class LesConfig(ElectrostaticsConfig):
     def _check(self) -> LesConfig:
         if self.quadrupoles and not self.dipoles:
             raise ValueError("latent quadrupoles go with latent dipoles: set dipoles: true")
+        if self.induced and self.channels > 1:
+            raise ValueError("dipoles are induced by charges that see each other: leave out channels, or induced")
         return self
 
     @property
@@ -72,12 +77,25 @@ class LesConfig(ElectrostaticsConfig):
     @property
     def sources(self) -> tuple[TermSource, ...]:
         """Latent charges, and dipoles and quadrupoles where there are."""
-        return tuple(TermSource(name, routes, like) for like, routes in self._rows() for name in self._names(like))
+        options: dict[str, float | str] = {
+            "sigma": self.sigma,
+            "permittivity": self.permittivity,
+            "accuracy": self.accuracy,
+            "permanent": "permanent_dipoles" if self.dipoles else "",
+            "quadrupoles": "latent_quadrupoles" if self.quadrupoles else "",
+        }
+        return tuple(
+            TermSource(name, routes, like, options if "induced" in routes else {})
+            for like, routes in self._rows()
+            for name in self._names(like)
+        )
 
     def _rows(self) -> list[tuple[str, tuple[str, ...]]]:
         charges = ("balanced",) if self.neutral else ("readout", "balanced")
-        optional = {"latent_dipoles": self.dipoles, "latent_quadrupoles": self.quadrupoles}
-        return [("latent_charges", charges), *((name, ("readout",)) for name, included in optional.items() if included)]
+        rows: list[tuple[str, tuple[str, ...]]] = [("latent_charges", charges)]
+        if self.dipoles or self.induced:
+            rows.append(("latent_dipoles", ("induced",) if self.induced else ("readout",)))
+        return [*rows, ("latent_quadrupoles", ("readout",))] if self.quadrupoles else rows
 
     def _names(self, like: str) -> tuple[str, ...]:
         return (like,) if self.channels == 1 else tuple(f"{like}_{k + 1}" for k in range(self.channels))
@@ -85,7 +103,8 @@ class LesConfig(ElectrostaticsConfig):
     def build(self, host: Host) -> Electrostatics:
         """The term as part of a model."""
         names = [self._names(like) for like, _ in self._rows()]
-        return Electrostatics(self._summation(edges=0.0), names, self.permittivity, self._coupled(host))
+        kind = InducedDipoles if self.induced else Electrostatics
+        return kind(self._summation(edges=0.0), names, self.permittivity, self._coupled(host))
 
 
 class ChargesConfig(ElectrostaticsConfig):
@@ -146,3 +165,14 @@ class EquilibratedCharges(Electrostatics):
         charges, chi, eta = (view.value(name) for name in ("charges", ELECTRONEGATIVITIES, HARDNESSES))
         interaction = ChargeInteraction(self.summation, self.permittivity)
         return super().forward(view) + equilibration.charging_energies(charges, chi, eta, interaction)
+
+
+class InducedDipoles(Electrostatics):
+    """The energy that induced dipoles have minimised, see :mod:`carten.physics.induction`."""
+
+    def forward(self, view: View) -> Tensor:
+        """(N,) eV."""
+        interaction = ChargeInteraction(self.summation, self.permittivity)
+        induced = view.value("latent_dipoles") - view.values.get("permanent_dipoles", 0.0)
+        cost = induction.polarizing_energies(induced, view.value(POLARIZABILITIES), interaction)
+        return super().forward(view) + cost

@@ -67,7 +67,7 @@ def equilibrated_charges(
     chi, eta = (x.to(torch.float64) for x in (electronegativities, hardnesses))
     groups = charge_groups(graph)
     values = torch.zeros_like(chi)
-    for structures, atoms, members in _alike(graph, groups):
+    for structures, atoms, members in alike(graph, groups):
         coulomb_matrices = coulomb.matrices(graph, structures, atoms, interaction.summation) / interaction.permittivity
         sums = (groups.of[atoms].unsqueeze(1) == members.unsqueeze(2)).to(chi)
         upper = torch.cat([coulomb_matrices + torch.diag_embed(eta[atoms]), sums.mT], dim=2)
@@ -78,7 +78,7 @@ def equilibrated_charges(
     return values
 
 
-def _alike(graph: Graph, groups: ChargeGroups) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def alike(graph: Graph, groups: ChargeGroups) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Structures (S,) of as many atoms and parts that are all periodic or not, their atoms (S, n) and parts (S, p)."""
     device = graph.structure.device
     sizes, counts = (torch.bincount(x, minlength=graph.n_structures) for x in (graph.structure, groups.structure))

@@ -8,3 +8,6 @@ FRAGMENT_CHARGE = "fragment_charge"
 ELECTRONEGATIVITIES = "electronegativities"
 HARDNESSES = "hardnesses"
 """Properties that charges which equilibrate follow from."""
+
+POLARIZABILITIES = "latent_polarizabilities"
+"""Property that induced dipoles follow from."""

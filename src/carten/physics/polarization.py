@@ -57,18 +57,22 @@ def born_charges(charges: Tensor, dipoles: Tensor | None, graph: Graph, vectors:
     Args:
         charges: (N,) e.
         dipoles: (N, 3) e Å.
-        graph: the structures.
-        vectors: (E, 3) of edges, that charges and dipoles depend on.
+        graph: the structures; dipoles depend on their positions.
+        vectors: (E, 3) of edges, that charges depend on, and that follow from the positions.
         create: whether the result will be differentiated.
     """
     slope, places, q = _slope(vectors, create), Places.of(graph, vectors), _corrected(charges, graph)
     followed = torch.stack([places.followed(q, axis, slope) for axis in range(3)], dim=1)
     centre, neighbour = graph.edge_index
     edges = torch.einsum("eax,eay->exy", places.cell[graph.structure[centre]], followed)
-    if dipoles is not None:
-        edges = edges + torch.stack([slope(x) for x in dipoles.unbind(1)], dim=1)
     rigid = q[:, None, None] * torch.eye(3, dtype=q.dtype, device=q.device)
-    return rigid.index_add(0, neighbour, edges).index_add(0, centre, -edges)
+    total = rigid.index_add(0, neighbour, edges).index_add(0, centre, -edges)
+    if dipoles is None:
+        return total
+    moved = [
+        slopes(x, [graph.positions], "derivative of dipoles by positions", create, True) for x in dipoles.unbind(1)
+    ]
+    return total + torch.stack([x.to(total) for (x,) in moved], dim=1)
 
 
 def field_energies(charges: Tensor, dipoles: Tensor | None, view: View) -> Tensor:

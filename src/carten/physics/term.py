@@ -58,7 +58,7 @@ class TermSource:
     name: str
     routes: tuple[str, ...]
     like: str = ""
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,26 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from carten.model.sums import per_structure
-from carten.physics import equilibration, polarization
+from carten.physics import equilibration, induction, polarization
 from carten.physics.equilibration import ChargeInteraction
-from carten.physics.names import ELECTRONEGATIVITIES, FIELD, HARDNESSES
+from carten.physics.names import ELECTRONEGATIVITIES, FIELD, HARDNESSES, POLARIZABILITIES
+from carten.physics.pairs import Multipoles
+from carten.physics.term import View
 from carten.properties import pairs
 from carten.properties.derivatives import Leaves, atomic_virials, gradients, gradients_of_atoms, per_volume
 from carten.properties.multipoles import dipole, permittivity, quadrupole
 from carten.properties.planning import EDGES, DerivativePass, DerivativePlan, Drawn, Partial, responds
 from carten.properties.recipes import Recipe, Variable, index_symmetry
-from carten.properties.routes import AtomicVirial, Derivative, Equilibrated, Latent, Multipole, Permittivity, Property
+from carten.properties.routes import (
+    AtomicVirial,
+    Derivative,
+    Equilibrated,
+    Induced,
+    Latent,
+    Multipole,
+    Permittivity,
+    Property,
+)
 from carten.properties.routes import Sum as AtomSum
 
 
@@ -82,8 +93,8 @@ class PlannedValues:
                 return polarization.born_charges(*moments, graph, self.leaves.vectors, self.keep)
             case Latent(charges, dipoles):
                 return polarization.latent_polarization(values[charges], values[dipoles] if dipoles else None, graph)
-            case Equilibrated() as route:
-                return self._equilibrated(route)
+            case Equilibrated() | Induced() as route:
+                return self._least(route)
             case AtomicVirial(of, sign, divide):
                 virials = sign * atomic_virials(self._derivatives[of, (EDGES,)], self.leaves)
                 return per_volume(virials, self.leaves, atoms=True) if divide else virials
@@ -91,12 +102,24 @@ class PlannedValues:
                 return self._finish(row, self.plan.recipes[row.name])
         return values[row.name]
 
-    def _equilibrated(self, route: Equilibrated) -> Tensor:
-        graph, chi = self.leaves.graph, self.values[ELECTRONEGATIVITIES]
-        if FIELD in graph.inputs and FIELD not in self.variables:  # else the network sees to it
-            chi = equilibration.electronegativities_in_field(chi, graph)
+    def _least(self, route: Equilibrated | Induced) -> Tensor:
+        """Charges or dipoles of the least energy."""
+        graph = self.leaves.graph
+        in_field = FIELD in graph.inputs and FIELD not in self.variables  # else the network sees to it
         interaction = ChargeInteraction.of(route.sigma, route.permittivity, route.accuracy)
+        if isinstance(route, Induced):
+            return self._induced(route, interaction, in_field)
+        chi = self.values[ELECTRONEGATIVITIES]
+        chi = equilibration.electronegativities_in_field(chi, graph) if in_field else chi
         return equilibration.equilibrated_charges(chi, self.values[HARDNESSES], graph, interaction)
+
+    def _induced(self, route: Induced, interaction: ChargeInteraction, in_field: bool) -> Tensor:
+        permanent = self.values[route.permanent] if route.permanent else None
+        moments = (None if x is None else x.unsqueeze(1) for x in (permanent, self.values.get(route.quadrupoles)))
+        sources = Multipoles(self.values["latent_charges"].unsqueeze(1), *moments)
+        view, polarizabilities = View(self.leaves.graph, self.leaves.vectors), self.values[POLARIZABILITIES]
+        induced = induction.induced_dipoles(sources, polarizabilities, view, interaction, in_field)
+        return induced if permanent is None else induced + permanent
 
     def _finish(self, row: Property, recipe: Recipe) -> Tensor:
         """A derivative with its axes in order, in its unit, per volume if the recipe says so."""

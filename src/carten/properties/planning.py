@@ -9,13 +9,14 @@ from functools import cached_property
 from torch import Tensor
 
 from carten.errors import ModelError
-from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
+from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES, POLARIZABILITIES
 from carten.properties.recipes import POSITIONS, STRAIN, PropertyRows, Recipe, Variable, recipe
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
     Equilibrated,
+    Induced,
     Latent,
     Multipole,
     Permittivity,
@@ -36,6 +37,8 @@ def sources(row: Property) -> tuple[str, ...]:
             return (charges, dipoles) if dipoles else (charges,)
         case Equilibrated():
             return (ELECTRONEGATIVITIES, HARDNESSES)
+        case Induced(permanent, quadrupoles):
+            return tuple(filter(None, ("latent_charges", POLARIZABILITIES, permanent, quadrupoles)))
     return ()
 
 
@@ -200,8 +203,8 @@ class DerivativePlan:
     @cached_property
     def variables(self) -> frozenset[str]:
         """All that is differentiated with respect to."""
-        edges = {EDGES} if any(responds(row) for row in self.rows.values()) else set()
-        return frozenset(name for step in self.passes for name in step.variables).union(edges)
+        moved = {EDGES, POSITIONS.name} if any(responds(row) for row in self.rows.values()) else set()
+        return frozenset(name for step in self.passes for name in step.variables).union(moved)
 
     @cached_property
     def last(self) -> str | DerivativePass | None:

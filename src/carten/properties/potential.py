@@ -31,9 +31,9 @@ from carten.properties.derivatives import prepare_leaves
 from carten.properties.evaluation import PlannedValues
 from carten.properties.heads import Head, Kind
 from carten.properties.members import Member, Uncertainty
-from carten.properties.planning import ENERGIES, DerivativePlan, Drawn, with_sources
+from carten.properties.planning import ENERGIES, DerivativePlan, Drawn, sources, with_sources
 from carten.properties.recipes import Variable
-from carten.properties.routes import NET_CHARGE, AtomicVirial, Balanced, Positive, Property, Readout
+from carten.properties.routes import NET_CHARGE, AtomicVirial, Balanced, Induced, Positive, Property, Readout
 from carten.text import html_table
 
 SMALL_CHARGE = 0.1
@@ -113,8 +113,10 @@ class Potential(nn.Module):
 
     def _start(self) -> None:
         """Values before there are data."""
+        induced = [row for row in self.properties.values() if isinstance(row.routes[0], Induced)]
+        weak = {*self.design.taken, *(name for row in induced for name in sources(row))}
         for name, row in self.design.readouts.items():
-            if name in self.design.taken:
+            if name in weak:
                 self.heads[name].get_buffer("scale").fill_(SMALL_CHARGE)
             if isinstance(route := row.routes[0], Positive):
                 self.heads[name].get_buffer("shift").fill_(math.log(math.expm1(route.start)))

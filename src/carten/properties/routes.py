@@ -79,6 +79,28 @@ class Equilibrated:
 
 
 @dataclass(frozen=True)
+class Induced:
+    """Dipoles of the least energy in the field of charges and of each other: :mod:`carten.physics.induction`.
+
+    They follow from the properties ``latent_charges`` and ``latent_polarizabilities``.
+
+    Args:
+        permanent: the property that they are without any field, ``""`` for none.
+        quadrupoles: the property whose field acts as well, ``""`` for none.
+        sigma: Å, width of the Gaussians that interact.
+        permittivity: by which the interaction is divided.
+        accuracy: of the interaction in cells.
+    """
+
+    permanent: str = ""
+    quadrupoles: str = ""
+    sigma: float = 1.0
+    permittivity: float = 1.0
+    accuracy: float = 1e-4
+    name = "induced"
+
+
+@dataclass(frozen=True)
 class Sum:
     """The sum over atoms of another property, plus additive terms."""
 
@@ -168,7 +190,17 @@ class AtomicVirial:
 
 
 Route = (
-    Readout | Positive | Balanced | Equilibrated | Sum | Multipole | Latent | Permittivity | Derivative | AtomicVirial
+    Readout
+    | Positive
+    | Balanced
+    | Equilibrated
+    | Induced
+    | Sum
+    | Multipole
+    | Latent
+    | Permittivity
+    | Derivative
+    | AtomicVirial
 )
 
 

@@ -8,13 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from carten.model.conditions import Category, Coupled, Exchange, Fidelity, Input, Scalar, Tensor
-from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, FIELD, FRAGMENT, FRAGMENT_CHARGE, HARDNESSES
+from carten.physics.names import (
+    CHARGE,
+    ELECTRONEGATIVITIES,
+    FIELD,
+    FRAGMENT,
+    FRAGMENT_CHARGE,
+    HARDNESSES,
+    POLARIZABILITIES,
+)
 from carten.properties.routes import (
     NET_CHARGE,
     AtomicVirial,
     Balanced,
     Derivative,
     Equilibrated,
+    Induced,
     Latent,
     Multipole,
     Permittivity,
@@ -64,7 +73,11 @@ PROPERTIES: tuple[Property, ...] = (
     Property("atomic_dipoles", "atom", "i", -1, "e*Angstrom"),
     Property("latent_charges", "atom", "", +1, "e", (Readout(), Balanced()),
              note="interact in the term les, which alone says what they are"),
-    Property("latent_dipoles", "atom", "i", -1, "e*Angstrom", note="as latent charges"),
+    Property("latent_dipoles", "atom", "i", -1, "e*Angstrom", (Readout(), Induced()), note="as latent charges"),
+    Property("permanent_dipoles", "atom", "i", -1, "e*Angstrom",
+             note="what latent dipoles that are induced are without a field"),
+    Property(POLARIZABILITIES, "atom", "", +1, "e^2*Angstrom^2/eV", (Positive(start=0.05),),
+             note="of dipoles that are induced, a Gaussian's response to its own field left out"),
     Property("latent_quadrupoles", "atom", "ij=ji; ii=0", +1, "e*Angstrom^2",
              note="as latent charges; 1/2 sum q (3 r_i r_j - r^2 d_ij)"),
     Property("dipole", "structure", "i", -1, "e*Angstrom",

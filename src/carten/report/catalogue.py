@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from carten.model.conditions import Input
-from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES
+from carten.physics.names import CHARGE, ELECTRONEGATIVITIES, HARDNESSES, POLARIZABILITIES
 from carten.properties.routes import (
     AtomicVirial,
     Balanced,
     Derivative,
     Equilibrated,
+    Induced,
     Latent,
     Multipole,
     Permittivity,
@@ -63,6 +64,8 @@ def route_text(route: Route) -> str:
             words = f"from the features{_corrected(route)}"
         case Equilibrated():
             words = f"minimum of the energy at a given `{CHARGE}`, from `{ELECTRONEGATIVITIES}` and `{HARDNESSES}`"
+        case Induced():
+            words = f"minimum of the energy in the field of `latent_charges`, from `{POLARIZABILITIES}`"
         case Sum(source):
             words = f"sum of `{source}`"
         case Multipole(charges, dipoles) | Latent(charges, dipoles):

@@ -126,6 +126,7 @@ class PropertyConfig(_Section):
             "balanced",
             "equalised",
             "equilibrated",
+            "induced",
             "multipole",
             "charges",
             "latent",
