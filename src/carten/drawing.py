@@ -113,6 +113,16 @@ def require_picture(path: Path) -> None:
         raise ConfigError(f"{path}: expected a picture ending in {', '.join(FORMATS)}")
 
 
+def make_logarithmic(axes: Axes, axis: str) -> None:
+    """Give the axis ``"x"`` or ``"y"`` a logarithmic scale with plain tick labels, once everything is drawn."""
+    (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
+    ticks = axes.xaxis if axis == "x" else axes.yaxis
+    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
+    ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50.0 * low else (1.0,), numticks=6))
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    ticks.set_minor_formatter(NullFormatter())
+
+
 class Drawing:
     """A matplotlib figure, usually with one pair of axes. It needs no display.
 
@@ -161,13 +171,7 @@ class Drawing:
             axis: ``"x"`` or ``"y"``.
             axes: of the figure, where it has several.
         """
-        axes = self.axes if axes is None else axes
-        (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
-        ticks = axes.xaxis if axis == "x" else axes.yaxis
-        low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
-        ticks.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50.0 * low else (1.0,), numticks=6))
-        ticks.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
-        ticks.set_minor_formatter(NullFormatter())
+        make_logarithmic(self.axes if axes is None else axes, axis)
 
     def svg(self, description: str) -> str:
         """The figure as an SVG element; ``description`` is what a screen reader says."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
-_SYMBOLS = (("Angstrom", "Å"), ("^3", "³"), ("^2", "²"), ("*", "·"), ("mu_B", "μB"))
+_SYMBOLS = (("Angstrom", "Å"), ("*", "·"), ("mu_B", "μB"), ("1/cm", "cm⁻¹"), ("cm-1", "cm⁻¹"))
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float) -> str:
@@ -18,11 +20,13 @@ def number(value: float) -> str:
     return f"{value:,.{max(0, 2 - magnitude)}f}"
 
 
-def unit(name: str) -> str:
-    """A unit of the tables in symbols: ``meV/Angstrom^3`` is meV/Å³."""
+def unit(name: str, width: int = 30) -> str:
+    """A unit of the tables, or a text with some, in symbols: ``meV/Angstrom^3`` is meV/Å³."""
     for plain, symbol in _SYMBOLS:
         name = name.replace(plain, symbol)
-    return clean(name, 30)
+    name = re.sub(r"\^(\d)", lambda power: power[1].translate(_RAISED), name)
+    name = re.sub(r"\b1e-(\d+)\b", lambda power: f"10⁻{power[1].translate(_RAISED)}", name)
+    return clean(name, width)
 
 
 def amount(value: float) -> str:

@@ -1,12 +1,14 @@
 """From labels to a spectrum: carbon monoxide with a spring and charges, whose band is known."""
 
 import csv
+import json
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
 
+from carten.report.folder import folder_page
 from carten.train.config import Config
 from carten.train.run import train
 from carten.workflows.spectrum import INFRARED, LIGHT
@@ -51,18 +53,22 @@ def folder(tmp_path_factory):
 def test_the_band_of_a_spring_with_charges(folder, run):
     md = ["--steps", 3000, "--timestep", 0.5, "--interval", 2, "-o", folder / "md.extxyz"]
     assert run("md", folder / "run" / "best.carten", folder / "start.extxyz", *md).code == 0
-    output, plot = folder / "spectrum.csv", folder / "spectrum.svg"
-    options = ["--resolution", 40, "--temperature", 300, "-o", output, "--plot", plot]
+    output = folder / "spectrum"
+    options = ["--resolution", 40, "--temperature", 300, "-o", output]
     said = run("spectrum", folder / "run" / "best.carten", folder / "md.extxyz", *options)
     assert said.code == 0, said.err
-    line, intensity, band = map(float, said.out.splitlines()[2].split())
+    written = json.loads((output / "spectrum.json").read_text())
+    line, intensity, band = (column[0] for column in written["tables"]["lines"].values())
+    assert said.out.splitlines()[2].split() == [f"{value:.1f}" for value in (line, intensity, band)]
+    assert written["results"]["highest infrared band"]["value"] == pytest.approx(band)
     assert line == pytest.approx(WAVENUMBER, rel=0.02)
     assert band == pytest.approx(WAVENUMBER, rel=0.03)
     assert intensity == pytest.approx(INFRARED * CHARGE**2 / MASS, rel=0.2)
-    with output.open() as file:
+    with (output / "spectrum-bands.csv").open() as file:
         wavenumbers, absorption = np.array(list(csv.reader(file))[1:], dtype=float).T
     assert np.trapezoid(absorption, wavenumbers) == pytest.approx(intensity, rel=0.1)
-    assert "harmonic lines" in plot.read_text() or plot.stat().st_size > 10_000
+    assert "wavenumber (cm⁻¹)" in (output / "spectrum.svg").read_text()
+    assert 'Infrared and Raman spectra <span class="name">spectrum/spectrum</span>' in folder_page(folder)
     again = run("spectrum", folder / "run" / "best.carten", folder / "md.extxyz", *options)
     assert again.code == 1
     assert "--overwrite" in again.err

@@ -22,6 +22,7 @@ from carten.model.config import NetworkConfig
 from carten.properties.io import save
 from carten.properties.potential import Potential
 from carten.properties.spec import property_table
+from carten.report.folder import folder_page
 from carten.uncertainty import load_ensemble
 
 TINY = {"cutoff": 4.0, "n_channels": 2, "n_layers": 1, "l_max_edges": 1, "l_max_features": 1, "correlation_order": 2}
@@ -87,8 +88,11 @@ def test_a_loop_that_is_stopped_at_every_stage_ends_as_one_that_is_not(tmp_path)
         rows = list(csv.DictReader(file))
     assert [float(row["labels"]) for row in rows] == [4, 7]
     record = json.loads((tmp_path / "once" / "out" / "round_0" / "round.json").read_text())
-    assert float(rows[0]["new, meV/Å"]) == pytest.approx(record["new"])
-    assert (tmp_path / "once" / "out" / "learn.svg").exists()
+    assert float(rows[0]["new (meV/Å)"]) == pytest.approx(record["new"])
+    assert "\\mathdefault" not in (tmp_path / "once" / "out" / "learn.svg").read_text()
+    page = folder_page(tmp_path / "once")
+    assert 'Active learning <span class="name">out</span>' in page
+    assert "round_1" not in page  # its files belong to the loop
 
 
 def test_the_command_goes_on_with_more_rounds(tmp_path):

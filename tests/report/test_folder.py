@@ -2,8 +2,11 @@
 
 import base64
 import gzip
+import importlib
 import json
+import pkgutil
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +15,25 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.io import write
+from selenium.webdriver import ActionChains, Keys
 from typer.testing import CliRunner
 
+import carten.workflows
+from carten import drawing
 from carten.cli import app
 from carten.drawing import Drawing
 from carten.errors import DataError
+from carten.learning.curve import LearningCurve
 from carten.report import frames as frames_module
+from carten.report.columns import column_texts, heading_text
 from carten.report.folder import folder_page
 from carten.report.foreign import inline_svg
 from carten.report.frames import sample_frames
+from carten.report.kinds import document as document_kind
+from carten.report.shelf import Shelf
+from carten.report.words import job_words
 from carten.workflows.eos import eos
+from carten.workflows.results import JobResult
 from carten.workflows.vibrations import vibrations
 
 
@@ -36,7 +48,7 @@ def lab(tmp_path_factory):
     return folder
 
 
-def scene_of(html: str, number: int) -> dict:
+def scene_of(html: str, number: str) -> dict:
     text = re.search(rf'id="scene-section-{number}">(.*?)</script>', html)[1]
     return json.loads(gzip.decompress(base64.b64decode(text)))
 
@@ -46,9 +58,9 @@ def test_results_are_on_the_page(lab):
     content = json.loads((lab / "eos" / "eos.json").read_text())["results"]
     assert all(name in html for name in content)
     for text in (
-        "Equation of state: eos/eos",
-        "Vibrations: vibrations/vibrations",
-        "Dynamics: md.extxyz",
+        'Equation of state <span class="name">eos/eos</span>',
+        'Vibrations <span class="name">vibrations/vibrations</span>',
+        'Dynamics <span class="name">md.extxyz</span>',
         "notes.txt",
         "volume (Å³/atom)",
     ):
@@ -59,7 +71,7 @@ def test_results_are_on_the_page(lab):
 
 def test_a_mode_is_a_film_of_its_structure(lab):
     html = folder_page(lab)
-    number = re.findall(r"<h2>(.*?)</h2>", html).index("Vibrations: vibrations/vibrations")
+    number = re.search(r'id="section-(\d)">\s*<h3>Vibrations', html)[1]
     [clip] = scene_of(html, number)["clips"]
     whole = np.frombuffer(base64.b64decode(clip["positions"]["data"]), "<i2") * clip["positions"]["step"]
     frames = whole.reshape(20, 2, 3)
@@ -78,7 +90,7 @@ def test_errors_and_uncertainties_of_an_evaluation_are_on_the_page(tmp_path):
     complaints = []
     html = folder_page(tmp_path, complaints.append)
     assert complaints == []
-    for text in ("Errors: errors.json", "per atom", '">energy error (meV/atom)</th>'):
+    for text in ("errors.json", "per atom", ">energy error (meV/atom)</th>"):
         assert text in html
 
 
@@ -101,10 +113,113 @@ def test_a_broken_file_is_named_and_breaks_nothing_else(tmp_path, name, text, pr
     write(tmp_path / "fine.extxyz", molecule("H2O"))
     said = []
     html = folder_page(tmp_path, said.append)
-    assert "Structures: fine.extxyz" in html
+    assert 'Structures <span class="name">fine.extxyz</span>' in html
     assert len(said) == 1
     assert problem in said[0]
-    assert "cannot be shown" in html
+    assert "cannot be shown" in said[0]
+    assert f'<th scope="row">{name}</th>' in html
+
+
+def damaged(content):
+    """A JSON document with one of its parts left out or replaced, in turn."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content[:2]):
+        others = [None, 3.5, "word", [], {}, [[1, "a"], None]]
+        others += damaged(value) if isinstance(value, dict | list) else []
+        if isinstance(content, dict):
+            yield {name: entry for name, entry in content.items() if name != key}
+            yield from ({**content, key: other} for other in others)
+        else:
+            yield from ([other, *content[1:]] for other in others)
+
+
+def test_of_damaged_results_nothing_is_raised_but_what_is_wrong(lab, tmp_path):
+    """Mistakes of the page itself are not caught: what is wrong in a file is found when it is read."""
+    path = tmp_path / "eos.json"
+    content = json.loads((lab / "eos" / "eos.json").read_text())
+    content["results"] = dict(list(content["results"].items())[:2])
+    refused = 0
+    for document in damaged(content):
+        path.write_text(json.dumps(document))
+        try:
+            document_kind(path, Shelf(tmp_path))
+        except DataError:
+            refused += 1
+    assert refused > 50
+
+
+def test_problems_are_listed_with_what_is_wrong(tmp_path):
+    (tmp_path / "eos.json").write_text(json.dumps({"job": "eos", "results": {"volume": {"unit": "A"}}}))
+    (tmp_path / "far.extxyz").write_text("1\nProperties=species:S:1:pos:R:3\nH nan 0.0 0.0\n")
+    html = folder_page(tmp_path)
+    assert "results.volume.value: Field required" in html
+    assert "positions or cell of frame 0 are not finite" in html
+
+
+def test_every_job_has_words():
+    for module in pkgutil.iter_modules(carten.workflows.__path__, "carten.workflows."):
+        importlib.import_module(module.name)
+    jobs = {kind.job for kind in JobResult.__subclasses__()} | {LearningCurve.job}
+    assert len(jobs) > 15
+    assert [job for job in jobs if not job_words(job).caption] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("energy_eV", "energy (eV)"),
+        ("H error A^2", "H error (Å²)"),
+        ("wavenumber_1/cm", "wavenumber (cm⁻¹)"),
+        ("heat_capacity_J/K/mol", "heat capacity (J/K/mol)"),
+        ("moment_mu_B", "moment (μB)"),
+        ("green_up_to", "green up to"),
+        ("forces_error (meV/Angstrom)", "forces error (meV/Å)"),
+    ],
+)
+def test_headings(column, text):
+    assert heading_text(column) == text
+
+
+def test_numbers_of_a_column_have_the_same_decimals():
+    assert column_texts([1364.0, 286.614, 0.5]) == ["1364.0", "286.6", "0.5"]
+    assert column_texts([10, 9]) == ["10", "9"]
+    assert column_texts([1.0, 1e-9, float("nan"), None]) == ["1", "1.0e-09", "—", "—"]
+    assert column_texts([2e8, 1.0]) == ["2.0000e+08", "1.0000e+00"]
+
+
+def test_tables_of_evaluate_are_drawn(tmp_path):
+    lines = ["structure,energy_reference (meV),energy_predicted (meV),energy_error (meV)"]
+    lines += [f"a{k},{k}.0,{k}.5,0.5" for k in range(4)]
+    (tmp_path / "structures.csv").write_text("\n".join(lines))
+    html = folder_page(tmp_path)
+    assert "predicted energy (meV)" in html
+    points = json.loads(unescape(re.search('data-points="(.*?)"', html)[1]))[0]["series"][0]["values"]
+    assert points == [[float(k), k + 0.5] for k in range(4)]
+    assert ">energy error (meV)</th>" in html
+    assert ">energy reference (meV)</th>" not in html
+
+
+def luminance(colour):
+    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_can_be_told_apart(scheme):
+    """WCAG 2.2, AA: 4.5 to 1 for text, 3 to 1 for marks and for the edges of what can be pressed."""
+    style = (Path(drawing.__file__).parent / "report" / "page.css").read_text()
+    block = re.findall(r":root.*?\{(.*?)\}", style, re.DOTALL)[scheme == "dark"]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+    for ground in (colours["page"], colours["card"]):
+        for name in ("ink", "muted", "accent", "green", "amber", "red", "grey"):
+            assert contrast(colours[name], ground) >= 4.5, (name, scheme)
+    for name in ("control", *(f"series-{k}" for k in range(1, 7))):
+        assert contrast(colours[name], colours["card"]) >= 3.0, (name, scheme)
 
 
 def test_folders_without_results_are_refused(tmp_path):
@@ -171,6 +286,17 @@ def test_the_command_writes_once(lab, tmp_path):
     assert "--overwrite" in again.output
 
 
+def tabbed(browser) -> set[str]:
+    """What the tabulator key reaches; whatever has the focus shows it."""
+    reached = set()
+    for _ in range(80):
+        ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+        element = "document.activeElement"
+        assert browser.evaluate(f"{element} === document.body || getComputedStyle({element}).outlineStyle !== 'none'")
+        reached.add(browser.evaluate(f"({element}.tagName + ' ' + {element}.className).trim()"))
+    return reached
+
+
 @pytest.mark.needs("chromium")
 def test_the_page_works_in_a_browser(browser, lab, tmp_path):
     path = tmp_path / "page.html"
@@ -186,6 +312,16 @@ def test_the_page_works_in_a_browser(browser, lab, tmp_path):
     ascending = browser.evaluate(first)
     browser.driver.execute_script(f"{heading}.click()")
     assert browser.evaluate(first) != ascending
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    )
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 400
+    assert (
+        browser.evaluate("[...document.querySelectorAll('.wide')].filter((e) => e.scrollWidth > e.clientWidth + 1)")
+        == []
+    )
+    browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert tabbed(browser) >= {"A", "BUTTON sort", "CANVAS", "BUTTON play", "INPUT"}
     later = browser.logged(0.3)
     assert seen.errors + later.errors == ()
     assert seen.requests + later.requests == ()

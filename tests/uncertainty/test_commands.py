@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from carten.properties import io
+from carten.report.folder import folder_page
 from carten.uncertainty import load_ensemble
 from small import labelled
 from uncertainty.ensembles import plain_model
@@ -28,6 +29,9 @@ def test_a_committee_is_made_calibrated_evaluated_and_predicts(members, tmp_path
     said = runner("calibrate", committee, data, "-o", calibrated, "--json", tmp_path / "summary.json").output
     assert "rank" in said and "calibrated model" in said
     scales = json.loads((tmp_path / "summary.json").read_text())["scales"]
+    page = folder_page(tmp_path)
+    assert 'Calibration <span class="name">summary.json</span>' in page
+    assert page.count("errors within (%)") >= 2  # before and after
     assert load_ensemble(calibrated).uncertainty.scales == pytest.approx(scales)
     said = runner("info", calibrated).output
     assert "2 models; calibrated, scales: energy" in said

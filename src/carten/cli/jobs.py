@@ -67,7 +67,7 @@ def run_job(name: str, files: JobFiles, job: Job) -> None:
     run_on([atoms for _, atoms in read_structures(files.data, files.format)], name, files, job)
 
 
-def _result_folder(name: str, files: JobFiles) -> Path:
+def result_folder(name: str, files: JobFiles) -> Path:
     """The folder of the results.
 
     Raises:
@@ -89,7 +89,7 @@ def run_on(structures: Sequence[ase.Atoms], name: str, files: JobFiles, job: Job
 
     from carten.interfaces.ase import Calculator
 
-    folder = _result_folder(name, files)
+    folder = result_folder(name, files)
     calculator = Calculator(files.model, dtype=files.dtype)
     console, failures = Console(), []
     for number, atoms in enumerate(structures):

@@ -121,6 +121,7 @@ def calibrate_command(
     if json_file is not None:
         summary = {
             "model": str(model),
+            "units": {name: ensemble.properties[name].report_unit for name in calibration.after},
             "scales": dict(calibration.ensemble.uncertainty.scales),
             "before": {name: asdict(quality) for name, quality in calibration.before.items()},
             "after": {name: asdict(quality) for name, quality in calibration.after.items()},

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
+from carten.drawing import make_logarithmic
 from carten.learning.exploration import DynamicsOutcome
 from carten.math.arrays import Array
 from carten.workflows.results import JobResult, Quantity
@@ -17,12 +18,12 @@ from carten.workflows.results import JobResult, Quantity
 NAN = float("nan")
 NAMES = {
     "labels": "labels",
-    "minutes": "training, min",
-    "validation": "held out, meV/Å",
-    "energy": "held out, meV/atom",
-    "new": "new, meV/Å",
-    "test": "test, meV/Å",
-    "survived": "dynamics, ps",
+    "minutes": "training (min)",
+    "validation": "held out (meV/Å)",
+    "energy": "held out (meV/atom)",
+    "new": "new (meV/Å)",
+    "test": "test (meV/Å)",
+    "survived": "dynamics (ps)",
 }
 """Titles of columns: errors are RMSE of forces in meV/Å, of energies in meV/atom."""
 
@@ -105,5 +106,6 @@ class LearningCurve(JobResult):
             values = np.array([getattr(entry, name) for entry in self.rounds])
             if np.isfinite(values).any():
                 axes.plot(labels, values, "o-", color=f"C{k}", label=title)
-        axes.set(xlabel="labelled structures", ylabel="RMSE of forces, meV/Å", yscale="log", ylim=(None, None))
+        axes.set(xlabel="labelled structures", ylabel="RMSE of forces (meV/Å)")
+        make_logarithmic(axes, "y")
         axes.legend()

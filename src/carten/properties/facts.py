@@ -24,12 +24,12 @@ def model_facts(model: Potential) -> Iterator[tuple[str, str]]:
     yield from described_header(head, sum(parameter.numel() for parameter in model.parameters()))
 
 
-def described_header(head: Mapping[str, Any], parameters: int) -> Iterator[tuple[str, str]]:
+def described_header(head: Mapping[str, Any], parameters: int | None = None) -> Iterator[tuple[str, str]]:
     """What a header says, line by line.
 
     Args:
         head: of a model file.
-        parameters: their number.
+        parameters: their number; left out where it is not known.
     """
     network = head["network"]
     symbols = {str(number): chemical_symbols[number] for number in head["elements"]}
@@ -44,7 +44,7 @@ def described_header(head: Mapping[str, Any], parameters: int) -> Iterator[tuple
         f"l_max {network['l_max_edges']} (edges) and {network['l_max_features']} (features)",
     )
     yield "cutoff", f"{network['cutoff']:g} Å, {head['neighbours']:.1f} neighbours on average"
-    yield "parameters", f"{parameters:,} in {head['dtype']}"
+    yield "parameters", head["dtype"] if parameters is None else f"{parameters:,} in {head['dtype']}"
     if head["inputs"]:
         yield "inputs", ", ".join(_told(row) for row in head["inputs"])
     if head["terms"]:

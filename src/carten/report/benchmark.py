@@ -13,20 +13,11 @@ import carten
 from carten.drawing import Drawing
 from carten.report.document import PageHead, Section, assemble_page
 from carten.report.figures import Picture
-from carten.report.sections import Headline, HtmlTable, Line
+from carten.report.sections import LIGHTS, Headline, HtmlTable, Line
+from carten.report.words import job_words
 from carten.text import number
 from carten.workflows.benchmark import DRAWN, Benchmark, draw_pairs, draw_run
 from carten.workflows.criteria import CRYSTALS, DYNAMICS, MOLECULES, PAIRS, SECTIONS, Check, Light
-
-_CLASSES = {Light.SKIPPED: "skipped", Light.FAILED: "failed"}
-_CAPTIONS = {
-    "eos": "energy over volume, with fitted equations of state",
-    "elastic": "Young's modulus over the direction",
-    "phonons": "phonon bands and density of states",
-    "defects": "formation energies of vacancies",
-    "surface": "surface energies, and the shape in equilibrium",
-    "vibrations": "vibrations",
-}
 
 
 def benchmark_page(result: Benchmark, date: str | None = None) -> str:
@@ -102,7 +93,7 @@ def _matrix(checks: Sequence[Check]) -> HtmlTable:
 
 def _value(check: Check) -> str:
     if math.isnan(check.value):
-        return str(check.light) if check.light in _CLASSES else "impossible"
+        return str(check.light) if check.light in (Light.SKIPPED, Light.FAILED) else "impossible"
     if abs(check.value) < 1e-3 * check.criterion.green:
         return "≈ 0"
     return f"{number(check.value)} {check.criterion.unit}".rstrip()
@@ -118,7 +109,7 @@ def _pictures(title: str, result: Benchmark) -> list[Picture]:
     elif title in (CRYSTALS, MOLECULES):
         for subject, each in result.results:
             if (each.job == "vibrations") is (title == MOLECULES):
-                drawings.append((f"{each.job}-{subject}", f"{subject}: {_CAPTIONS[each.job]}.", each.draw))
+                drawings.append((f"{each.job}-{subject}", f"{subject}: {job_words(each.job).caption}.", each.draw))
     elif title == DYNAMICS:
         for run in result.runs:
             caption = "temperature" if run.name.endswith("heating") else "conserved energy"
@@ -134,4 +125,4 @@ def _picture(name: str, caption: str, draw: Callable[[Figure], None]) -> Picture
 
 
 def _class(light: Light) -> str:
-    return _CLASSES.get(light, str(light))
+    return LIGHTS[str(light)]

@@ -12,7 +12,9 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import jinja2
@@ -23,6 +25,18 @@ from carten.report.sections import Headline, HtmlTable
 from carten.text import clean
 
 _SCRIPTS = ("page.js", "tables.js", "plots.js", "scenes.js")
+
+
+class PagePart(StrEnum):
+    """Parts of a page, in this order; sections of none come first."""
+
+    NONE = ""
+    TRAINING = "Training"
+    ERRORS = "Errors"
+    RESULTS = "Results"
+    STRUCTURES = "Structures and dynamics"
+    MODELS = "Models"
+    OTHERS = "Tables and pictures"
 
 
 class Remark(NamedTuple):
@@ -46,6 +60,10 @@ class Section:
         preformatted: text of fixed width, folded.
         notes: terms and what they mean.
         remarks: above all else.
+        name: of the file, beside the title.
+        group: part of the page; with groups, contents are a table.
+        summary: what the contents say of it.
+        data: names of tables behind the pictures, and these as CSV, for saving.
     """
 
     title: str
@@ -57,6 +75,10 @@ class Section:
     preformatted: str = ""
     notes: Sequence[tuple[str, str]] = ()
     remarks: Sequence[Remark] = ()
+    name: str = ""
+    group: PagePart = PagePart.NONE
+    summary: str = ""
+    data: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -91,16 +113,28 @@ def assemble_page(head: PageHead, sections: Sequence[Section], tables: Mapping[s
         tables: data behind figures by the name of their table, packed (:func:`packed`).
     """
     scripts = [_resource(name) for name in _SCRIPTS]
+    data = {
+        f"{section.anchor}-{number}": packed(text)
+        for section in sections
+        for number, (_, text) in enumerate(section.data)
+    }
     return _template().render(
         head=head,
         title=f"{head.subject} {head.link} {head.about}".strip(),
         sections=sections,
-        tables=tables or {},
+        parts=_parts(sections),
+        tables={**(tables or {}), **data},
         scenes={section.anchor: packed(section.scene.json()) for section in sections if section.scene},
         policy=_policy(scripts),
         style=_resource("page.css"),
         scripts=scripts,
     )
+
+
+def _parts(sections: Sequence[Section]) -> list[tuple[str, list[Section]]]:
+    """Sections by their group, as they follow one another; none where no section has one."""
+    parts = [(str(group), list(members)) for group, members in groupby(sections, key=lambda section: section.group)]
+    return parts if any(group for group, _ in parts) else []
 
 
 def packed(text: str) -> str:

@@ -229,7 +229,8 @@ def _drawn_last_first(sets: Mapping[str, Values]) -> list[tuple[str, tuple[str, 
 def add_legend(axes: Axes, sets: Collection[str]) -> None:
     """A legend where there is more than one set."""
     if len(sets) > 1:
-        axes.legend(fontsize=8.0)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], labels[::-1], fontsize=8.0)  # the first was drawn last
 
 
 def draw_points(axes: Axes, x: Floats, y: Floats, colour: str, label: str) -> None:

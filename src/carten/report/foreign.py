@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 from carten.drawing import LIGHT
 from carten.errors import DataError
+from carten.report.document import plain_name
+from carten.report.figures import Picture
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -29,6 +31,21 @@ MAX_BYTES = 1_500_000
 """A larger picture is not put into a page."""
 
 
+def file_picture(path: Path, name: str, caption: str) -> Picture:
+    """A picture from a file.
+
+    Args:
+        path: .svg or .png.
+        name: of the file on the page, different for each of them.
+        caption: what it shows.
+
+    Raises:
+        DataError: it is no such picture, or too large.
+    """
+    plain = plain_name(name.rpartition(".")[0])
+    return Picture(plain, picture_markup(path, caption, f"{plain}-"), caption)
+
+
 def picture_markup(path: Path, description: str, prefix: str) -> str:
     """A picture as HTML.
 
@@ -43,7 +60,11 @@ def picture_markup(path: Path, description: str, prefix: str) -> str:
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path}: {path.stat().st_size / 1e6:.1f} MB are too large for a page, at most 1.5 MB")
     if path.suffix == ".svg":
-        return inline_svg(path.read_text(encoding="utf-8"), description, prefix, str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not SVG: {error}") from error
+        return inline_svg(text, description, prefix, str(path))
     content = path.read_bytes()
     if not content.startswith(b"\x89PNG"):
         raise DataError(f"{path}: is no PNG")

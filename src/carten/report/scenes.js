@@ -78,7 +78,6 @@ class StructureView {
       name.append(dot, symbol);
       legend.append(name);
     }
-    for (const link of this.links()) link.toggleAttribute("aria-current", Number(link.dataset.show) === this.index);
     this.seek(0);
   }
 
@@ -104,6 +103,9 @@ class StructureView {
     this.frame = Math.round(frame);
     this.slider.value = this.frame;
     this.figure.querySelector(".frame").textContent = `${this.frame + 1} of ${this.frames}`;
+    for (const link of this.links()) {
+      link.toggleAttribute("aria-current", Number(link.dataset.show) === this.index && Number(link.dataset.frame) === this.frame);
+    }
     this.draw();
   }
 
@@ -258,6 +260,7 @@ for (const figure of document.querySelectorAll("[data-scene]")) {
       const link = event.target.closest("[data-show], [data-turn]");
       if (link === null) return;
       view.show(link.dataset.show === undefined ? view.index + Number(link.dataset.turn) : Number(link.dataset.show));
+      if (link.dataset.frame) view.seek(Number(link.dataset.frame));
       if (link.dataset.show !== undefined) figure.scrollIntoView({ block: "center" });
     });
   }).catch((error) => {

@@ -25,6 +25,9 @@ ARROW = 1.5
 """Å of the longest arrow of a structure."""
 
 COLOURS = "viridis"
+SMALL = 8
+"""Atoms of a crystal whose cell is drawn several times."""
+REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Clip:
     frames: Sequence[ase.Atoms]
     values: Floats | None = None
     arrows: Floats | None = None
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the cell of a small crystal is drawn several times."""
+        first = self.frames[0]
+        return bool(first.pbc.all()) and 0 < len(first) <= SMALL and self.values is None and self.arrows is None
+
+    @property
+    def shown_name(self) -> str:
+        """The name, with the number of cells."""
+        return f"{self.name}, {REPEATS} × {REPEATS} × {REPEATS} cells" if self.is_repeated else self.name
 
 
 @dataclass(frozen=True)
@@ -134,13 +148,14 @@ def _clip_name(atoms: ase.Atoms, name: str, number: int, n_parts: int) -> str:
 
 
 def _packed(clip: Clip, limit: float) -> dict[str, Any]:
-    first = clip.frames[0]
-    positions = np.array([atoms.positions for atoms in clip.frames]).reshape(len(clip.frames), len(first), 3)
-    cells = np.array([atoms.cell.array for atoms in clip.frames]) if first.pbc.any() else np.zeros((0, 3, 3))
+    frames = [atoms.repeat(REPEATS) for atoms in clip.frames] if clip.is_repeated else clip.frames
+    first = frames[0]
+    positions = np.array([atoms.positions for atoms in frames]).reshape(len(frames), len(first), 3)
+    cells = np.array([atoms.cell.array for atoms in frames]) if first.pbc.any() else np.zeros((0, 3, 3))
     centre = _centre(positions, cells)
     positions = positions - centre
     data = {
-        "name": clip.name,
+        "name": clip.shown_name,
         "numbers": first.numbers.tolist(),
         "positions": _integers(positions),
         "origin": np.round(-centre, 4).tolist(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,28 +14,43 @@ from carten.math.arrays import Floats
 from carten.text import clean, number, unit
 from carten.units import conversion
 from carten.workflows.comparison import Comparison, ErrorStatistics
+from carten.workflows.criteria import Light
 from carten.workflows.evaluate import Evaluation
 
 PRESSURES = ("eV/Angstrom^3", "meV/Angstrom^3")
 """Units that people also read in GPa."""
 
+WIDE = 30
+"""Characters of numbers in a cell that need the width of the page."""
 _MAX_LISTED = 200
 """Groups that a table lists."""
+
+LIGHTS = {str(light): str(light) for light in Light} | {str(Light.SKIPPED): "skipped", str(Light.FAILED): "failed"}
+"""Class of the style sheet for each light by its word."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: cells, whether it details the row above, the structure it shows if chosen, lights of cells."""
+    """A row of a table.
+
+    Args:
+        cells: as text.
+        part: whether it details the row above.
+        show: clip of the section's scene that it shows if chosen.
+        frame: of the clip.
+        lights: of the cells.
+    """
 
     cells: Sequence[str]
     part: bool = False
     show: int | None = None
+    frame: int = 0
     lights: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class HtmlTable:
-    """A table; its first ``text_columns`` columns hold text, the others numbers."""
+    """A table; its first ``text_columns`` columns hold text, and those of ``words``; the others hold numbers."""
 
     caption: str
     header: Sequence[str]
@@ -44,7 +59,25 @@ class HtmlTable:
     above: Sequence[str] = ()
     """Names above the header, each over two of the columns with numbers."""
     lights: bool = False
-    """Whether rows have lights; on a telephone each is then a card."""
+    """Whether rows begin with lights, and end with remarks."""
+    words: Collection[int] = ()
+
+    @property
+    def is_broad(self) -> bool:
+        """Whether the table needs the width of the page; on a telephone each row is then a card."""
+        return len(self.header) > 3 or any(len(cell) > WIDE for row in self.rows for cell in self._numbers(row))
+
+    def _numbers(self, row: Line) -> list[str]:
+        return [cell for column, cell in enumerate(row.cells) if not self.is_text(column)]
+
+    def label(self, column: int) -> str:
+        """A heading with the name above it."""
+        pair = (column - self.text_columns) // 2
+        return " ".join([*self.above[pair : pair + 1], self.header[column]]) if pair >= 0 else self.header[column]
+
+    def is_text(self, column: int) -> bool:
+        """Whether a column stands on the left."""
+        return column < self.text_columns or column in self.words
 
 
 @dataclass(frozen=True)
@@ -85,9 +118,9 @@ def error_table(evaluation: Evaluation) -> HtmlTable:
     rows: list[Line] = []
     for name, comparison in evaluation.comparisons.items():
         total, *converted = in_units(comparison.total())
-        rows.append(_errors(name, total))
-        rows += [_errors("in GPa", statistics, part=True) for statistics in converted]
-        rows += [_errors(part, statistics, part=True) for part, statistics in comparison.details()]
+        rows.append(error_line(name, total))
+        rows += [error_line("in GPa", statistics, part=True) for statistics in converted]
+        rows += [error_line(part, statistics, part=True) for part, statistics in comparison.details()]
     caption = (
         "Errors are predicted minus reference, over all components. Spread is the standard deviation of the reference "
         "values: the RMSE of a model that predicts only the mean."
@@ -95,7 +128,8 @@ def error_table(evaluation: Evaluation) -> HtmlTable:
     return HtmlTable(caption, ("Property", "Unit", "RMSE", "MAE", "Max", "Bias", "Spread", "Values"), rows, 2)
 
 
-def _errors(name: str, statistics: ErrorStatistics, part: bool = False) -> Line:
+def error_line(name: str, statistics: ErrorStatistics, part: bool = False) -> Line:
+    """A row of a table of errors."""
     values = (statistics.rmse, statistics.mae, statistics.max, statistics.bias, statistics.spread)
     return Line([clean(name), unit(statistics.unit), *map(number, values), f"{statistics.count:,}"], part)
 

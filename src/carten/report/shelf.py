@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 MAX_FILES = 2000
@@ -32,7 +33,8 @@ class Shelf:
 
     def name(self, path: Path) -> str:
         """A file as people call it: its path within the folder."""
-        return path.relative_to(self.root).as_posix()
+        inside = path.relative_to(self.root).as_posix()
+        return self.root.resolve().name if inside == "." else inside
 
     def take(self, path: Path) -> Path | None:
         """A file if there is one of this name; it counts as shown."""
@@ -49,6 +51,11 @@ class Shelf:
             if path.parent == stem.parent and path.name.startswith(f"{stem.name}-") and path.suffix == suffix
         ]
         return [path for path in alike if self.take(path)]
+
+    def take_below(self, folder: Path, patterns: Sequence[str]) -> int:
+        """How many files of a folder match one of the patterns; they count as shown."""
+        matching = {path for pattern in patterns for path in folder.glob(pattern)}
+        return sum(self.take(path) is not None for path in self.files if path in matching)
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:

@@ -1,5 +1,5 @@
 // Headings sort their table; a button copies it, with tabulators between cells, as spreadsheets expect.
-const cellText = (cell) => cell.innerText.trim();
+const cellText = (cell) => cell.textContent.trim();
 const sortValue = (text) => {
   const value = Number(text.replaceAll(",", "").replace("−", "-"));
   return text === "" || Number.isNaN(value) ? text : value;
@@ -24,6 +24,24 @@ const sortBy = (heading) => {
   blocks.sort((one, other) => sign * compare(one[0], other[0]));
   table.tBodies[0].append(...blocks.flatMap(([, block]) => block));
 };
+
+// Long tables show their first rows, until all are asked for; on paper they are complete.
+const NARROW = matchMedia("(max-width: 40rem)").matches;
+for (const table of document.querySelectorAll("table")) {
+  const { rows } = table.tBodies[0];
+  const few = NARROW && table.classList.contains("cards") ? 4 : 12; // as in the style sheet
+  if (rows.length < few + 4) continue;
+  const all = `Show all ${rows.length} rows`;
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "more", textContent: all });
+  button.ariaExpanded = "false";
+  table.classList.add("folded");
+  button.addEventListener("click", () => {
+    const folded = table.classList.toggle("folded");
+    button.ariaExpanded = String(!folded);
+    button.textContent = folded ? all : "Show fewer rows";
+  });
+  table.closest(".card").append(button);
+}
 
 for (const heading of document.querySelectorAll("thead tr:last-child th")) {
   if (heading.closest("table").tBodies[0].rows.length < 3 || heading.textContent === "") continue;

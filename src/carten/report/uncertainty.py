@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from carten.drawing import MUTED, SERIES, Drawing
 from carten.math.arrays import Floats
 from carten.report.figures import NAME_WIDTH, Picture, add_legend, draw_points
 from carten.text import clean, unit
-from carten.uncertainty.quality import LEVEL, LEVELS, half_width
+from carten.uncertainty.quality import LEVEL, LEVELS, Quality, half_width
 from carten.workflows.comparison import Comparison
 
 
@@ -24,10 +25,10 @@ def uncertainty_pictures(name: str, sets: Mapping[str, Comparison]) -> list[Pict
     if next(iter(sets.values())).uncertainty is None:
         return []
     sizes = "Errors against uncertainties, a point for each component: 90 % should lie below the line."
-    levels = "Share of errors within the intervals of each level: on the line if the uncertainties are right."
+    qualities = {data: comparison.quality for data, comparison in sets.items() if comparison.quality is not None}
     return [
         Picture(f"{name}-uncertainty", against_uncertainty(name, sets), sizes, name),
-        Picture(f"{name}-calibration", coverage_curve(name, sets), levels, name),
+        replace(coverage_picture(f"{name}-calibration", qualities), table=name),
     ]
 
 
@@ -55,18 +56,24 @@ def against_uncertainty(name: str, sets: Mapping[str, Comparison]) -> str:
         return drawing.svg(f"{title}: absolute errors against uncertainties, in {name_of_unit}")
 
 
-def coverage_curve(name: str, sets: Mapping[str, Comparison]) -> str:
-    """Share of errors within the intervals of each level."""
-    title = clean(name, NAME_WIDTH)
-    curves = {data: comparison.quality.curve for data, comparison in sets.items() if comparison.quality is not None}
+def coverage_picture(name: str, qualities: Mapping[str, Quality], remark: str = "") -> Picture:
+    """Share of errors within the intervals of each level.
+
+    Args:
+        name: of the picture.
+        qualities: by the name of the curve, of a property or of data.
+        remark: of the caption.
+    """
+    caption = f"Share of errors within intervals of each level{remark}: on the line if the uncertainties are right."
     with Drawing() as drawing:
         axes = drawing.axes
         axes.axline((0.0, 0.0), slope=1.0, color=MUTED, linewidth=0.8)
-        for colour, (data, curve) in [*zip(SERIES, curves.items(), strict=False)][::-1]:
-            axes.plot(100.0 * np.array(LEVELS), 100.0 * np.array(curve), color=colour, label=clean(data, NAME_WIDTH))
+        for colour, (curve, quality) in [*zip(SERIES, qualities.items(), strict=False)][::-1]:
+            shares = 100.0 * np.array(quality.curve)
+            axes.plot(100.0 * np.array(LEVELS), shares, color=colour, label=clean(curve, NAME_WIDTH))
         axes.set(xlabel="level of the interval (%)", ylabel="errors within (%)", xlim=(0, 100), ylim=(0, 100))
-        add_legend(axes, curves)
-        return drawing.svg(f"{title}: share of errors within intervals of each level")
+        add_legend(axes, qualities)
+        return Picture(name, drawing.svg(caption), caption)
 
 
 def _range_of(values: Sequence[Floats]) -> tuple[float, float]:
