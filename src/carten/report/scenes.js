@@ -64,7 +64,8 @@ class StructureView {
     this.size = this.extent();
     this.select.selectedIndex = this.index;
     this.select.disabled = clips.length < 2;
-    this.figure.querySelector(".count").textContent = clips.length > 1 ? `${this.index + 1} of ${clips.length}` : "";
+    this.figure.querySelector(".count").textContent =
+      [clips.length > 1 ? `${this.index + 1} of ${clips.length}` : "", this.clip.remark ?? ""].filter((text) => text).join(", ");
     for (const button of this.figure.querySelectorAll("[data-turn]")) button.hidden = clips.length < 2;
     this.figure.querySelector(".film").hidden = this.frames < 2;
     this.slider.max = this.frames - 1;

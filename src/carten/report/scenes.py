@@ -52,11 +52,6 @@ class Clip:
         first = self.frames[0]
         return bool(first.pbc.all()) and 0 < len(first) <= SMALL and self.values is None and self.arrows is None
 
-    @property
-    def shown_name(self) -> str:
-        """The name, with the number of cells."""
-        return f"{self.name}, {REPEATS} × {REPEATS} × {REPEATS} cells" if self.is_repeated else self.name
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -155,12 +150,14 @@ def _packed(clip: Clip, limit: float) -> dict[str, Any]:
     centre = _centre(positions, cells)
     positions = positions - centre
     data = {
-        "name": clip.shown_name,
+        "name": clip.name,
         "numbers": first.numbers.tolist(),
         "positions": _integers(positions),
         "origin": np.round(-centre, 4).tolist(),
         "cells": np.round(cells[: 1 if len(cells) and (cells == cells[0]).all() else None], 4).tolist(),
     }
+    if clip.is_repeated:
+        data["remark"] = f"{REPEATS} × {REPEATS} × {REPEATS} cells"
     if clip.values is not None:
         colours = mpl.colormaps[COLOURS](clip.values / (limit or 1.0))
         data["colours"] = [to_hex(colour) for colour in colours]
