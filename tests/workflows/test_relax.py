@@ -8,7 +8,8 @@ import scipy.optimize
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms, FixBondLength
+from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms, FixBondLength, FixSymmetry, Hookean
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.units import GPa
@@ -34,6 +35,12 @@ def model():
 @pytest.fixture(scope="module")
 def library(model):
     return deploy(model)
+
+
+class LennardJonesWithout(LennardJones):
+    """As if it had no stress."""
+
+    implemented_properties = ("energy", "forces")
 
 
 def crystals() -> list[Atoms]:
@@ -165,6 +172,56 @@ def test_any_calculator_of_ase():
     assert result.converged and done == [(1, 1)]
     # EMT of ASE: lattice constant of copper 3.59 Å
     assert (4 * result.atoms.get_volume() / 2) ** (1 / 3) == pytest.approx(3.59, abs=0.01)
+
+
+def test_one_at_a_time_as_in_a_batch(model, library):
+    """The calculator and the library: the same steps; and again the same to the last digit."""
+    together = relax(crystals(), library, Goal(cell=True))
+    alone, again = (relax(crystals(), Calculator(model), Goal(cell=True)) for _ in range(2))
+    for one, other, repeated in zip(alone, together, again, strict=True):
+        assert one.steps == other.steps
+        np.testing.assert_allclose(one.atoms.positions, other.atoms.positions, atol=1e-7)
+        np.testing.assert_array_equal(one.atoms.positions, repeated.atoms.positions)
+        np.testing.assert_array_equal(one.atoms.cell.array, repeated.atoms.cell.array)
+        np.testing.assert_allclose(one.atoms.get_stress(), other.atoms.get_stress(), atol=1e-9)
+
+
+def test_symmetry_is_kept_where_it_is_asked_for():
+    """A body-centred cubic cell that is stretched: without its symmetry copper leaves it."""
+    atoms = bulk("Cu", "bcc", a=2.8, cubic=True)
+    atoms.set_constraint(FixSymmetry(atoms))
+    (kept,) = relax(atoms, EMT(), Goal(1e-3, 1e-3, cell=True))
+    np.testing.assert_allclose(kept.atoms.cell.cellpar(), [kept.atoms.cell[0, 0]] * 3 + [90.0] * 3, atol=1e-9)
+    filtered = bulk("Cu", "bcc", a=2.8, cubic=True)
+    filtered.calc = EMT()
+    BFGS(FrechetCellFilter(filtered, hydrostatic_strain=True), logfile=None).run(fmax=1e-5)
+    assert kept.converged and kept.atoms.cell[0, 0] == pytest.approx(filtered.cell[0, 0], abs=1e-4)
+
+
+def test_constraints_on_bonds_and_springs():
+    """A bond keeps its length; a spring's force balances the model's, and its energy is not the model's."""
+    atoms = molecule("H2O")
+    atoms.set_constraint(FixBondLength(0, 1))
+    (bonded,) = relax(atoms, EMT(), Goal(1e-3))
+    assert bonded.converged and bonded.atoms.get_distance(0, 1) == pytest.approx(atoms.get_distance(0, 1), abs=1e-9)
+    assert abs(bonded.atoms.get_distance(0, 2) - atoms.get_distance(0, 2)) > 0.01
+    pulled = molecule("N2")
+    pulled.set_constraint(Hookean(0, 1, rt=0.5, k=20.0))
+    (result,) = relax(pulled, EMT(), Goal(1e-4))
+    stretch = result.atoms.get_distance(0, 1) - 0.5
+    force = result.atoms.get_forces(apply_constraint=False)
+    assert result.converged and np.linalg.norm(force[0]) == pytest.approx(20.0 * stretch, abs=1e-3)
+    free = result.atoms.copy()
+    free.set_constraint()
+    free.calc = EMT()
+    assert result.energy == pytest.approx(free.get_potential_energy())
+
+
+def test_cells_need_stresses():
+    with pytest.raises(DataError, match="LennardJonesWithout has no stress: cells can't relax"):
+        relax(bulk("Cu"), LennardJonesWithout(), Goal(cell=True))
+    (result,) = relax(bulk("Cu"), LennardJonesWithout(), Goal())
+    assert "stress" not in result.atoms.calc.results
 
 
 def test_bad_input(library):

@@ -95,13 +95,13 @@ def run_on(structures: Sequence[ase.Atoms], name: str, files: JobFiles, job: Job
     for number, atoms in enumerate(structures):
         stem = name if len(structures) == 1 else f"{name}-{number}"
         with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(f"{stem}  {atoms.symbols}", total=None)
+            task = bar.add_task(f"{stem}  {atoms.get_chemical_formula()}", total=None)
 
             def show(done: int, total: int, bar: Bar = bar, task: Any = task) -> None:
                 bar.update(task, completed=done, total=total)
 
             result = job(atoms, calculator, show)
-        show_result(result, f"{stem}  {atoms.symbols}", result.save(folder, stem))
+        show_result(result, f"{stem}  {atoms.get_chemical_formula()}", result.save(folder, stem))
         failures += [f"{stem}: {failure}" for failure in result.failures()]
     if failures:
         raise ModelError(f"not converged, results are written all the same: {'; '.join(failures)}")

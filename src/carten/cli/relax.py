@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def relax_command(
     model: ModelFile,
     data: DataFiles,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Relaxed structures, extended XYZ.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Relaxed structures, extended XYZ.")
+    ] = Path("relaxed.extxyz"),
     cell: Annotated[bool, typer.Option("--cell", help="Relax cells as well as atoms.")] = False,
     pressure: Annotated[float, typer.Option(help="External pressure in GPa, with --cell.")] = 0.0,
     fmax: Annotated[float, typer.Option(help="Largest force that may remain, eV/Å.")] = 0.01,
@@ -65,6 +67,7 @@ def relax_command(
             result.atoms.info["relaxed"] = result.converged
             write_structure(file, result.atoms)
     console.print(_table(results, cell))
+    typer.echo(f"written: {output}")
     failed = [number for number, result in enumerate(results) if not result.converged]
     if failed:
         raise ModelError(

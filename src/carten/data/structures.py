@@ -69,8 +69,8 @@ def read_inputs(
         raise ModelError(f"inputs: there is the input {unknown[0]!r}, which the model does not know: {known}")
     if FRAGMENT_CHARGE not in rows and (FRAGMENT_CHARGE in atoms.arrays or FRAGMENT_CHARGE in atoms.info):
         raise ModelError(
-            f"{atoms.symbols} sets {FRAGMENT_CHARGE}, but this model does not constrain total charges; train with "
-            "properties.charges.route: balanced, equalised or equilibrated"
+            f"{atoms.get_chemical_formula()} sets {FRAGMENT_CHARGE}, but this model does not constrain total charges; "
+            "train with properties.charges.route: balanced, equalised or equilibrated"
         )
     if not rows:
         return {}
@@ -80,7 +80,7 @@ def read_inputs(
         atoms = atoms.copy()
         atoms.info.update(values)
     carried = [find_label(atoms, row, (labels or {}).get(row.name)) for row in rows.values()]
-    return frame_from(atoms, (), carried, str(atoms.symbols)).inputs
+    return frame_from(atoms, (), carried, atoms.get_chemical_formula()).inputs
 
 
 def find_label(atoms: ase.Atoms, row: Input, label: Label | None) -> Label:

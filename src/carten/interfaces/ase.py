@@ -191,7 +191,7 @@ class Calculator(BaseCalculator):
         if not self._is_last(atoms, input_values):
             self.reset()
             if not np.array_equal(atoms.numbers, self._numbers):
-                require_known(atoms.numbers, self._paths.elements, str(atoms.symbols))
+                require_known(atoms.numbers, self._paths.elements, atoms.get_chemical_formula())
                 self._numbers = atoms.numbers.copy()
         names = [name for name in self._wanted(atoms, properties) if name not in self.results]
         self._require_volume(atoms, names)

@@ -207,4 +207,4 @@ def worst_table(frames: Mapping[int, Frame], evaluation: Evaluation, groups: Seq
 
 
 def _formula(frame: Frame) -> str:
-    return clean(Symbols(frame.numbers).get_chemical_formula("hill"), 40)
+    return clean(Symbols(frame.numbers).get_chemical_formula(), 40)

@@ -52,7 +52,7 @@ class Adsorbate:
 
     @property
     def reference_name(self) -> str:
-        return self.name if self.share == 1.0 else f"1/2 {self.reference.symbols}"
+        return self.name if self.share == 1.0 else f"1/2 {self.reference.get_chemical_formula()}"
 
     def orientations(self) -> Iterator[tuple[str, ase.Atoms]]:
         """As it is, and, of more than one atom, upside down."""

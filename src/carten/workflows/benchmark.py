@@ -141,7 +141,7 @@ def benchmark(
     subjects = list(structures) or _usual(known)
     for atoms in subjects:
         if known:
-            require_known(atoms.numbers, known, str(atoms.symbols))
+            require_known(atoms.numbers, known, atoms.get_chemical_formula())
     numbers = {int(number) for atoms in structures for number in atoms.numbers} or set(known)
     pairs = pairs_of([chemical_symbols[number] for number in sorted(numbers)])
     findings, curves = Findings(), []

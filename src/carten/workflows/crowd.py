@@ -1,4 +1,4 @@
-"""Many structures evaluated in one call of a compiled model."""
+"""Many structures evaluated in one call of a compiled model, or one by one with any calculator of ASE."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import ase
 import numpy as np
+from ase.calculators.calculator import BaseCalculator
 
+from carten.data.structures import is_crystal
 from carten.deploy import Deployed, PairList
 from carten.interfaces.skin import SkinList
 from carten.math.arrays import Array, Floats
@@ -30,19 +32,56 @@ class CrowdValues:
     virials: Floats
 
 
-class Crowd:
+class Structures:
+    """Structures whose positions and cells may change between evaluations, but nothing else.
+
+    ``structure`` (N,) is that of each atom, ``first`` (S + 1,) the first atom of each.
+    """
+
+    def __init__(self, structures: Sequence[ase.Atoms]) -> None:
+        counts = [len(atoms) for atoms in structures]
+        self.structures = list(structures)
+        self.structure = np.repeat(np.arange(len(structures)), counts)
+        self.first = np.concatenate([[0], np.cumsum(counts)])
+
+    def evaluate(self) -> CrowdValues:
+        """Energies, forces and virials of the structures as they are now."""
+        raise NotImplementedError
+
+
+class Queue(Structures):
+    """Structures one after the other, with any calculator of ASE; constraints do not count.
+
+    Virials are not a number where there is no volume or the calculator has no stress.
+    """
+
+    def __init__(self, calculator: BaseCalculator, structures: Sequence[ase.Atoms]) -> None:
+        super().__init__(structures)
+        self._calculator = calculator
+
+    def evaluate(self) -> CrowdValues:
+        energies, forces, virials = [], [], []
+        for atoms in self.structures:
+            with_stress = is_crystal(atoms) and "stress" in self._calculator.implemented_properties
+            atoms.calc = self._calculator
+            energies.append(atoms.get_potential_energy(apply_constraint=False))
+            forces.append(atoms.get_forces(apply_constraint=False))
+            stress = atoms.get_stress(voigt=False, apply_constraint=False) if with_stress else np.full((3, 3), np.nan)
+            virials.append(-atoms.get_volume() * stress if with_stress else stress)
+        return CrowdValues(np.array(energies), np.concatenate(forces), np.stack(virials))
+
+
+class Crowd(Structures):
     """Structures side by side: they do not see each other. What a call costs is shared by all.
 
     Args:
         model: without inputs.
-        structures: whose positions and cells may change between evaluations, but nothing else.
+        structures: see :class:`Structures`.
         threads: of an evaluation.
     """
 
     def __init__(self, model: Deployed, structures: Sequence[ase.Atoms], threads: int | None = 1) -> None:
-        self.structures = list(structures)
-        self.structure = np.repeat(np.arange(len(structures)), [len(atoms) for atoms in structures])
-        self.first = np.concatenate([[0], np.cumsum([len(atoms) for atoms in structures])])
+        super().__init__(structures)
         self._elements = model.rows_of(np.concatenate([atoms.numbers for atoms in structures]))
         self._lists = [SkinList(model.cutoff, SKIN) for _ in structures]
         self._evaluator = model.evaluator(threads)
@@ -50,7 +89,6 @@ class Crowd:
         self._pairs = PairList(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3), np.int32))
 
     def evaluate(self) -> CrowdValues:
-        """Energies, forces and virials of the structures as they are now."""
         pairs = self._current_pairs()
         positions = np.concatenate([atoms.positions for atoms in self.structures])
         cells = np.stack([atoms.cell.array for atoms in self.structures])

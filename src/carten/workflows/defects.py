@@ -31,6 +31,8 @@ from carten.workflows.results import (
 NARROW, WIDE = 5.0, 8.0
 """Å between a defect and its image: an error below, a warning up to the second one."""
 VACANCY = " vacancy"
+IMAGES = 5
+"""Between the ends of a barrier."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def defects(
         kinds: which defects; vacancies by default.
         potentials: chemical potentials by element, eV; that of a crystal of one element is its energy by default.
         supercell: multiples of the cell along its vectors; by default as many as keep images 10 Å apart.
-        goal: of the relaxation.
+        goal: of the relaxation, and of the bands of barriers.
         progress: called with supercells done and all, and with steps of a barrier done and allowed.
 
     Raises:
@@ -161,7 +163,7 @@ def defects(
             defects are less than 5 Å apart.
     """
     require_crystal(atoms, "defects")
-    kinds, calculator = kinds or DefectKinds(), as_calculator(model)
+    kinds, goal, calculator = kinds or DefectKinds(), goal or Goal(), as_calculator(model)
     multiples = tuple(wide_multiples(atoms) if supercell is None else supercell)
     _require_wide(atoms, multiples)
     energy = energy_of(atoms, calculator)
@@ -171,13 +173,14 @@ def defects(
         raise DataError("no defects: expected vacancies, solutes or interstitials")
     perfect = energy * int(np.prod(multiples))
     cells = [defect.atoms for defect in point_defects]
-    relaxed = relax(cells, choose_evaluator(calculator, cells), goal or Goal(), progress)
+    relaxed = relax(cells, choose_evaluator(calculator, cells), goal, progress)
     energies = [
         _formation(defect, relaxation, perfect, potentials)
         for defect, relaxation in zip(point_defects, relaxed, strict=True)
     ]
+    band = Band(IMAGES, goal.fmax, goal.steps)
     hops = {
-        defect.name: neb(relaxation.atoms, _hopped(defect, relaxation.atoms), calculator, Band(5), progress)
+        defect.name: neb(relaxation.atoms, _hopped(defect, relaxation.atoms), calculator, band, progress)
         for defect, relaxation in zip(point_defects, relaxed, strict=True)
         if kinds.barriers and defect.name.endswith(VACANCY)
     }

@@ -72,8 +72,8 @@ def exchanged_atoms(start: ase.Atoms, end: ase.Atoms) -> list[int]:
 def _require_atoms(start: ase.Atoms, end: ase.Atoms) -> None:
     if not len(start) or len(start) != len(end):
         raise DataError(
-            f"the ends must have the same atoms: {start.symbols} has {len(start)} in the start, {end.symbols} has "
-            f"{len(end)} in the end"
+            f"the ends must have the same atoms: {start.get_chemical_formula()} has {len(start)} in the start, "
+            f"{end.get_chemical_formula()} has {len(end)} in the end"
         )
     differing = np.flatnonzero(start.numbers != end.numbers)
     if not len(differing):

@@ -28,7 +28,7 @@ def write_structures(path: Path, evaluation: Evaluation, frames: Sequence[Frame]
     columns: Columns = {
         "structure": [frame.where for frame in frames],
         "group": list(evaluation.groups or [""] * len(frames)),
-        "formula": [str(Symbols(frame.numbers).formula) for frame in frames],
+        "formula": [Symbols(frame.numbers).get_chemical_formula() for frame in frames],
         "atoms": [len(frame) for frame in frames],
     }
     for name, comparison in evaluation.comparisons.items():

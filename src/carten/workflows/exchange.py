@@ -95,7 +95,7 @@ def exchange_constants(
     chosen = np.flatnonzero(system.magnetic)
     partners = np.flatnonzero(np.tile(system.magnetic, np.prod(repeats)))
     if len(partners) < 2:
-        raise DataError(f"{atoms.symbols} has one magnetic atom: exchange needs two; choose a supercell")
+        raise DataError(f"{atoms.get_chemical_formula()} has one magnetic atom: exchange needs two; choose a supercell")
     blocks = []
     for first in range(0, len(chosen), rows.together):
         blocks.append(rows.of(chosen[first : first + rows.together])[:, partners])

@@ -63,8 +63,8 @@ def heat_flux(atoms: ase.Atoms, calculator: Calculator) -> Floats:
     """
     if not atoms.has("momenta") or not atoms.get_momenta().any():
         raise DataError(
-            f"{atoms.symbols}: a flux of heat is that of moving atoms, expected velocities, found none; take the atoms "
-            "from molecular dynamics, or set them"
+            f"{atoms.get_chemical_formula()}: a flux of heat is that of moving atoms, expected velocities, found "
+            "none; take the atoms from molecular dynamics, or set them"
         )
     return heat_virials(atoms, calculator).flux(atoms)
 
@@ -86,9 +86,10 @@ def heat_virials(atoms: ase.Atoms, calculator: Calculator) -> HeatVirials:
 
 
 def _of_model(atoms: ase.Atoms, model: Potential, calculator: Calculator) -> tuple[Floats, Floats]:
-    require_known(atoms.numbers, model.elements, str(atoms.symbols))
+    formula = atoms.get_chemical_formula()
+    require_known(atoms.numbers, model.elements, formula)
     inputs = read_inputs(atoms, model.inputs, calculator.inputs)
-    graph = structure_graph(atoms, model.cutoff, inputs, str(atoms.symbols)).to(device=model.element_of.device)
+    graph = structure_graph(atoms, model.cutoff, inputs, formula).to(device=model.element_of.device)
     _require_local(model, graph)
     n_atoms = graph.n_atoms
     with autograd_recording():

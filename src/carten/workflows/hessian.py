@@ -115,10 +115,10 @@ class PairRows:
 
     def __init__(self, atoms: ase.Atoms, calculator: Calculator, name: str, n_atoms: int) -> None:
         models = calculator.models
-        first = models[0]
-        require_known(atoms.numbers, first.elements, str(atoms.symbols))
+        first, formula = models[0], atoms.get_chemical_formula()
+        require_known(atoms.numbers, first.elements, formula)
         values = read_inputs(atoms, first.inputs, calculator.inputs)
-        graph = structure_graph(atoms, first.cutoff, values, str(atoms.symbols)).to(device=first.element_of.device)
+        graph = structure_graph(atoms, first.cutoff, values, formula).to(device=first.element_of.device)
         self.copies = _copies(3 * n_atoms, graph.n_edges)
         self.n_atoms = graph.n_atoms
         self.products = [Products(model, batch([graph] * self.copies), name) for model in models]

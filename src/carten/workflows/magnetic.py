@@ -164,7 +164,8 @@ def _repeats(atoms: ase.Atoms, supercell: Sequence[int] | None) -> tuple[int, in
     numbers = wide_multiples(atoms) if supercell is None else list(supercell)
     if len(numbers) != 3 or min(numbers) < 1 or (np.array(numbers)[~atoms.pbc] > 1).any():
         raise DataError(
-            f"supercell: expected three multiples, 1 where {atoms.symbols} is not periodic, found {numbers}"
+            f"supercell: expected three multiples, 1 where {atoms.get_chemical_formula()} is not periodic, "
+            f"found {numbers}"
         )
     one, two, three = numbers
     return one, two, three

@@ -72,7 +72,8 @@ class MagneticModel:
         self.moments: Floats = np.array(values[self.name], dtype=np.float64).reshape(len(atoms), -1)
         self.magnetic = np.linalg.norm(self.moments, axis=1) > NONE
         if not self.magnetic.any():
-            raise DataError(f"{atoms.symbols}: all magnetic moments are zero; set some in atoms.arrays['{self.name}']")
+            formula = atoms.get_chemical_formula()
+            raise DataError(f"{formula}: all magnetic moments are zero; set some in atoms.arrays['{self.name}']")
 
     def evaluate(self, moments: Floats, positions: Floats | None = None) -> MomentValues:
         """Energy and its derivatives."""
@@ -88,7 +89,7 @@ class MagneticModel:
         self._set(self.atoms, moments)
         fields: Floats = self.calculator.get_property(self.of_fields, self.atoms).reshape(moments.shape)
         if not np.isfinite(fields).all():
-            raise ModelError(f"{self.atoms.symbols}: magnetic forces are not finite for these moments")
+            raise ModelError(f"{self.atoms.get_chemical_formula()}: magnetic forces are not finite for these moments")
         return fields
 
     def with_moments(self, moments: Floats) -> ase.Atoms:

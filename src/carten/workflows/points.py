@@ -34,7 +34,7 @@ def single_points(structures: Sequence[ase.Atoms], calculator: BaseCalculator) -
 
 def _together(structures: Sequence[ase.Atoms], model: Deployed) -> list[ase.Atoms]:
     for number, atoms in enumerate(structures):
-        require_known(atoms.numbers, model.elements, f"structure {number} ({atoms.symbols})")
+        require_known(atoms.numbers, model.elements, f"structure {number} ({atoms.get_chemical_formula()})")
     copies = [atoms.copy() for atoms in structures]
     crowd = Crowd(model, copies)
     values = crowd.evaluate()

@@ -1,17 +1,16 @@
-"""Relaxation: many structures in one batch, or one by one with any ASE calculator."""
+"""Relaxation: many structures in one batch with a compiled model, or one by one with any ASE calculator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import ase
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
-from ase.filters import FrechetCellFilter
-from ase.optimize import LBFGS
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 
@@ -20,8 +19,9 @@ from carten.deploy import Deployed
 from carten.errors import DataError, require_positive
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
-from carten.workflows.crowd import Crowd, CrowdValues
+from carten.workflows.crowd import Crowd, CrowdValues, Queue, Structures
 from carten.workflows.lbfgs import ManyLBFGS
+from carten.workflows.movable import Movable
 
 SHRINK = 0.8
 """Structures that are done leave the batch when no more than this share is left."""
@@ -101,13 +101,14 @@ def relax(
     goal = goal or Goal()
     several = [structures] if isinstance(structures, ase.Atoms) else list(structures)
     for number, atoms in enumerate(several):
-        _require(atoms, goal, f"structure {number} ({atoms.symbols})")
+        _require(atoms, goal, f"structure {number} ({atoms.get_chemical_formula()})")
     if isinstance(model, Deployed):
         _require_batch(several, model)
-        return _Batch(several, model, goal, progress).run() if several else []
-    results = []
+        return _Batch(several, partial(Crowd, model), goal, progress).run() if several else []
+    _require_stress(several, model, goal)
+    results: list[Relaxation] = []
     for atoms in several:
-        results.append(_relax_one(atoms, model, goal))
+        results += _Batch([atoms], partial(Queue, model), goal).run()
         if progress is not None:
             progress(len(results), len(several))
     return results
@@ -129,6 +130,11 @@ def _require(atoms: ase.Atoms, goal: Goal, name: str) -> None:
         raise DataError(f"{name} is not periodic in three directions: its cell can't relax")
 
 
+def _require_stress(structures: Sequence[ase.Atoms], calculator: BaseCalculator, goal: Goal) -> None:
+    if structures and goal.cell and "stress" not in calculator.implemented_properties:
+        raise DataError(f"{type(calculator).__name__} has no stress: cells can't relax")
+
+
 def _require_batch(structures: Sequence[ase.Atoms], model: Deployed) -> None:
     if model.inputs:
         raise DataError(f"the model has the input {model.inputs[0]}: relax with carten.Calculator, one at a time")
@@ -142,36 +148,30 @@ def _require_batch(structures: Sequence[ase.Atoms], model: Deployed) -> None:
         require_known(atoms.numbers, model.elements, f"structure {number}")
 
 
-@dataclass
-class _Member:
-    """A structure of a batch, in the coordinates of ASE's UnitCellFilter: places in the first cell, and a strain."""
-
-    atoms: ase.Atoms
-    number: int
-    cell: Floats
-    free: Floats
-    energy_before: float = np.nan
-    strain: Floats = field(default_factory=lambda: np.eye(3))
-
-
 class _Batch:
-    """Relaxes structures together."""
+    """Relaxes structures together.
+
+    Args:
+        structures: at least one.
+        join: makes of structures what evaluates them.
+        goal: when to stop.
+        progress: called with structures done and all.
+    """
 
     def __init__(
         self,
         structures: Sequence[ase.Atoms],
-        model: Deployed,
+        join: Callable[[Sequence[ase.Atoms]], Structures],
         goal: Goal,
-        progress: Callable[[int, int], None] | None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.model, self.goal, self.progress = model, goal, progress
+        self.goal, self.progress = goal, progress
         self.results: list[Relaxation | None] = [None] * len(structures)
         self.members = [
-            _Member(_bare(atoms), number, atoms.cell.array.copy(), _free(atoms))
-            for number, atoms in enumerate(structures)
+            Movable(atoms.copy(), number, atoms.cell.array.copy()) for number, atoms in enumerate(structures)
         ]
-        self.sources = list(structures)
-        self._join()
+        self._join = join
+        self.crowd = self._joined()
         self.optimizer = ManyLBFGS(self._problem())
 
     def run(self) -> list[Relaxation]:
@@ -182,7 +182,8 @@ class _Batch:
                 break
             variables, gradient = self._variables(values)
             volumes = np.array([member.atoms.get_volume() if self.goal.cell else 0.0 for member in self.members])
-            enthalpies = values.energies + self.goal.pressure * GPa * volumes
+            pulls = np.array([member.constraint_energy() for member in self.members])
+            enthalpies = values.energies + pulls + self.goal.pressure * GPa * volumes
             change = self.optimizer.step(variables, gradient, enthalpies)
             self._move(variables + change)
             if (~finished).sum() <= SHRINK * len(self.members):
@@ -207,31 +208,33 @@ class _Batch:
         return done
 
     def _largest(self, values: CrowdValues) -> tuple[Floats, Floats]:
-        free = np.concatenate([member.free for member in self.members])
-        lengths = np.linalg.norm(values.forces * free, axis=1)
+        lengths = np.linalg.norm(self._forces(values), axis=1)
         forces = np.zeros(len(self.members))
         np.maximum.at(forces, self.crowd.structure, lengths)
         if not self.goal.cell:
             return forces, np.zeros(len(self.members))
         return forces, np.abs(self._stress(values)).max(axis=(1, 2))
 
+    def _forces(self, values: CrowdValues) -> Floats:
+        """Forces that may move atoms, (N, 3) eV/Å."""
+        parts = np.split(values.forces, self.crowd.first[1:-1])
+        return np.concatenate([m.constrained_forces(part) for m, part in zip(self.members, parts, strict=True)])
+
     def _stress(self, values: CrowdValues) -> Floats:
-        """Stress plus pressure, (S, 3, 3) eV/Å^3."""
+        """Stress plus pressure that may strain cells, (S, 3, 3) eV/Å^3."""
         volumes = np.array([member.atoms.get_volume() for member in self.members])
-        stress: Floats = -values.virials / volumes[:, None, None] + self.goal.pressure * GPa * np.eye(3)
-        return stress
+        stress = -values.virials / volumes[:, None, None] + self.goal.pressure * GPa * np.eye(3)
+        return np.stack([m.constrained_stress(part) for m, part in zip(self.members, stress, strict=True)])
 
     def _result(
         self, k: int, values: CrowdValues, step: int, converged: bool, largest: tuple[float, float]
     ) -> Relaxation:
         member = self.members[k]
-        atoms = self.sources[member.number].copy()
-        atoms.set_cell(member.atoms.cell)
-        atoms.positions = member.atoms.positions
+        atoms = member.atoms.copy()
         forces = values.forces[self.crowd.first[k] : self.crowd.first[k + 1]]
         energy = float(values.energies[k])
         results: dict[str, float | Floats] = {"energy": energy, "forces": forces.copy()}
-        if is_crystal(atoms):
+        if is_crystal(atoms) and np.isfinite(values.virials[k]).all():
             results["stress"] = full_3x3_to_voigt_6_stress(-values.virials[k] / atoms.get_volume())
         atoms.calc = SinglePointCalculator(atoms, **results)
         return Relaxation(atoms, converged, step, member.energy_before, energy, *map(float, largest))
@@ -239,9 +242,9 @@ class _Batch:
     def _variables(self, values: CrowdValues) -> tuple[Floats, Floats]:
         """All variables and the gradient: of atoms, then, if cells relax, of strains."""
         variables, gradients = [], []
-        stresses = self._stress(values) if self.goal.cell else None
+        allowed, stresses = self._forces(values), self._stress(values) if self.goal.cell else None
         for k, member in enumerate(self.members):
-            forces = values.forces[self.crowd.first[k] : self.crowd.first[k + 1]] * member.free
+            forces = allowed[self.crowd.first[k] : self.crowd.first[k + 1]]
             variables.append(np.linalg.solve(member.strain, member.atoms.positions.T).T.ravel())
             gradients.append(-(forces @ member.strain).ravel())
             if stresses is not None:
@@ -257,57 +260,20 @@ class _Batch:
             n_atoms = len(member.atoms)
             places = variables[start : start + 3 * n_atoms].reshape(-1, 3)
             start += 3 * n_atoms
+            strain = None
             if self.goal.cell:
-                member.strain = variables[start : start + 9].reshape(3, 3) / n_atoms
+                strain = variables[start : start + 9].reshape(3, 3) / n_atoms
                 start += 9
-                member.atoms.set_cell(member.cell @ member.strain.T)
-            member.atoms.positions = places @ member.strain.T
+            member.move(places, strain)
 
     def _shrink(self, kept: np.ndarray) -> None:
         self.members = [member for member, keep in zip(self.members, kept, strict=True) if keep]
         self.optimizer.select(kept)
-        self._join()
+        self.crowd = self._joined()
 
-    def _join(self) -> None:
-        self.crowd = Crowd(self.model, [member.atoms for member in self.members])
+    def _joined(self) -> Structures:
+        return self._join([member.atoms for member in self.members])
 
     def _problem(self) -> np.ndarray:
         sizes = [3 * len(member.atoms) + (9 if self.goal.cell else 0) for member in self.members]
         return np.repeat(np.arange(len(self.members)), sizes)
-
-
-def _bare(atoms: ase.Atoms) -> ase.Atoms:
-    """Elements, places and cell alone."""
-    return ase.Atoms(atoms.numbers, atoms.positions.copy(), cell=atoms.cell.array.copy(), pbc=atoms.pbc)
-
-
-def _free(atoms: ase.Atoms) -> Floats:
-    """(N, 1): 0 for atoms that stay, else 1."""
-    free = np.ones((len(atoms), 1))
-    for constraint in atoms.constraints:
-        free[constraint.get_indices()] = 0.0
-    return free
-
-
-def _relax_one(atoms: ase.Atoms, calculator: BaseCalculator, goal: Goal) -> Relaxation:
-    """With ASE: any calculator, any constraints."""
-    moving = atoms.copy()
-    moving.calc = calculator
-    before = float(moving.get_potential_energy())
-    filtered = FrechetCellFilter(moving, scalar_pressure=goal.pressure * GPa) if goal.cell else moving
-    optimizer = LBFGS(filtered, logfile=None)  # type: ignore[arg-type]  # ASE takes both
-    steps, converged, force, stress = 0, False, np.inf, 0.0
-    for _ in optimizer.irun(fmax=0.0, steps=goal.steps):
-        steps = optimizer.nsteps
-        force = float(np.linalg.norm(moving.get_forces(), axis=1).max())
-        if goal.cell:
-            stress = float(np.abs(moving.get_stress(voigt=False) + goal.pressure * GPa * np.eye(3)).max())
-        converged = force <= goal.fmax and stress <= goal.smax * GPa
-        if converged:
-            break
-    relaxed = moving.copy()
-    results = {"energy": float(moving.get_potential_energy()), "forces": moving.get_forces(apply_constraint=False)}
-    if is_crystal(moving):
-        results["stress"] = moving.get_stress()
-    relaxed.calc = SinglePointCalculator(relaxed, **results)
-    return Relaxation(relaxed, converged, steps, before, results["energy"], force, stress)

@@ -169,7 +169,7 @@ def require_crystal(atoms: ase.Atoms, job: str) -> None:
         raise DataError(f"{job}: the structure has no atoms")
     if not is_crystal(atoms):
         raise DataError(
-            f"{job} needs a crystal, periodic in three directions; {atoms.symbols} has the cell "
+            f"{job} needs a crystal, periodic in three directions; {atoms.get_chemical_formula()} has the cell "
             f"{np.round(atoms.cell.cellpar(), 3).tolist()} and pbc {atoms.pbc.tolist()}: set both"
         )
 

@@ -14,8 +14,7 @@ from carten.errors import DataError
 from carten.math.arrays import Array, Floats
 from carten.workflows.hessian import force_constants, hessian
 from carten.workflows.results import Progress, Quantity
-from carten.workflows.spectrum import LIGHT
-from carten.workflows.vibrations import normal_modes
+from carten.workflows.vibrations import modes_within, normal_modes
 
 SOFT = 10.0
 """cm^-1, below which an imaginary wavenumber can't be told from zero."""
@@ -80,10 +79,7 @@ def stationary_modes(atoms: ase.Atoms, calculator: BaseCalculator, progress: Pro
         wavenumbers, modes = normal_modes(bare, hessian(bare, calculator, progress))
     else:
         constants = constants_of(bare, free, calculator, progress)
-        roots = np.repeat(np.sqrt(bare.get_masses()[free]), 3)
-        squares, vectors = np.linalg.eigh(constants / np.outer(roots, roots))
-        wavenumbers = np.sign(squares) * np.sqrt(np.abs(squares)) / (2.0 * np.pi * LIGHT)
-        modes = (vectors.T / roots).reshape(-1, len(free), 3)
+        wavenumbers, modes = modes_within(np.eye(3 * len(free)), bare.get_masses()[free], constants)
     if len(modes):
         lowest[free] = modes[0] / np.linalg.norm(modes[0], axis=1).max()
     return StationaryModes(wavenumbers, lowest)
@@ -109,9 +105,11 @@ def moving_atoms(atoms: ase.Atoms) -> Array:
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms):
             raise DataError(
-                f"{atoms.symbols} has the constraint {type(constraint).__name__}: only FixAtoms can hold atoms here"
+                f"{atoms.get_chemical_formula()} has the constraint {type(constraint).__name__}: only FixAtoms can "
+                "hold atoms here"
             )
         free[constraint.get_indices()] = False
     if not free.any():
-        raise DataError(f"{atoms.symbols}: no atom may move" if len(atoms) else "the structure has no atoms")
+        formula = atoms.get_chemical_formula()
+        raise DataError(f"{formula}: no atom may move" if len(atoms) else "the structure has no atoms")
     return np.flatnonzero(free)

@@ -127,7 +127,7 @@ def vibrations(
         ModelError: an element that the model does not know.
     """
     if atoms.pbc.any() or not len(atoms):
-        problem = f"{atoms.symbols} is periodic: use phonons" if len(atoms) else "the structure has no atoms"
+        problem = f"{atoms.get_chemical_formula()} is periodic: use phonons" if len(atoms) else "the structure has no atoms"
         raise DataError(f"vibrations are those of a molecule, {problem}")
     calculator = as_calculator(model)
     free = atoms.copy()
@@ -178,13 +178,17 @@ def normal_modes(atoms: ase.Atoms, hessian: Floats) -> tuple[Floats, Floats]:
 
     Source: W. H. Miller, N. C. Handy and J. E. Adams, J. Chem. Phys. 72, 99 (1980), section II.
     """
-    roots = np.repeat(np.sqrt(atoms.get_masses()), 3)
-    weighted = 0.5 * (hessian + hessian.T) / np.outer(roots, roots)
     _, singular, space = np.linalg.svd(_external_motions(atoms))
-    internal = space[int(np.sum(singular > EXTERNAL * singular[0])) :]
-    squares, vectors = np.linalg.eigh(internal @ weighted @ internal.T)
+    return modes_within(space[int(np.sum(singular > EXTERNAL * singular[0])) :], atoms.get_masses(), hessian)
+
+
+def modes_within(space: Floats, masses: Floats, hessian: Floats) -> tuple[Floats, Floats]:
+    """As :func:`normal_modes`, within orthonormal directions (modes, 3N) of mass-weighted coordinates."""
+    roots = np.repeat(np.sqrt(masses), 3)
+    weighted = 0.5 * (hessian + hessian.T) / np.outer(roots, roots)
+    squares, vectors = np.linalg.eigh(space @ weighted @ space.T)
     wavenumbers = np.sign(squares) * np.sqrt(np.abs(squares)) / (2.0 * np.pi * LIGHT)
-    return wavenumbers, (vectors.T @ internal / roots).reshape(-1, len(atoms), 3)
+    return wavenumbers, (vectors.T @ space / roots).reshape(-1, len(masses), 3)
 
 
 def _external_motions(atoms: ase.Atoms) -> Floats:

@@ -159,7 +159,8 @@ def write_data_file(atoms: ase.Atoms, path: Path) -> tuple[Prism, list[str]]:
     lengths = atoms.cell.lengths()
     if (missing := atoms.pbc & (lengths == 0)).any():
         axes = ", ".join(np.array(["x", "y", "z"])[missing])
-        raise DataError(f"{atoms.symbols} is periodic along {axes} but has no cell there: set atoms.cell")
+        formula = atoms.get_chemical_formula()
+        raise DataError(f"{formula} is periodic along {axes} but has no cell there: set atoms.cell")
     boxed = atoms.copy()
     if not lengths.all():  # LAMMPS has a box always; where nothing is periodic its size means nothing
         boxed.center(vacuum=10.0, axis=[axis for axis in range(3) if not lengths[axis]])
