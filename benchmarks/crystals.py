@@ -138,8 +138,8 @@ def _shear_modulus(frames: list[ase.Atoms], strains: Floats) -> float:
         if np.abs(strain[:3]).max() < 1e-3
     ]
     strain, energy = np.array(points).T
-    volume = min(atoms.get_volume() for atoms in frames)
-    return float(2.0 * np.polyfit(strain**2, energy, 1)[0]) / volume / GPa
+    volume = float(min(atoms.get_volume() for atoms in frames))
+    return 2.0 * float(np.polyfit(strain**2, energy, 1)[0]) / (volume * GPa)
 
 
 def published_surface(element: str, every_frame: list[ase.Atoms], facet: Facet) -> float | None:
@@ -148,7 +148,7 @@ def published_surface(element: str, every_frame: list[ase.Atoms], facet: Facet) 
     for atoms in every_frame:
         area = float(np.linalg.norm(np.cross(*atoms.cell.array[:2])))
         if atoms.info["group"] == "Surface" and abs(area / facet.area - 1.0) < AREA:
-            return float(atoms.get_potential_energy() - len(atoms) * bulk) / (2.0 * area) * J_PER_M2
+            return J_PER_M2 * float(atoms.get_potential_energy() - len(atoms) * bulk) / (2.0 * area)
     return SURFACES.get(element, {}).get(facet.miller)
 
 

@@ -140,7 +140,7 @@ def test_references_are_named_after_molecules():
 
 
 def test_bad_input(copper, tmp_path):
-    with pytest.raises(DataError, match="OH2 is no slab: expected a cell"):
+    with pytest.raises(DataError, match="H2O is no slab: expected a cell"):
         adsorb(molecule("H2O"), EMT(), ["H"])
     with pytest.raises(DataError, match="no adsorbates: expected"):
         adsorb(copper, EMT(), [])

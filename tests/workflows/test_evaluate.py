@@ -120,7 +120,7 @@ def test_files_of_errors_have_a_line_for_each_structure_and_for_each_atom(tmp_pa
     assert [line["structure"] for line in lines] == [f"frame {number}" for number in range(6)]
     assert [line["group"] for line in lines] == ["'=a", "b"] * 3
     for line, error, (_, structure) in zip(lines, errors, structures, strict=True):
-        assert (line["formula"], int(line["atoms"])) == (str(structure.symbols.formula), len(structure))
+        assert (line["formula"], int(line["atoms"])) == (structure.get_chemical_formula(), len(structure))
         assert float(line["energy_error (meV)"]) == pytest.approx(1000 * error[0], rel=1e-5)
         assert float(line["energy_error (meV/atom)"]) == pytest.approx(1000 * error[0] / len(structure), rel=1e-5)
         expected = float(line["energy_predicted (meV)"]) - float(line["energy_reference (meV)"])

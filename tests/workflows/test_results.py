@@ -91,7 +91,7 @@ def test_models_and_calculators():
 
 def test_a_molecule_is_no_crystal():
     require_crystal(bulk("Cu"), "eos")
-    with pytest.raises(DataError, match=r"eos needs a crystal.*OH2.*set both"):
+    with pytest.raises(DataError, match=r"eos needs a crystal.*H2O.*set both"):
         require_crystal(molecule("H2O"), "eos")
     with pytest.raises(DataError, match="no atoms"):
         require_crystal(ase.Atoms(pbc=True, cell=[1, 1, 1]), "eos")

@@ -42,7 +42,8 @@ class Movable:
         for constraint in self.atoms.constraints:
             if hasattr(constraint, "adjust_stress"):
                 constraint.adjust_stress(self.atoms, components)
-        return voigt_6_to_full_3x3_stress(components)
+        allowed: Floats = voigt_6_to_full_3x3_stress(components)
+        return allowed
 
     def constraint_energy(self) -> float:
         """What constraints that pull add to the energy."""
