@@ -57,7 +57,7 @@ def spectrum_command(
     result = BandsAndLines(bands, lines, remark)
     for line in _lines(result):
         typer.echo(line)
-    show_result(result, f"spectrum  {frames[0].symbols}", result.save(folder))
+    show_result(result, f"spectrum  {frames[0].get_chemical_formula()}", result.save(folder))
 
 
 def _lines(result: BandsAndLines) -> list[str]:

@@ -141,8 +141,9 @@ def require_slab(slab: ase.Atoms) -> None:
     )
     if not slab.pbc[:2].all() or abs(np.linalg.det(slab.cell.array[:2, :2])) < SAME_PLACE or tilted:
         raise DataError(
-            f"{slab.get_chemical_formula()} is no slab: expected a cell whose first two vectors are along x and y, periodic, and the "
-            f"third along z, as carten surface and ase.build make them; found {np.round(slab.cell.array, 3).tolist()}, "
+            f"{slab.get_chemical_formula()} is no slab: expected a cell whose first two vectors are along x and y, "
+            f"periodic, and the third along z, as carten surface and ase.build make them; found "
+            f"{np.round(slab.cell.array, 3).tolist()}, "
             f"pbc {slab.pbc.tolist()}"
         )
 

@@ -108,7 +108,7 @@ def require_symmetry(atoms: ase.Atoms) -> Operations:
     """
     operations = crystal_symmetry(atoms)
     if operations is None:
-        raise DataError(f"{atoms.get_chemical_formula()}: no space group is found; is it a crystal, without two atoms in one place?")
+        raise _no_space_group(atoms)
     return operations
 
 
@@ -124,9 +124,14 @@ def standard_cell(atoms: ase.Atoms, primitive: bool = False) -> ase.Atoms:
     crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     standard = _spglib().standardize_cell(crystal, to_primitive=primitive, no_idealize=True, symprec=TOLERANCE)
     if standard is None:
-        raise DataError(f"{atoms.get_chemical_formula()}: no space group is found; is it a crystal, without two atoms in one place?")
+        raise _no_space_group(atoms)
     cell, positions, numbers = standard
     return ase.Atoms(numbers, cell=cell, scaled_positions=positions, pbc=True, info=dict(atoms.info))
+
+
+def _no_space_group(atoms: ase.Atoms) -> DataError:
+    formula = atoms.get_chemical_formula()
+    return DataError(f"{formula}: no space group is found; is it a crystal, without two atoms in one place?")
 
 
 def _spglib() -> Any:

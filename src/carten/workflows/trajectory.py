@@ -147,8 +147,9 @@ def require_one_system(frames: Sequence[ase.Atoms]) -> None:
     for number, atoms in enumerate(frames):
         if not np.array_equal(atoms.numbers, frames[0].numbers):
             raise DataError(
-                f"frame {number} has other atoms ({atoms.get_chemical_formula()}) than the first ({frames[0].get_chemical_formula()}): expected the "
-                "frames of one run of carten md, or of another program"
+                f"frame {number} has other atoms ({atoms.get_chemical_formula()}) than the first "
+                f"({frames[0].get_chemical_formula()}): expected the frames of one run of carten "
+                "md, or of another program"
             )
 
 

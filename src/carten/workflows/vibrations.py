@@ -127,7 +127,8 @@ def vibrations(
         ModelError: an element that the model does not know.
     """
     if atoms.pbc.any() or not len(atoms):
-        problem = f"{atoms.get_chemical_formula()} is periodic: use phonons" if len(atoms) else "the structure has no atoms"
+        formula = atoms.get_chemical_formula()
+        problem = f"{formula} is periodic: use phonons" if len(atoms) else "the structure has no atoms"
         raise DataError(f"vibrations are those of a molecule, {problem}")
     calculator = as_calculator(model)
     free = atoms.copy()
