@@ -3,7 +3,8 @@
     python -m benchmarks.scale --frames 100000 --folder /scratch/scale --results benchmarks/scale.json
 
 The structures are those of the shipped sets with noise, one to eight copies of each (up to 72 atoms); labels are copied
-and noisy too, so that nothing is learned: this measures the way from files to batches.
+and noisy too, so that nothing is learned: this measures the way from files to batches. What the results have is not
+measured again: after an end at any moment the same command goes on.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,20 +27,32 @@ import carten
 from carten import datasets
 from carten.data.read import read_structures
 
-SHARD = 20_000
-"""Structures in a file."""
+PART, STORE = 20_000, 100_000
+"""Structures in a file to convert, and in one of those that are written."""
+ROUND, UNCOUNTED = 100, 10
+"""Steps of a round of training, and how many of them are not counted."""
+SMALL = 10_000
+"""Structures that are trained on in memory."""
 TRAINING = """
 import json, resource, sys, time
 from rich.console import Console
 from carten.train import run
 from carten.train.config import Config
-began, steps, most = time.perf_counter(), [], int(sys.argv[2])
+began, steps, most, length, uncounted = time.perf_counter(), [], *map(int, sys.argv[2:])
 class Watch(run.Display):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        steps.append((time.perf_counter() - began, time.process_time()))
+        steps.append((time.perf_counter(), time.process_time()))
+        if len(steps) == 1:
+            say({"first step, s": steps[0][0] - began, "first step, s of a core": steps[0][1]})
+        elif len(steps) % length == 0:
+            wall, core = ((length - uncounted) / (steps[-1][n] - steps[uncounted - 1 - length][n]) for n in (0, 1))
+            say({"steps/s": wall, "steps/s of a core": core})
         if len(steps) == most:
             trainer.should_stop = True
             trainer.limit_val_batches = 0
+def say(values):
+    print(json.dumps(values), flush=True)
+    sys.stdin.readline()
 run.Display = Watch
 try:
     run.train(Config.load(sys.argv[1]), console=Console(stderr=True))
@@ -46,16 +60,27 @@ except Exception:
     if len(steps) < most:
         raise
 usage = [resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-half = most // 2
-wall, processor = (sum((-1, 1)[k] * steps[i][n] for k, i in enumerate((half - 1, -1))) for n in (0, 1))
-print(json.dumps({
-    "first step, s": steps[0][0], "first step, s of a core": steps[0][1], "steps/s": (most - half) / wall,
-    "steps/s of a core": (most - half) / processor, "GiB": usage[0], "GiB of a worker": usage[1],
-}))
+say(dict(zip(("GiB", "GiB of a worker"), usage)))
 """
 
 
-def structures(count: int, seed: int = 0) -> Any:
+class Results(dict[str, Any]):
+    """What was measured, kept in a file whenever something is."""
+
+    def __init__(self, path: Path, frames: int) -> None:
+        super().__init__({"carten": carten.__version__, "structures": frames})
+        self.path = path
+        if path.exists() and (before := json.loads(path.read_text()))["structures"] == frames:
+            self.update(before)
+
+    def keep(self, name: str, values: dict[str, float]) -> None:
+        """Keep numbers, with four digits."""
+        self[name] = {key: float(f"{value:.4g}") for key, value in values.items()}
+        print(name, self[name], flush=True)
+        self.path.write_text(json.dumps(self, indent=1) + "\n")
+
+
+def structures(count: int, seed: int = 0) -> Iterator[str]:
     """Lines of extended XYZ, one structure at a time."""
     rng = np.random.default_rng(seed)
     names = ("ethanol_xtb_train", "bn_xtb_train")
@@ -81,76 +106,126 @@ def structures(count: int, seed: int = 0) -> Any:
         yield "\n".join([str(len(symbols)), comment, *lines, ""])
 
 
-def timed(command: list[str]) -> tuple[dict[str, float], str]:
-    """Run a program: seconds, peak of memory, and what it printed."""
+def write(path: Path, count: int, seed: int = 0) -> None:
+    """Write structures to a file, whole or not at all."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        with partial.open("w") as file:
+            file.writelines(structures(count, seed))
+        partial.rename(path)
+
+
+def run(*arguments: object) -> dict[str, float]:
+    """Run a command of carten: seconds and the peak of memory."""
+    command = [sys.executable, "-c", "from carten.cli import app; app()", *map(str, arguments)]
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read() if process.stdout is not None else ""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        sys.exit(f"{' '.join(command)[:200]} failed")
+        sys.exit(f"carten {' '.join(command[3:])[:200]} failed")
     spent = {"s": time.perf_counter() - began, "s of a core": usage.ru_utime + usage.ru_stime}
-    return {**spent, "GiB": usage.ru_maxrss / 2**20}, output
+    return {**spent, "GiB": usage.ru_maxrss / 2**20}
 
 
-def training(folder: Path, data: Path, name: str, steps: int, workers: int = 0) -> dict[str, float]:
-    """Steps of a small model on a file."""
-    config = {
-        "data": {"train": str(data), "validation": 100, "batch": {"structures": 4}, "workers": workers},
-        "model": {"n_channels": 16, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2},
-        "optimizer": {"name": "adamw"},
-        "training": {"epochs": 1, "checkpoint_minutes": 1000},
-        "output": str(folder / name),
+def convert(folder: Path, results: Results) -> list[Path]:
+    """Structures in ASE-LMDB files, each made by a conversion that is measured as a whole; their sum is kept."""
+    stores = []
+    for first in range(0, results["structures"], STORE):
+        stores.append(store := folder / f"{first:09d}.aselmdb")
+        if store.exists():
+            continue
+        store.with_name(f"{store.name}.partial").unlink(missing_ok=True)
+        counts = {start: min(PART, results["structures"] - start) for start in range(first, first + STORE, PART)}
+        parts = {start: folder / f"part{start:09d}.extxyz" for start, count in counts.items() if count > 0}
+        for start, part in parts.items():
+            write(part, counts[start], start)
+        spent = run("convert", *parts.values(), store)
+        before = results.get("convert", {"s": 0.0, "s of a core": 0.0, "GiB": 0.0, "GiB on disk": 0.0})
+        total = {key: before[key] + spent[key] for key in ("s", "s of a core")}
+        size = before["GiB on disk"] + store.stat().st_size / 2**30
+        results.keep("convert", {**total, "GiB": max(before["GiB"], spent["GiB"]), "GiB on disk": size})
+        for part in parts.values():
+            part.unlink()
+    return stores
+
+
+class Training:
+    """Steps of a small model, which go on when they are told to."""
+
+    def __init__(self, folder: Path, data: list[Path], name: str, steps: int, workers: int = 0) -> None:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        config = {
+            "data": {"train": list(map(str, data)), "validation": 100, "batch": {"structures": 4}, "workers": workers},
+            "model": {"n_channels": 16, "l_max_edges": 2, "l_max_features": 1, "correlation_order": 2},
+            "optimizer": {"name": "adamw"},
+            "training": {"epochs": 1, "checkpoint_minutes": 1000},
+            "output": str(folder / name),
+        }
+        (folder / f"{name}.yaml").write_text(json.dumps(config))
+        numbers = [str(number) for number in (steps, ROUND, UNCOUNTED)]
+        command = [sys.executable, "-c", TRAINING, str(folder / f"{name}.yaml"), *numbers]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if process.stdin is None or process.stdout is None:
+            sys.exit("a training cannot be started")
+        self._input, self._output = process.stdin, process.stdout
+        self.values: dict[str, float] = self._next()
+        self._rounds: list[dict[str, float]] = []
+
+    def round(self) -> None:
+        """Some steps."""
+        self._rounds.append(self._go_on())
+
+    def finish(self) -> dict[str, float]:
+        """What was measured: the medians of all rounds."""
+        medians = {key: median(values[key] for values in self._rounds) for key in self._rounds[0]}
+        return {**self.values, **medians, **self._go_on()}
+
+    def _go_on(self) -> dict[str, float]:
+        self._input.write("\n")
+        self._input.flush()
+        return self._next()
+
+    def _next(self) -> dict[str, float]:
+        line = self._output.readline()
+        if not line:
+            sys.exit("a training failed")
+        values: dict[str, float] = json.loads(line)
+        return values
+
+
+def train(folder: Path, stores: list[Path], steps: int, results: Results) -> None:
+    """Trainings on data on disk and in memory, side by side: the rounds of one alternate with those of the others."""
+    small = folder / "small.extxyz"
+    write(small, min(results["structures"], SMALL))
+    trainings = {
+        "train, in memory": Training(folder, [small], "memory", steps),
+        "train, on disk": Training(folder, stores, "disk", steps),
+        "train, on disk, 1 worker": Training(folder, stores, "worker", steps, 1),
+        "train, on disk, 2 workers": Training(folder, stores, "workers", steps, 2),
     }
-    (folder / f"{name}.yaml").write_text(json.dumps(config))
-    _, output = timed([sys.executable, "-c", TRAINING, str(folder / f"{name}.yaml"), str(steps)])
-    result: dict[str, float] = json.loads(output.splitlines()[-1])
-    return result
+    for _ in range(steps // ROUND):
+        for training in trainings.values():
+            training.round()
+    for name, training in trainings.items():
+        results.keep(name, training.finish())
 
 
 def main() -> None:
-    """Measure; results are printed as they come."""
+    """Measure; results are printed and kept as they come."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--folder", type=Path, required=True, help="for several GB, removed at the end")
-    parser.add_argument("--results", type=Path, help="JSON file of the results")
+    parser.add_argument("--folder", type=Path, required=True, help="for several GB")
+    parser.add_argument("--results", type=Path, required=True, help="JSON file of the results")
     options = parser.parse_args()
     folder: Path = options.folder
-    folder.mkdir(parents=True)
-    results: dict[str, Any] = {"carten": carten.__version__, "structures": options.frames}
-
-    def keep(name: str, values: dict[str, float]) -> None:
-        results[name] = {key: float(f"{value:.4g}") for key, value in values.items()}
-        print(name, results[name], flush=True)
-
-    try:
-        measure(folder, options.frames, options.steps, keep)
-    finally:
-        shutil.rmtree(folder)
-    if options.results is not None:
-        options.results.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def measure(folder: Path, frames: int, steps: int, keep: Callable[[str, dict[str, float]], None]) -> None:
-    """Convert, check and train structures in a folder."""
-    for shard in range(0, frames, SHARD):
-        with (folder / f"part{shard // SHARD:03d}.extxyz").open("w") as file:
-            file.writelines(structures(min(SHARD, frames - shard), shard))
-    sources = sorted(folder.glob("part*.extxyz"))
-    store, small = folder / "all.aselmdb", folder / "small.extxyz"
-    program = [sys.executable, "-c", "from carten.cli import app; app()"]
-    spent, _ = timed([*program, "convert", *map(str, sources), str(store)])
-    for source in sources:
-        source.unlink()
-    keep("convert", {**spent, "GiB on disk": store.stat().st_size / 2**30})
-    keep("check", timed([*program, "check", str(store)])[0])
-    small.write_text("".join(structures(min(frames, 10_000))))
-    keep("train, neighbours of all are found first", training(folder, store, "first", 2))
-    keep("train, on disk", training(folder, store, "disk", steps))
-    keep("train, 10,000 structures in memory", training(folder, small, "memory", steps))
-    keep("train, on disk, 1 worker", training(folder, store, "worker", steps, 1))
-    keep("train, on disk, 2 workers", training(folder, store, "workers", steps, 2))
+    folder.mkdir(parents=True, exist_ok=True)
+    results = Results(options.results, options.frames)
+    stores = convert(folder, results)
+    if "check" not in results:
+        results.keep("check", run("check", *stores))
+    if "train, in memory" not in results:
+        train(folder, stores, options.steps, results)
 
 
 if __name__ == "__main__":

@@ -239,9 +239,9 @@ def test_closest_contacts():
     first, second = Atoms("H2O", [[0, 0, 0], [0, 0, 0.9], [0, 0.8, 0]]), Atoms("H2", [[0, 0, 0], [0, 0, 0.5]])
     frames = as_frames([first, second], [])
     closest: Closest = {}
-    for frame in frames:
-        add_contacts(closest, frame, surroundings(frame, 5.0))
-    found = closest_contacts(closest)
+    for number, frame in enumerate(frames):
+        add_contacts(closest, number, surroundings(frame, 5.0).closest)
+    found = closest_contacts(closest, lambda number: frames[number].where)
     by_pair = {contact.elements: contact for contact in found}
     assert by_pair[(1, 1)].distance == pytest.approx(0.5)
     assert by_pair[(1, 1)].where == "frame 1"

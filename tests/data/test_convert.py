@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from carten.cli import app
 from carten.data import collection as collections
+from carten.data.check import check
 from carten.data.collection import open_collection
 from carten.data.convert import Conversion, convert
 from carten.data.labels import Label, frame_from
@@ -132,6 +133,29 @@ def test_the_index_is_that_of_the_structures(tmp_path: Path, text: Path) -> None
     expected = [edges(a.positions, np.array(a.cell), a.pbc, 4.0)[0].shape[1] for _, a in structures]
     assert collection.geometry(4.0).n_edges.tolist() == expected
     assert {atoms.info["source_file"] for _, atoms in collection} == {str(text)}
+
+
+def test_the_check_says_the_same_with_kept_neighbours_and_without(tmp_path: Path, text: Path) -> None:
+    stores = [tmp_path / "a.aselmdb", tmp_path / "b.aselmdb"]
+    convert(text, stores[0], Conversion(cutoff=4.0))
+    water = [atoms for atoms in frames() if len(atoms) == 3]
+    water[1].positions *= 0.8
+    ase.io.write(tmp_path / "b.extxyz", water)
+    convert(tmp_path / "b.extxyz", stores[1], Conversion(cutoff=4.0))
+    collection = open_collection(stores)
+    assert collection.kept_geometry(4.0) is not None
+    assert collection.kept_geometry(5.0) is None
+    with_kept = check(stores, cutoff=4.0)
+    for path in stores:
+        for file in sidecar(path).glob("neighbours-*"):
+            file.unlink()
+    assert collection.kept_geometry(4.0) is None
+    without = check(stores, cutoff=4.0)
+    assert with_kept.contacts == without.contacts
+    places = {contact.elements: contact.where for contact in without.contacts}
+    assert places[1, 8] == f"{stores[1]}, frame 1"
+    assert places[29, 29].startswith(str(stores[0]))
+    assert with_kept == without
 
 
 def test_an_index_that_is_older_than_its_data_is_made_anew(tmp_path: Path, text: Path) -> None:

@@ -75,8 +75,17 @@ def test_prepared_or_not_is_the_same():
     assert np.array_equal(one.n_atoms(), other.n_atoms())
     for index in range(len(one)):
         assert torch.equal(one[index].graph.edge_index, other[index].graph.edge_index)
-    assert one[3].graph is one[3].graph
-    assert one[3].graph.positions.dtype == torch.float64
+        assert torch.equal(one[index].graph.edge_shift, other[index].graph.edge_shift)
+    assert one[3].graph.positions.dtype == one[3].graph.edge_shift.dtype == torch.float64
+    assert one[3].graph.edge_index.dtype == torch.int64
+
+
+def test_kept_lists_hold_images_however_far():
+    atoms = bulk("Cu", cubic=True)
+    atoms.positions[2] += 1000 * atoms.cell[0]
+    one, other = (Dataset(frames_from([("a", atoms)]), [], 4.0, prepared=prepared)[0] for prepared in (True, False))
+    assert one.graph.edge_shift.abs().max() > 900
+    assert torch.equal(one.graph.edge_shift, other.graph.edge_shift)
 
 
 def test_impossible_structure_is_named():

@@ -236,7 +236,7 @@ def test_absurd_structures_are_refused_before_the_search(positions, cell, words)
 
 
 def test_threads_are_those_of_torch(monkeypatch):
-    """As many as torch may use; small structures need no search."""
+    """As many as torch may use, for large structures."""
     used = []
 
     class Recorder(vesin.NeighborList):
@@ -254,18 +254,20 @@ def test_threads_are_those_of_torch(monkeypatch):
                 graph(atoms, 3.0)
     finally:
         torch.set_num_threads(before)
-    assert used == [1, 2]
+    assert used == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_small_structures_have_the_pairs_of_the_search(seed, monkeypatch):
+def test_pairs_are_each_of_the_edges_once(seed):
     random = np.random.default_rng(seed)
     cell = np.eye(3) * random.uniform(1.5, 6.0, 3) + random.normal(0, 0.8, (3, 3))
     positions = random.uniform(-1.5, 2.5, (7, 3)) @ cell
     pbc = random.random(3) < 0.6
-    few = edges(positions, cell, pbc, 4.5)
-    monkeypatch.setattr(neighbours, "all_pairs", lambda *_: None)
-    searched = edges(positions, cell, pbc, 4.5)
-    assert few[0].shape[1] > 0
-    for one, other in zip(few, searched, strict=True):
-        np.testing.assert_array_equal(one, other)
+    index, shift = edges(positions, cell, pbc, 4.5)
+    lengths = np.linalg.norm(positions[index[1]] - positions[index[0]] + shift @ cell, axis=1)
+    ends, distance = neighbours.pairs(positions, cell, pbc, 4.5)
+    assert 2 * len(distance) == len(lengths) > 0
+    both = np.concatenate([ends, ends[::-1]], axis=1)
+    one, other = (np.lexsort((length, *pair)) for length, pair in ((lengths, index), (np.tile(distance, 2), both)))
+    np.testing.assert_array_equal(index[:, one], both[:, other])
+    np.testing.assert_allclose(lengths[one], np.tile(distance, 2)[other], rtol=0, atol=1e-9)

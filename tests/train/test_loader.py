@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import pytest
 import torch
 
 from carten.data.batches import BatchSampler, Bounds
-from carten.data.dataset import Dataset
+from carten.data.dataset import Dataset, collate
 from carten.data.labels import Label, read_frames
 from carten.properties.spec import property_table
 from carten.train.loader import Loader, ProcessShare
+from carten.train.transfer import PackedBatch
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +97,23 @@ def test_the_global_random_state_is_left_alone(dataset: Dataset) -> None:
     before = torch.get_rng_state()
     epochs(loader(dataset, BOUNDS[0]), 1)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_batches_of_workers_are_the_same_tensors(dataset: Dataset) -> None:
+    def tensors(workers: int) -> list[torch.Tensor]:
+        seen: list[torch.Tensor] = []
+        batch = next(iter(loader(dataset, Bounds(structures=5), workers)))
+        batch.map(seen.append)
+        return seen
+
+    for one, other in zip(tensors(0), tensors(1), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_a_packed_batch_keeps_empty_tensors_and_truth_values(dataset: Dataset) -> None:
+    batch = replace(collate([dataset[0]]), weight=torch.zeros(0, 3), index=torch.tensor([[True], [False], [True]]))
+    again = PackedBatch.of(batch).unpacked()
+    assert again.weight.shape == (0, 3)
+    assert again.index.tolist() == [[True], [False], [True]]
+    assert torch.equal(again.graph.positions, batch.graph.positions)

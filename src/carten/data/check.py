@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from carten.data.collection import Collection, open_collection
+from carten.data.collection import Collection, GeometryBuilder, open_collection
 from carten.data.consistency import agreements
 from carten.data.findings import Duplicates, Report, counted_noun
 from carten.data.frames import SAMPLE, STRATUM, Frames
-from carten.data.geometry import SIGNATURE, Closest, add_contacts, closest_contacts, duplicates, surroundings
+from carten.data.geometry import closest_contacts, duplicates
 from carten.data.guess import guess_labels, with_categories
 from carten.data.label_check import InputCollector, LabelCollector
 from carten.data.labels import Frame, Label, carries, frame_from
@@ -63,12 +63,13 @@ def check(
     """
     collection = open_collection(paths, format, say)
     table, sampled = collection.table, _sampled(collection.table)
-    structures = [collection[number] for number in np.flatnonzero(sampled).tolist()]
+    sample = {number: collection[number] for number in np.flatnonzero(sampled).tolist()}
+    structures = list(sample.values())
     guess = guess_labels(structures)
     labels = guess.labels if labels is None else labels
     inputs = guess.inputs if inputs is None else [with_categories(label, structures) for label in inputs]
     _ = [label.factor for label in (*labels, *inputs)]  # a unit that does not fit is an error of the whole check
-    looked = _Pass(collection, labels, inputs, cutoff, sampled, say)
+    looked = _Pass(collection, labels, inputs, cutoff, sample, say)
     references, undetermined = _references(looked.sample, cutoff)
     sound_labels = [collector for collector in looked.labels if len(collector.numbers)]
     rows = {c.label.name: c.label.row for c in sound_labels if isinstance(c.label.row, Property)}
@@ -79,13 +80,13 @@ def check(
         periodic={count: int(n) for count, n in enumerate(_directions(table)) if n},
         elements={number: int(table.has_element(number).sum()) for number in table.elements if number},
         cutoff=cutoff,
-        neighbours=looked.n_edges / max(int(table.n_atoms[looked.rows].sum()), 1),
+        neighbours=int(looked.geometry.n_edges.sum()) / max(int(table.n_atoms[looked.rows].sum()), 1),
         labels=tuple(collector.report(collection, references) for collector in sound_labels),
         inputs=tuple(collector.report() for collector in looked.inputs if collector.count),
         unused=_unused(collection, {key for label in (*labels, *inputs) for key in label.keys}),
         references=references,
         duplicates=looked.duplicates(),
-        contacts=closest_contacts(looked.closest),
+        contacts=closest_contacts(looked.geometry.closest, lambda n: collection.where(int(looked.rows[n]))),
         stress=check_stress(looked.sample) if has_stress else None,
         agreements=agreements(looked.sample, rows) + responses(looked.sample),
         others={label.name: guess.others[label.name] for label in labels if guess.others.get(label.name)},
@@ -106,7 +107,7 @@ class _Pass:
         labels: Sequence[Label],
         inputs: Sequence[Label],
         cutoff: float,
-        sampled: Array,
+        sample: dict[int, tuple[str, Atoms]],
         say: Say,
     ) -> None:
         self._collection = collection
@@ -116,31 +117,30 @@ class _Pass:
         self.problems: list[str] = []
         self.impossible: list[str] = []
         self.sample: list[Frame] = []
-        self.closest: Closest = {}
-        self.n_edges = 0
-        numbers, signatures = array("q"), array("f")
-        for number, (where, atoms) in enumerate(counted(collection, "checking", len(collection), say)):
+        numbers = array("q")
+        kept, builder = collection.kept_geometry(cutoff), GeometryBuilder(cutoff)
+        for number in counted(range(len(collection)), "checking", len(collection), say):
+            sampled = number in sample
+            where, atoms = sample.pop(number) if sampled else collection[number]
             frame = self._frame(where, atoms)
             if frame is None:
                 continue
             self._carried.update(frame.labels.keys())
             try:
-                around = surroundings(frame, cutoff)
+                if kept is None:
+                    builder.add(frame)
             except DataError as error:
-                self.impossible.append(f"{where}: {error}")
+                self.impossible.append(str(error))
                 continue
-            self.n_edges += around.n_edges
-            add_contacts(self.closest, frame, around)
             numbers.append(number)
-            signatures.extend(around.signature.tolist())
             for label_collector in self.labels:
                 label_collector.add(number, frame)
             for input_collector in self.inputs:
                 input_collector.add(frame)
-            if sampled[number]:
+            if sampled:
                 self.sample.append(frame)
         self.rows = np.asarray(numbers, dtype=np.int64)
-        self._signatures = np.asarray(signatures, dtype=np.float64).reshape(-1, SIGNATURE)
+        self.geometry = builder.finish() if kept is None else kept
 
     def _frame(self, where: str, atoms: Atoms) -> Frame | None:
         """The frame with the labels and inputs that it carries and that can be used; None without any."""
@@ -173,7 +173,7 @@ class _Pass:
             if collector.label.name == "energy":
                 energies = dict(zip(*(column.tolist() for column in collector.energies()), strict=True))
         groups = []
-        for group in duplicates(frames, kinds, self._signatures):
+        for group in duplicates(frames, kinds, self.geometry.signatures):
             numbers = self.rows[list(group)].tolist()
             values = [energies[number] for number in numbers if number in energies]
             spread = max(values) - min(values) if values else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -13,8 +14,8 @@ import numpy as np
 
 from carten.data.archives import is_packed
 from carten.data.formats import LMDB, recognised
-from carten.data.geometry import SIGNATURE, surroundings
-from carten.data.labels import frame_from
+from carten.data.geometry import SIGNATURE, Closest, add_contacts, surroundings
+from carten.data.labels import Frame, frame_from
 from carten.data.progress import Say, counted, silent
 from carten.data.read import Paths, data_files, iterate_file
 from carten.data.sequences import Chained
@@ -41,10 +42,18 @@ class Geometry(NamedTuple):
     Args:
         n_edges: (n,) within the cutoff.
         signatures: (n, 17) see :class:`carten.data.geometry.Surroundings`.
+        contacts: (pairs of elements, 6) the closest of all structures: elements, distance, atoms, structure.
     """
 
     n_edges: Array
     signatures: Array
+    contacts: Array
+
+    @property
+    def closest(self) -> Closest:
+        """The contacts."""
+        rows = self.contacts.tolist()
+        return {(int(a), int(b)): (distance, int(i), int(j), int(n)) for a, b, distance, i, j, n in rows}
 
 
 @dataclass(frozen=True)
@@ -101,9 +110,20 @@ class Collection(Chained["tuple[str, Atoms]"]):
         Raises:
             DataError: a structure is impossible; the message names it.
         """
-        tables = [_geometry(part, cutoff, say) for part in self._parts]
-        edges, signatures = zip(*tables, strict=True)
-        return Geometry(np.concatenate(edges), np.concatenate(signatures))
+        return self._together([_geometry(part, cutoff, say) for part in self._parts])
+
+    def kept_geometry(self, cutoff: float) -> Geometry | None:
+        """The same where it is kept for all of them."""
+        kept = [table for part in self._parts if (table := _kept_geometry(part, cutoff)) is not None]
+        return self._together(kept) if len(kept) == len(self._parts) else None
+
+    def _together(self, tables: Sequence[Geometry]) -> Geometry:
+        closest: Closest = {}
+        for start, table in zip(self.starts, tables, strict=False):
+            for pair, (distance, i, j, number) in table.closest.items():
+                add_contacts(closest, int(start) + number, {pair: (distance, i, j)})
+        edges, signatures, _ = (np.concatenate(arrays) for arrays in zip(*tables, strict=True))
+        return Geometry(edges, signatures, _rows(closest))
 
 
 def open_collection(paths: Paths, format: str | None = None, say: Say = silent) -> Collection:
@@ -170,15 +190,29 @@ def _neighbours(cutoff: float) -> str:
     return f"neighbours-{cutoff:.6g}"
 
 
+def _kept_geometry(part: _Part, cutoff: float) -> Geometry | None:
+    kept = read_sidecar(part.path[0], _neighbours(cutoff), part.path[1]) if part.path is not None else None
+    if kept is None or set(kept[0]) != set(Geometry._fields):
+        return None
+    geometry = Geometry(**kept[0])
+    n = len(part.structures)
+    shapes = (geometry.n_edges.shape, geometry.signatures.shape, geometry.contacts.shape[1:])
+    return geometry if shapes == ((n,), (n, SIGNATURE), (6,)) else None
+
+
+def _rows(closest: Closest) -> Array:
+    """Contacts as an array."""
+    rows = [(*pair, *contact) for pair, contact in closest.items()]
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
 def _geometry(part: _Part, cutoff: float, say: Say) -> Geometry:
-    if part.path is not None and (kept := read_sidecar(part.path[0], _neighbours(cutoff), part.path[1])) is not None:
-        arrays = kept[0]
-        if {len(array) for array in arrays.values()} == {len(part.structures)} and set(arrays) == set(Geometry._fields):
-            return Geometry(**arrays)
+    if (kept := _kept_geometry(part, cutoff)) is not None:
+        return kept
     builder = GeometryBuilder(cutoff)
     title = f"looking for neighbours within {cutoff:g} Å"
     for where, atoms in counted(part.structures, title, len(part.structures), say):
-        builder.add(where, atoms)
+        builder.add(frame_from(atoms, where=where))
     if part.path is not None:
         keep_geometry(*part.path, cutoff, builder.finish())
     return builder.finish()
@@ -189,26 +223,27 @@ class GeometryBuilder:
 
     def __init__(self, cutoff: float) -> None:
         self.cutoff = cutoff
-        self._edges: list[int] = []
-        self._signatures: list[Array] = []
+        self._edges, self._signatures = array("i"), array("f")
+        self._closest: Closest = {}
 
-    def add(self, where: str, atoms: Atoms) -> None:
+    def add(self, frame: Frame) -> None:
         """Append a row.
 
         Raises:
             DataError: the structure is impossible.
         """
         try:
-            around = surroundings(frame_from(atoms, where=where), self.cutoff)
+            around = surroundings(frame, self.cutoff)
         except DataError as error:
-            raise (error if str(error).startswith(where) else DataError(f"{where}: {error}")) from error
+            raise DataError(f"{frame.where}: {error}") from error
+        add_contacts(self._closest, len(self._edges), around.closest)
         self._edges.append(around.n_edges)
-        self._signatures.append(around.signature.astype(np.float32))
+        self._signatures.extend(around.signature.tolist())
 
     def finish(self) -> Geometry:
         """The table."""
         signatures = np.array(self._signatures, dtype=np.float32).reshape(-1, SIGNATURE)
-        return Geometry(np.array(self._edges, dtype=np.int32), signatures)
+        return Geometry(np.array(self._edges, dtype=np.int32), signatures, _rows(self._closest))
 
 
 def _read(files: Sequence[Path], format: str | None, say: Say) -> Iterator[_Part]:

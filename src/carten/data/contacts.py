@@ -8,7 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from carten.data.geometry import closest_pairs
-from carten.data.neighbours import unordered_edges
+from carten.data.neighbours import pairs
 
 if TYPE_CHECKING:
     from carten.data.dataset import Dataset
@@ -27,8 +27,8 @@ def shortest_contacts(dataset: Dataset, most: int = MOST_FRAMES) -> dict[str, fl
     shortest: dict[tuple[int, int], float] = {}
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int)).tolist():
         frame = dataset.frames[index]
-        (centre, neighbour), _, lengths = unordered_edges(frame.positions, frame.cell, frame.pbc, dataset.cutoff)
-        for pair, (length, _, _) in closest_pairs(frame.numbers, centre, neighbour, lengths).items():
+        ends, lengths = pairs(frame.positions, frame.cell, frame.pbc, dataset.cutoff)
+        for pair, (length, _, _) in closest_pairs(frame.numbers, ends, lengths).items():
             shortest[pair] = min(length, shortest.get(pair, np.inf))
     return {pair_name(*pair): length for pair, length in sorted(shortest.items())}
 

@@ -84,13 +84,13 @@ def convert(
         _begin(writer, task, files, say)
         for where, atoms in islice(Store(partial), writer.count) if writer.count else ():
             table.add(atoms)
-            geometry.add(where, atoms)
+            geometry.add(frame_from(atoms, where=where))
         remaining = _remaining(files, conversion.format, writer)
         for where, atoms in counted(remaining, f"converting to {output}", None, say):
             converted = relabelled(atoms, conversion, where)
             if len(files) > 1:
                 converted.info[SOURCE] = where.rpartition(", frame ")[0]
-            geometry.add(where, converted)
+            geometry.add(frame_from(converted, where=where))
             table.add(converted)
             writer.append(converted)
             report(writer.count)

@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from carten.data.collection import Collection, Geometry
+from carten.data.collection import Collection
 from carten.data.labels import Frame, Label, frame_from
 from carten.data.progress import Say, silent
 from carten.math.arrays import Array
@@ -112,10 +112,15 @@ class Frames(Sequence[Frame]):
         chosen: Array = carried[self.rows]
         return chosen
 
-    def geometry(self, cutoff: float, say: Say = silent) -> Geometry:
-        """Neighbours of each within a cutoff, Å."""
-        table = self.collection.geometry(cutoff, say)
-        return Geometry(table.n_edges[self.rows], table.signatures[self.rows])
+    def n_edges(self, cutoff: float, say: Say = silent) -> Array:
+        """(n,) numbers of edges within a cutoff, Å."""
+        n_edges: Array = self.collection.geometry(cutoff, say).n_edges[self.rows]
+        return n_edges
+
+    def signatures(self, cutoff: float, say: Say = silent) -> Array:
+        """(n, 17) signatures of the geometries within a cutoff, Å, see :mod:`carten.data.geometry`."""
+        signatures: Array = self.collection.geometry(cutoff, say).signatures[self.rows]
+        return signatures
 
     def sample(self, most: int = SAMPLE) -> Frames:
         """At most so many, drawn at random, the same each time, with some of each element, label and single atoms.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
@@ -12,7 +12,7 @@ from ase.data import covalent_radii
 from scipy.spatial import cKDTree
 
 from carten.data.labels import Frame
-from carten.data.neighbours import unordered_edges
+from carten.data.neighbours import pairs
 from carten.math.arrays import Array
 from carten.math.lattice import nearest_images
 
@@ -60,32 +60,27 @@ class Surroundings:
 
 def surroundings(frame: Frame, cutoff: float) -> Surroundings:
     """Neighbours of one structure within ``cutoff`` (Å); errors as :func:`carten.data.neighbours.edges`."""
-    (centre, neighbour), _, distance = unordered_edges(frame.positions, frame.cell, frame.pbc, cutoff)
-    n_edges = len(distance)
-    half = centre <= neighbour  # the others are the same pairs
-    centre, neighbour, distance = centre[half], neighbour[half], distance[half]
-    numbers = frame.numbers
-    weight = np.sqrt(numbers[centre] * numbers[neighbour]) * np.exp(-distance) * (1 - distance / cutoff) ** 2
-    weight[centre < neighbour] *= 2.0
-    return Surroundings(n_edges, closest_pairs(numbers, centre, neighbour, distance), _signature(distance, weight))
+    ends, distance = pairs(frame.positions, frame.cell, frame.pbc, cutoff)
+    root = np.sqrt(frame.numbers)
+    weight = 2.0 * root[ends[0]] * root[ends[1]] * np.exp(-distance) * (1.0 - distance / cutoff) ** 2
+    closest = closest_pairs(frame.numbers, ends, distance)
+    return Surroundings(2 * len(distance), closest, _signature(distance, weight))
 
 
-def closest_pairs(
-    numbers: Array, centre: Array, neighbour: Array, distance: Array
-) -> dict[tuple[int, int], tuple[float, int, int]]:
+def closest_pairs(numbers: Array, ends: Array, distance: Array) -> dict[tuple[int, int], tuple[float, int, int]]:
     """Distance and atoms of the closest contact by pair of elements, from pairs of atoms and their distances."""
-    elements, kind = np.unique(numbers, return_inverse=True)
+    elements, kinds = np.unique(numbers, return_inverse=True)
     n = len(elements)
-    pair = np.minimum(kind[centre], kind[neighbour]) * n + np.maximum(kind[centre], kind[neighbour])
+    first, second = kinds[ends[0]], kinds[ends[1]]
+    pair = np.minimum(first, second) * n + np.maximum(first, second)
     shortest = np.full(n * n, np.inf)
     np.minimum.at(shortest, pair, distance)
-    edges = np.flatnonzero(distance == shortest[pair])
     closest: dict[tuple[int, int], tuple[float, int, int]] = {}
-    for edge in edges.tolist():
-        low, high = divmod(int(pair[edge]), n)
-        contact = (float(distance[edge]), int(centre[edge]), int(neighbour[edge]))
-        key = (int(elements[low]), int(elements[high]))
-        closest[key] = min(contact, closest.get(key, contact))
+    for edge in np.flatnonzero(distance == shortest[pair]).tolist():
+        low, high = elements[list(divmod(int(pair[edge]), n))].tolist()
+        i, j = sorted(ends[:, edge].tolist())
+        contact = (float(distance[edge]), i, j)
+        closest[low, high] = min(contact, closest.get((low, high), contact))
     return closest
 
 
@@ -100,22 +95,27 @@ def _signature(distance: Array, weight: Array) -> Array:
     return np.append(sums, np.sqrt(weight @ weight))
 
 
-Closest = dict[tuple[int, int], tuple[float, int, int, str]]
-"""Distance, atoms and structure of the closest contact by pair of elements."""
+Closest = dict[tuple[int, int], tuple[float, int, int, int]]
+"""Distance, atoms and number of the structure of the closest contact by pair of elements."""
 
 
-def add_contacts(closest: Closest, frame: Frame, around: Surroundings) -> None:
-    """Keep the contacts of a structure that are closer than those before."""
-    for pair, (distance, i, j) in around.closest.items():
-        if pair not in closest or distance < closest[pair][0]:
-            closest[pair] = (distance, i, j, frame.where)
+def add_contacts(closest: Closest, number: int, contacts: Mapping[tuple[int, int], tuple[float, int, int]]) -> None:
+    """Keep the contacts of a structure of this number that are closer than those before."""
+    for pair, contact in contacts.items():
+        if pair not in closest or contact[0] < closest[pair][0]:
+            closest[pair] = (*contact, number)
 
 
-def closest_contacts(closest: Closest) -> tuple[Contact, ...]:
-    """Closest contact of every pair of elements, the one closest for its covalent radii first."""
+def closest_contacts(closest: Closest, where: Callable[[int], str]) -> tuple[Contact, ...]:
+    """Closest contact of every pair of elements, the one closest for its covalent radii first.
+
+    Args:
+        closest: of all structures.
+        where: names a structure by its number.
+    """
     contacts = [
-        Contact(pair, distance, distance / float(covalent_radii[list(pair)].sum()), (i, j), where)
-        for pair, (distance, i, j, where) in closest.items()
+        Contact(pair, distance, distance / float(covalent_radii[list(pair)].sum()), (i, j), where(number))
+        for pair, (distance, i, j, number) in closest.items()
     ]
     return tuple(sorted(contacts, key=lambda contact: (contact.ratio, contact.elements)))
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from carten.data.images import all_pairs
 from carten.data.search import closed, require_finite, require_volume, search_radius
 from carten.errors import DataError
 from carten.math.arrays import Array
@@ -56,15 +55,23 @@ def edges(positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int
         DataError: positions or cell are not finite or absurdly large, the periodic cell vectors span no volume, there
             are more pairs than memory holds, or two atoms coincide.
     """
-    index, shift, _ = unordered_edges(positions, cell, pbc, cutoff, threads)
+    index, shift, _ = _search(positions, cell, pbc, cutoff, threads)
     order = np.argsort(_rank_key(index, shift, len(positions)))
     return np.ascontiguousarray(index[:, order]), shift[order]
 
 
-def unordered_edges(
-    positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int = 1
+def pairs(positions: Array, cell: Array, pbc: Array, cutoff: float) -> tuple[Array, Array]:
+    """Each pair of :func:`edges` once, in any order: index (2, P), and distance (P,) in Å."""
+    index, _, distance = _search(positions, cell, pbc, cutoff, full=False)
+    return index, distance
+
+
+def _search(
+    positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int = 1, full: bool = True
 ) -> tuple[Array, Array, Array]:
-    """As :func:`edges`, in any order, and their lengths, (E,) in Å."""
+    """Pairs in both directions or one, in any order: index, shift, distance."""
+    from vesin import NeighborList
+
     positions, cell = np.asarray(positions, dtype=np.float64), np.asarray(cell, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
     require_finite(positions, cell)
@@ -73,23 +80,14 @@ def unordered_edges(
     require_volume(cell, pbc)
     points, box = closed(positions, complete_cell(cell, pbc), pbc, cutoff)
     radius = search_radius(points, box, cutoff)
-    near = all_pairs(points, box, pbc, cutoff)
-    pairs, shift, distance = _search(points, box, radius, threads) if near is None else near
-    if radius > cutoff and near is None:
-        pairs, shift, distance = (array[distance < cutoff] for array in (pairs, shift, distance))
-    index = pairs.T.astype(np.int64)
+    used = 1 if len(positions) < SMALL else threads
+    search = NeighborList(cutoff=radius, full_list=full, sorted=False, n_threads=used)
+    ends, shift, distance = search.compute(points, box, True, "PSd")
+    if radius > cutoff:
+        ends, shift, distance = (array[distance < cutoff] for array in (ends, shift, distance))
+    index = ends.T.astype(np.int64)
     _require_apart(index, distance)
     return index, shift.astype(np.int64), distance
-
-
-def _search(positions: Array, box: Array, radius: float, threads: int) -> tuple[Array, Array, Array]:
-    """As :func:`carten.data.images.all_pairs`, for any number of atoms in a box that is periodic in all directions."""
-    from vesin import NeighborList  # imports torch
-
-    used = 1 if len(positions) < SMALL else threads
-    search = NeighborList(cutoff=radius, full_list=True, sorted=False, n_threads=used)
-    pairs, shifts, distances = search.compute(positions, box, True, "PSd")
-    return pairs, shifts, distances
 
 
 def graph(

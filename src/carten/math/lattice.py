@@ -20,6 +20,8 @@ def complete_cell(cell: Array, pbc: Array) -> Array:
     """
     if pbc.all():
         return cell
+    if not pbc.any():
+        return np.eye(3)
     rows = np.where(pbc[:, None], cell, 0.0)
     # rows of vh beyond the rank are orthonormal and orthogonal to every periodic vector
     rows[~pbc] = np.linalg.svd(rows)[2][int(pbc.sum()) :]
@@ -45,6 +47,8 @@ def nearest_points(vectors: Array, cell: Array) -> Array:
     """
     reduced = _reduced(tuple(map(tuple, cell.tolist())))
     rounded = np.round(vectors @ np.linalg.pinv(reduced)) @ reduced
+    if np.square(vectors - rounded).sum(-1).max(initial=0.0) <= 0.25 * np.square(reduced).sum(-1).min(initial=np.inf):
+        return rounded  # closer than half of the shortest lattice vector: no other is nearer
     steps = np.array(list(product((0.0, -1.0, 1.0), repeat=len(reduced)))) @ reduced
     candidates = rounded[..., None, :] + steps
     distances = np.square(vectors[..., None, :] - candidates).sum(-1)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from carten.data.dataset import Batch, Dataset, Sample, collate
 from carten.math.arrays import Array
+from carten.train.transfer import PackedBatch
 
 BatchPlan = Callable[[int], Sequence[Sequence[int]]]
 """From the number of a pass over the data to its batches of dataset indices."""
@@ -61,7 +62,7 @@ class Loader:
         self.taken = 0  # in the current epoch
         self.share = ProcessShare()
         self._length = len(plan(0))
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[Batch | PackedBatch] | None = None
         self._ahead: deque[tuple[int, int]] = deque()
 
     def divide(self, share: ProcessShare) -> None:
@@ -79,6 +80,7 @@ class Loader:
             self.end_epoch()
         while self.taken < self._length:
             batch = next(self._batches)
+            batch = batch.unpacked() if isinstance(batch, PackedBatch) else batch
             self.position = self._ahead.popleft()
             self.taken += 1
             yield batch
@@ -97,12 +99,12 @@ class Loader:
         self._batches = None
         self._ahead.clear()
 
-    def _start(self) -> Iterator[Batch]:
+    def _start(self) -> Iterator[Batch | PackedBatch]:
         loader: DataLoader[Sample] = DataLoader(
             self.dataset,
             batch_sampler=_Stream(self._indices()),
             num_workers=self.workers,
-            collate_fn=partial(collate_share, self.dataset),
+            collate_fn=partial(_packed_share if self.workers else collate_share, self.dataset),
             generator=torch.Generator(),
         )
         return iter(loader)
@@ -125,6 +127,10 @@ def collate_share(dataset: Dataset, samples: Sequence[Sample]) -> Batch:
     first = dataset[0]
     unlabelled = {name: torch.full_like(target, torch.nan) for name, target in first.targets.items()}
     return collate([replace(first, targets=unlabelled)])
+
+
+def _packed_share(dataset: Dataset, samples: Sequence[Sample]) -> PackedBatch:
+    return PackedBatch.of(collate_share(dataset, samples))
 
 
 class _Stream:

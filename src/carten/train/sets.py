@@ -341,5 +341,5 @@ def _dataset(config: Config, terms: Sequence[LossTerm], frames: Frames, say: Say
     rows, cutoff = [term.property for term in terms], config.model.cutoff
     few = frames.collection.in_memory and int(frames.n_atoms.sum()) <= MOST_PREPARED
     prepared = config.data.workers == 0 and few
-    n_edges = None if prepared else frames.geometry(cutoff, say).n_edges
+    n_edges = None if prepared else frames.n_edges(cutoff, say)
     return Dataset(frames, rows, cutoff, prepared, frames.n_atoms, n_edges)

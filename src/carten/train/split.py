@@ -36,13 +36,13 @@ class Split:
 def same_geometry(frames: Frames, cutoff: float, say: Say = silent) -> tuple[tuple[int, ...], ...]:
     """Groups of indices of frames that are the same but for orientation, origin and order of atoms."""
     kinds = frames.collection.table.kinds[frames.rows]
-    return duplicates(frames, kinds, frames.geometry(cutoff, say).signatures)
+    return duplicates(frames, kinds, frames.signatures(cutoff, say))
 
 
 def shared_geometries(one: Frames, other: Frames, cutoff: float, say: Say = silent) -> list[int]:
     """Indices of frames of the second that the first has too."""
     tables = [frames.collection.table.take(frames.rows) for frames in (one, other)]
-    signatures = [frames.geometry(cutoff, say).signatures for frames in (one, other)]
+    signatures = [frames.signatures(cutoff, say) for frames in (one, other)]
     twins = duplicates(Chained(one, other), joined(tables).kinds, np.concatenate(signatures))
     count = len(one)
     return sorted(index - count for group in twins if min(group) < count for index in group if index >= count)
