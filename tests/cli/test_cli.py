@@ -252,6 +252,7 @@ def test_info_tells_what_a_model_is(run, trained):
     assert said.code == 0
     assert "elements       H C O" in said.out
     assert "forces RMSE" in said.out
+    assert "\ngroups         network 9" in said.out and ", layer 1 " in said.out
     head = json.loads(run("info", trained.model, "--json").out)
     model = carten.load(trained.model)
     assert head["parameters"] == sum(parameter.numel() for parameter in model.parameters())

@@ -214,7 +214,7 @@ def test_the_command(tmp_path):
     arguments = ["label", str(source), "--with", "emt", "-o", str(output), "--option", "asap_cutoff=true"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "2 structures" in done.output and "1 structures failed" in done.output
+    assert "2 structures" in done.output and "1 structure failed" in done.output
     single = copper(1)[0]
     single.calc = EMT(asap_cutoff=True)
     assert ase.io.read(output, 0).get_potential_energy() == pytest.approx(single.get_potential_energy(), abs=1e-6)

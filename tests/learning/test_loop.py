@@ -112,6 +112,18 @@ def test_the_command_goes_on_with_more_rounds(tmp_path):
     assert refused.exit_code == 1 and "holds a loop with another select" in refused.output
 
 
+def test_a_mistake_before_the_first_label_can_be_put_right(tmp_path):
+    """Nothing but the configuration is in the folder then, and another one may take its place."""
+    with pytest.raises(ConfigError, match="emtt: no such labeller; did you mean emt"):
+        learn(write_loop(tmp_path, label={"labeller": "emtt"}))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match=r"none\.extxyz: no such file"):
+        learn(write_loop(tmp_path, structures="none.extxyz"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["loop.yaml"]
+    config = write_loop(tmp_path, proof=None, explore=[{"kind": "cells", "number": 4, "rattle": 0.05}])
+    assert len(learn(config).rounds) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -123,8 +135,7 @@ def test_the_command_goes_on_with_more_rounds(tmp_path):
         ({"explore": [{"kind": "md", "temperatures": [-5]}]}, r"temperatures"),
         (
             {"explore": [{"kind": "md", "stop_at": "forces_uncertainty>0.1"}]},
-            r"explore.stop_at: the model does not give forces_uncertainty; it has no uncertainties: train it with "
-            r"model.n_members above 1",
+            r"explore.stop_at: models of this loop have no uncertainties, found .*>0.1': set committee: 4",
         ),
         ({"committee": 2, "explore": [{"kind": "md", "stop_at": "forse>1"}]}, r"the model does not give forse"),
         ({"explore": [{"kind": "md", "stop_at": "forces"}]}, r"explore.stop_at: expected PROPERTY>VALUE"),

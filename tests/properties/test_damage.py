@@ -127,6 +127,8 @@ def test_weights_of_another_type(path, dtype):
         (lambda found: found.update(reference_energies={"99": 1.0}), "reference energies of elements"),
         (lambda found: found.update(provenance=[]), "provenance"),
         (lambda found: found.update(provenance={"epoch": 3}), "epoch, step and minutes"),
+        (lambda found: found.update(provenance={"sources": [{"epoch": 3}]}), "epoch, step and minutes"),
+        (lambda found: found.update(provenance={"sources": [[]]}), "provenance.sources"),
         (lambda found: found.update(provenance={"validation": {"energy_rmse": "low"}}), "provenance.validation"),
         (lambda found: found.update(provenance={"config": {"properties": ["energy"]}}), "provenance.config.properties"),
         (lambda found: found["properties"][0].update(colour="red"), "Property has no colour: please upgrade"),

@@ -11,6 +11,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 
+from carten.data.convert import convert
 from carten.data.dataset import Dataset
 from carten.errors import ConfigError, DataError, ModelError
 from carten.properties.io import load
@@ -19,7 +20,7 @@ from carten.train.build import build_model
 from carten.train.config import Config
 from carten.train.replay import Replay
 from carten.train.run import train
-from carten.train.sets import read_sets
+from carten.train.sets import Sets, read_sets
 from carten.train.start import kept_elements, read_start
 from carten.train.terms import terms
 from carten.workflows.predict import predict
@@ -37,6 +38,15 @@ def stiff(alloys: Path, tmp_path: Path) -> str:
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=1.5 * atoms.get_forces())
     ase.io.write(tmp_path / "stiff.extxyz", frames)
     return str(tmp_path / "stiff.extxyz")
+
+
+def replayed_sets(config: Config) -> Sets:
+    """The data of a run."""
+    config, source = read_start(config)
+    loss_terms, replay = terms(config.properties), Replay.read(config, source)
+    assert source is not None and replay is not None
+    sets = read_sets(config, loss_terms, kept_elements(config, source, replay))
+    return replay.added(sets, config, loss_terms, build_model(config, sets, loss_terms, source), source)
 
 
 def replayed(config: Config) -> tuple[Potential, Potential, Dataset]:
@@ -128,6 +138,39 @@ def test_labels_of_files_are_taken_as_they_are(configure: Configure, trained: Pa
     expected = [atoms.get_forces() for atoms in ase.io.read(alloys, ":")]
     forces = [frame.labels["forces"] for frame in dataset.frames[10:]]
     np.testing.assert_allclose(np.concatenate(forces), np.concatenate(expected), atol=1e-8)
+
+
+def test_structures_on_disk_stay_there(configure: Configure, trained: Path, alloys: Path, stiff: str) -> None:
+    """Their frames are those of the same structures in memory, made when they are asked for."""
+    on_disk = alloys.with_suffix(".aselmdb")
+    convert(alloys, on_disk)
+    for labels in ("model", "files"):
+        frames = []
+        for path in (alloys, on_disk):
+            replay = {"data": str(path), "labels": labels, "structures": 7}
+            data = {"train": stiff, "validation": 2}
+            _, _, dataset = replayed(configure(start=str(trained), data=data, replay=replay, dtype="float64"))
+            frames.append(dataset.frames[10:])
+        for frame, other in zip(*frames, strict=True):
+            assert frame is not other and {*frame.labels} == {*other.labels} == {"energy", "forces"}
+            for name, values in frame.labels.items():
+                np.testing.assert_allclose(other.labels[name], values, rtol=0, atol=1e-9)
+        assert dataset.frames[12] is not dataset.frames[12]
+
+
+def test_groups_that_come_more_often_leave_what_is_replayed_as_it_is(
+    configure: Configure, trained: Path, alloys: Path, stiff: str
+) -> None:
+    frames = ase.io.read(stiff, ":")
+    for number, atoms in enumerate(frames):
+        atoms.info["group"] = "odd" if number % 2 else "even"
+    ase.io.write(stiff, frames)
+    data = {"train": stiff, "validation": 2, "group_sampling": {"odd": 2.0}}
+    sets = replayed_sets(configure(start=str(trained), data=data, replay={"data": str(alloys), "structures": 5}))
+    assert sets.mixture is not None
+    order = sets.mixture.order(0, 0).tolist()
+    assert [order.count(number) for number in range(10, 15)] == [1] * 5
+    assert len(order) > 15
 
 
 def test_elements_that_are_replayed_stay(configure: Configure, trained: Path, alloys: Path, copper: str) -> None:

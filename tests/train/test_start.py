@@ -22,7 +22,8 @@ from carten.model import conditions
 from carten.model.conditions import Fidelity, Input
 from carten.model.config import NetworkConfig
 from carten.model.graph import Graph
-from carten.properties.io import load, save
+from carten.properties.facts import described_header
+from carten.properties.io import header, load, save
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
 from carten.properties.spec import input_table, property_table
@@ -285,6 +286,24 @@ def test_the_source_stays_the_best_where_training_makes_it_worse(configure: Conf
     config = configure(start=str(trained), dtype="float64", optimizer={"lr": 10.0}, training={"epochs": 1, "ema": 0})
     best, source = (load(path).network.embedding for path in (train(config, console=QUIET).model, trained))
     torch.testing.assert_close(best, source)
+
+
+def test_a_file_tells_every_training_that_led_to_it(configure: Configure, trained: Path, tmp_path: Path) -> None:
+    first = header(trained)["provenance"]
+    model = trained
+    for name in ("second", "third"):
+        config = configure(start=str(model), training={"epochs": 0}, output=str(tmp_path / name))
+        model = train(config, console=QUIET).model
+    facts = header(model)["provenance"]
+    second = header(tmp_path / "second" / BEST)["provenance"]
+    assert second.pop("sources") == [first]
+    assert facts["sources"] == [first, second]
+    steps = [text for name, text in described_header(header(model), 1) if name == "trained"]
+    assert [text.partition(" on ")[0] for text in steps] == [
+        f"{first['epoch']} epochs, {first['step']} steps, {first['minutes']:.1f} minutes",
+        *["0 epochs, 0 steps, 0.0 minutes"] * 2,
+    ]
+    assert steps[1].endswith(f" on alloys.extxyz from {trained.name}")
 
 
 def test_runs_without_steps_need_a_start(configure: Configure) -> None:

@@ -113,5 +113,7 @@ def remarks(labelled: Labelled, output: Path) -> list[str]:
         lines.append(f"labels that structures had before are left out: {', '.join(labelled.removed)}")
     if labelled.failed:
         path = output.with_suffix(".failed.extxyz")
-        lines.append(f"{len(labelled.failed)} structures failed: {path}; the first: {labelled.failed[0].info[FAILURE]}")
+        failed = len(labelled.failed)
+        count = f"{failed} {'structure' if failed == 1 else 'structures'}"
+        lines.append(f"{count} failed: {path}; the first: {labelled.failed[0].info[FAILURE]}")
     return lines

@@ -232,6 +232,15 @@ def predict_command(
         typer.echo(f"{key} of {count} structures was there already: replaced by the prediction", err=True)
 
 
+def _sizes_of_groups(potential: Potential, parameters: int) -> str:
+    """Names that ``freeze`` and ``lora`` know, with their shares of the parameters."""
+    from carten.train.parts import parts_of_model
+
+    sizes = {name: parameter.numel() for name, parameter in potential.named_parameters()}
+    groups = parts_of_model(potential).items()
+    return ", ".join(f"{group} {sum(map(sizes.__getitem__, names)) / parameters:.1%}" for group, names in groups)
+
+
 def info_command(
     model: ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON.")] = False,
@@ -249,7 +258,7 @@ def info_command(
 
         print_library(model, as_json)
         return
-    from carten.properties.facts import described_header
+    from carten.properties.facts import described_header, sources_with
     from carten.properties.io import has_checksum
     from carten.properties.isolated import surprises
     from carten.text import amount, printable
@@ -266,6 +275,7 @@ def info_command(
         return
     lines = [("format", f"{head['format']}, written by carten {head['version']}")]
     lines += described_header(head, parameters)
+    lines.append(("groups", _sizes_of_groups(potential, parameters)))
     operations, traffic = amount(work.multiply_adds), amount(work.bytes)
     lines.append(("work", f"{operations} multiply-adds, {traffic}B per atom for {work.name}"))
     if isinstance(loaded, Ensemble):
@@ -273,7 +283,9 @@ def info_command(
     if not has_checksum(model):
         lines.append(("checksum", "none: written by an older carten; damage of the file would go unnoticed"))
     lines += [("isolated", text) for text in surprises(potential)]
-    if config := head["provenance"].get("config"):
-        lines.append(("configuration", yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
+    configurations = [each["config"] for each in sources_with(head["provenance"]) if "config" in each]
+    for k, config in enumerate(configurations):
+        which = f" of training {k + 1}" if len(configurations) > 1 else ""
+        lines.append((f"configuration{which}", yaml.safe_dump(config, sort_keys=False, allow_unicode=True)))
     for name, text in lines:
         typer.echo(printable(f"{name:<15}{text}" if "\n" not in text else f"{name}\n{text}"))

@@ -43,8 +43,14 @@ class Mixture:
     """
 
     def __init__(self, codes: Array, factors: Sequence[float]) -> None:
+        self._codes, self._factors = codes, factors
         self._members = [np.flatnonzero(codes == group) for group in range(len(factors))]
         self.draws = [round(len(part) * factor) for part, factor in zip(self._members, factors, strict=True)]
+
+    def with_more(self, count: int) -> Mixture:
+        """With further structures at the end, each of which comes once."""
+        codes = np.concatenate([self._codes, np.full(count, len(self._factors))])
+        return Mixture(codes, [*self._factors, 1.0])
 
     def order(self, seed: int, number: int) -> Array:
         """The structures of a pass, shuffled."""

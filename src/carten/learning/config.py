@@ -165,7 +165,15 @@ class LoopConfig(_Section):
         if several or model.n_members > 1:
             properties = Ensemble([model, model] if several else [model]).properties
         for text in criteria:
-            parse_criterion(text, properties, {"any": 0.0}, config.model.cutoff, STOP_KEY)
+            try:
+                parse_criterion(text, properties, {"any": 0.0}, config.model.cutoff, STOP_KEY)
+            except ConfigError as error:
+                if "_uncertainty" not in text or len(properties) > len(model.properties):
+                    raise
+                raise ConfigError(
+                    f"{STOP_KEY}: models of this loop have no uncertainties, found {text!r}: set committee: 4, or "
+                    "n_members: 4 in train.model"
+                ) from error
 
     def training(
         self, train: list[Path], validation: list[Path], output: Path, previous: Path | None, member: int = 0

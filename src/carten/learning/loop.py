@@ -48,15 +48,17 @@ def learn(config: LoopConfig, say: Say = print, console: Console | None = None) 
         ConfigError: the folder holds a loop of another configuration, or the labeller cannot be used.
         DataError: the structures cannot be read, or explorations do not suit them.
     """
+    if "forces" not in config.label.build().implemented:
+        raise ConfigError(f"label.labeller: {config.label.labeller} computes no forces; choose one that does")
     with locked(config.output, say):
         _enter(config)
         return _Loop(config, say, console or Console(quiet=True)).run()
 
 
 def _enter(config: LoopConfig) -> None:
-    """Check that the folder is of this loop; more rounds than before may be asked for."""
+    """Check that the folder is of this loop; more rounds than before may be asked for, anything before the labels."""
     path = config.output / SETTINGS
-    if path.exists():
+    if path.exists() and (config.output / START).exists():
         before, now = (yaml.safe_load(text) for text in (path.read_text(encoding="utf-8"), config.dump()))
         free = ("rounds", "jobs", "proof", "output")
         if differing := [key for key in now if key not in free and before.get(key) != now[key]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
@@ -62,10 +63,31 @@ def origin(head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How a model was made, line by line: its card, training, errors on the validation set."""
     provenance = head["provenance"]
     yield from ((name, str(text)) for name, text in provenance.get("card", {}).items())
-    if "epoch" in provenance:
-        minutes = f"{provenance['minutes']:.1f} minutes"
-        yield "trained", f"{provenance['epoch']} epochs, {provenance['step']} steps, {minutes}"
-    yield from (("validation", text) for text in _validation(head))
+    for each in (*provenance.get("sources", ()), provenance):
+        if "epoch" in each:
+            yield "trained", _length(each)
+        yield from (("validation", text) for text in _validation(head, each.get("validation", {})))
+
+
+def _length(provenance: Mapping[str, Any]) -> str:
+    """How long a training took, of what, and what it began with."""
+    config = provenance.get("config", {})
+    start, data = config.get("start"), config.get("data")
+    model = start.get("model") if isinstance(start, dict) else None
+    files = data.get("train") if isinstance(data, dict) else None
+    names = [Path(str(file)).name for file in files] if isinstance(files, list) else []
+    parts = [f"{provenance['epoch']} epochs, {provenance['step']} steps, {provenance['minutes']:.1f} minutes"]
+    if names:
+        parts.append(f"on {', '.join(names[:3])}{', ..' if len(names) > 3 else ''}")
+    if model:
+        parts.append(f"from {Path(str(model)).name}")
+    return " ".join(parts)
+
+
+def sources_with(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The trainings that lead to a model, the last one included: the ``sources`` of one that starts from it."""
+    last = {key: value for key, value in provenance.items() if key != "sources"}
+    return [*provenance.get("sources", ()), *([last] if last else [])]
 
 
 def header_facts(model: Potential, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,9 +134,8 @@ def _added(term: Mapping[str, Any]) -> str:
     return f"{term['kind']} ({options})" if options else str(term["kind"])
 
 
-def _validation(head: Mapping[str, Any]) -> Iterator[str]:
-    """Errors on the validation set, a line for each property."""
-    errors = head["provenance"].get("validation", {})
+def _validation(head: Mapping[str, Any], errors: Mapping[str, float]) -> Iterator[str]:
+    """Errors on a validation set, a line for each property."""
     for row in map(load_property, head["properties"]):
         if {f"{row.name}_rmse", f"{row.name}_mae"} <= errors.keys():
             rmse, mae = (number(errors[f"{row.name}_{kind}"]) for kind in ("rmse", "mae"))

@@ -53,6 +53,8 @@ class Provenance(TypedDict):
     minutes: NotRequired[float]
     validation: NotRequired[dict[str, float]]
     config: NotRequired[TrainedConfig]
+    sources: NotRequired[list[Provenance]]
+    """Of the trainings before, the first one first, where the model began as a trained one."""
 
 
 class UncertaintyFacts(BaseModel):
@@ -103,9 +105,10 @@ class Header(BaseModel):
             raise ValueError(f"reference energies of elements that the model does not know: {sorted(foreign)}")
         if levels and len(levels) != len(self.reference_energies):
             raise ValueError("reference energies of some levels of theory, but not of all")
-        training = ("epoch" in self.provenance, "step" in self.provenance, "minutes" in self.provenance)
-        if any(training) and not all(training):
-            raise ValueError("provenance of a training has epoch, step and minutes")
+        for provenance in (self.provenance, *self.provenance.get("sources", ())):
+            training = [name in provenance for name in ("epoch", "step", "minutes")]
+            if any(training) and not all(training):
+                raise ValueError("provenance of a training has epoch, step and minutes")
         return self
 
     def as_dict(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _reason(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"unknown key; {hint}allowed here: {', '.join(allowed)}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if item["type"] == "value_error":
-        return f"{message}; found {_shown(item['input'])}"
+        return f"{message}; found {_shown(item['input'])}" if item["loc"] else message
     value = item["input"]
     if item["type"] == "union_tag_invalid":
         message, value = item["ctx"]["expected_tags"], item["ctx"]["tag"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from carten.pretrained import located, names
+from carten.pretrained import absent, located, names
 
 PositiveInt = Annotated[int, Field(ge=1, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -32,8 +32,12 @@ File = Annotated[Path, BeforeValidator(_resolve)]
 
 
 def _find(value: Any, info: ValidationInfo) -> Any:
-    path = _resolve(value, info)
-    return located(value, (info.context or {}).get("folder") or "") if str(value) in names() else path
+    path, folder = _resolve(value, info), (info.context or {}).get("folder")
+    if str(value) in names():
+        return located(value, folder or "")
+    if folder is not None and Path(value).name == str(value) and not Path(value).suffix and not path.exists():
+        raise ValueError(absent(value))  # a name, but of no model
+    return path
 
 
 ModelPath = Annotated[Path, BeforeValidator(_find)]

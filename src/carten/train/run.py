@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from carten.data.contacts import shortest_contacts
 from carten.errors import TrainingError
 from carten.ops.memory import is_out_of_memory
 from carten.ops.threads import only_kernels
+from carten.properties.facts import sources_with
 from carten.properties.io import load, save
 from carten.properties.isolated import surprises
 from carten.properties.potential import Potential
@@ -168,6 +169,7 @@ class _Run:
         self.resumed: Progress | None = None
         self.keeper: Keeper | None = None
         self.contacts: Mapping[str, float] = {}
+        self.sources: Sequence[Mapping[str, Any]] = ()
 
     def __call__(self, interruption: Interruption) -> TrainResult:
         config, source = read_start(self.config)
@@ -271,6 +273,7 @@ class _Run:
             sets = replay.added(sets, config, loss_terms, model, source)
         batches = Batches(config, sets)
         tuning = Tuning(model, config, source)
+        self.sources = sources_with(source.provenance) if source is not None else ()
         if writes:
             self.log.open(config.output / LOG)
             self.contacts = shortest_contacts(sets.train)
@@ -285,6 +288,8 @@ class _Run:
     def _save(self, model: Potential, provenance: Mapping[str, Any]) -> None:
         config = self.config.model_dump(mode="json")
         facts = {**provenance, "config": config, "shortest_contacts": self.contacts}
+        if self.sources:
+            facts["sources"] = list(self.sources)
         save(self.config.output / BEST, model, facts, overwrite=True)
 
     def _test(self, trainer: Trainer, fit: Fit, batches: Batches) -> Fit:
