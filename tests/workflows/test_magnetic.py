@@ -240,38 +240,69 @@ def test_damping_turns_a_moment_into_the_field(model):
     assert np.tan(np.arccos(moments[0, 2]) / 2) == pytest.approx(expected, rel=1e-3)
 
 
+def forgetting(damping: float, kelvin: float, size: float) -> float:
+    """Time in fs, at most, in which a moment forgets its direction: that of free rotational diffusion, ``1 / 2 D``.
+
+    The coefficient of Brown's equation is ``D = g a k T / ((1 + a^2) m)``; in a field moments forget sooner.
+    """
+    return size * (1.0 + damping**2) / (2.0 * GYROMAGNETIC * damping * units.kB * kelvin)
+
+
 def test_moments_in_a_field_have_the_mean_of_langevin():
-    """<cos> = coth x - 1/x with x = m B / (k T)."""
-    kelvin, size, random = 1000.0, 1.5, np.random.default_rng(2)
-    settings = SpinSettings(1, 0.25, 0.5, kelvin)
-    moments, means = np.tile([size, 0.0, 0.0], (4000, 1)), []
+    """``<cos> = L(x) = coth x - 1/x`` with x = m B / (k T), and the variance ``1 - 2 L / x - L^2``.
+
+    A mean over a time T of N moments that forget in t has N T / 2 t independent samples; four standard errors, 0.011,
+    are less than what 5 % of the temperature would make.
+    """
+    kelvin, size, damping, count, random = 1000.0, 1.5, 0.5, 4000, np.random.default_rng(2)
+    settings = SpinSettings(1, 0.25, damping, kelvin)
+    moments, means = np.tile([size, 0.0, 0.0], (count, 1)), []
     for step in range(400):
         noise = thermal_fields(moments, settings, random)
         moments = semi_implicit_step(moments, lambda at: np.tile([0, 0, TESLA_2000], (len(at), 1)), noise, settings)
         if step >= 100:
             means.append(moments[:, 2].mean() / size)
+
+    def langevin(x: float) -> float:
+        return 1 / np.tanh(x) - 1 / x
+
     x = size * TESLA_2000 / (units.kB * kelvin)
-    assert np.mean(means) == pytest.approx(1 / np.tanh(x) - 1 / x, abs=6e-3)
+    samples = count * len(means) * settings.timestep / (2.0 * forgetting(damping, kelvin, size))
+    error = np.sqrt((1.0 - 2.0 * langevin(x) / x - langevin(x) ** 2) / samples)
+    assert np.mean(means) == pytest.approx(langevin(x), abs=4.0 * error)
+    assert 4.0 * error < abs(langevin(x) - langevin(x / 1.05))
     np.testing.assert_allclose(np.linalg.norm(moments, axis=1), size, rtol=1e-12)
 
 
 def test_coupled_moments_have_the_distribution_of_boltzmann(model):
-    """Mean cosine of dimers far from each other against an integral over the model's energies."""
-    kelvin, count = 8.0, 60
+    """Cosines of dimers far from each other, whose moments begin and stay with the distribution of the model's energy.
+
+    Moments of a pair turn against each other twice as fast as one of them. As above four standard errors are allowed,
+    with the variance of the integral; with a thermostat at 1.5 times the temperature the mean would move by more,
+    even though it begins where it should be and needs its time.
+    """
+    kelvin, count, damping, steps, timestep = 8.0, 400, 1.0, 100, 14.0
     cosines = np.linspace(-1, 1, 201)
     energies = np.array([energy(model, dimer(np.arccos(cosine))) for cosine in cosines])
-    weights = np.exp(-(energies - energies.min()) / (units.kB * kelvin))
-    expected = np.sum(cosines * weights) / weights.sum()
-    atoms = Atoms()
-    for number in range(count):
-        shifted = dimer(1.5)
-        shifted.positions += [0.0, 0.0, 20.0 * number]
-        atoms += shifted
-    run = spins(atoms, model, SpinSettings(100, 14.0, 1.0, kelvin, interval=4))
-    pairs = run.moments[13:].reshape(-1, count, 2, 3) / 2.0
+
+    def weights(temperature: float) -> np.ndarray:
+        factors = np.exp(-(energies - energies.min()) / (units.kB * temperature))
+        return factors / factors.sum()
+
+    random, atoms = np.random.default_rng(5), Atoms()
+    for number, cosine in enumerate(random.choice(cosines, count, p=weights(kelvin))):
+        pair = dimer(np.arccos(cosine))
+        pair.positions += [0.0, 0.0, 20.0 * number]
+        atoms += pair
+    run = spins(atoms, model, SpinSettings(steps, timestep, damping, kelvin, interval=5))
+    pairs = run.moments.reshape(-1, count, 2, 3) / 2.0
     measured = np.sum(pairs[:, :, 0] * pairs[:, :, 1], axis=-1).mean()
-    assert abs(expected) > 0.4
-    assert measured == pytest.approx(expected, abs=0.08)
+    expected, hotter = (float(cosines @ weights(temperature)) for temperature in (kelvin, 1.5 * kelvin))
+    time, memory = steps * timestep, forgetting(damping, kelvin, 2.0) / 2.0
+    error = np.sqrt((cosines**2 @ weights(kelvin) - expected**2) * 2.0 * memory / (count * time))
+    assert measured == pytest.approx(expected, abs=4.0 * error)
+    arrived = 1.0 - memory / time * (1.0 - np.exp(-time / memory))
+    assert 4.0 * error < arrived * abs(hotter - expected)
 
 
 def test_sizes_are_kept_and_the_drift_falls_with_the_step(model):

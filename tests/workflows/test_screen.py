@@ -99,6 +99,19 @@ def test_references_take_part(screening):
     assert given.hull.max() > 0.2
 
 
+def test_formation_energies_and_the_hull_have_the_same_corners(screening):
+    """Elements that lie below their reference are the corners; one mixture has the lowest formation energy there is."""
+    path, result = screening
+    references = {"Au": min(row.energy for row in result.ranking if row.formula == "Au4") + 0.3}
+    given = screen(alloys(), EMT(), path, ScreenSettings(RELAX.goal, references))
+    assert given.formation == pytest.approx(result.formation, abs=1e-12)
+    assert given.hull == pytest.approx(result.hull, abs=1e-12)
+    assert "(Au4) is lower than the reference of Au" in given.warnings()[0]
+    for each in (result, given, screen(alloys(), EMT(), path, ScreenSettings(RELAX.goal, {"Au": -1.0}))):
+        elements = [k for k, row in enumerate(each.ranking) if len(row.composition) == 1]
+        assert each.formation[elements] == pytest.approx(each.hull[elements], abs=1e-9)
+
+
 def test_compounds_without_elements_are_said(tmp_path):
     result = screen(alloys()[1:5], EMT(), tmp_path / "x.db")
     assert np.isnan(result.formation).all()

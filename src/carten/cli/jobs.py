@@ -82,15 +82,17 @@ def result_folder(name: str, files: JobFiles) -> Path:
     return folder
 
 
-def run_on(structures: Sequence[ase.Atoms], name: str, files: JobFiles, job: Job) -> None:
-    """As :func:`run_job`, on structures that were read already."""
+def run_on(
+    structures: Sequence[ase.Atoms], name: str, files: JobFiles, job: Job, calculator: Calculator | None = None
+) -> None:
+    """As :func:`run_job`, on structures that were read already, with the model that was opened already, if it was."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 
     from carten.interfaces.ase import Calculator
 
     folder = result_folder(name, files)
-    calculator = Calculator(files.model, dtype=files.dtype)
+    calculator = calculator or Calculator(files.model, dtype=files.dtype)
     console, failures = Console(), []
     for number, atoms in enumerate(structures):
         stem = name if len(structures) == 1 else f"{name}-{number}"

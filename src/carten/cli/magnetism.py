@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +12,8 @@ from carten.cli.options import DataFiles, FileFormat, ModelFile, Overwrite, trai
 
 if TYPE_CHECKING:
     import ase
+
+    from carten.interfaces.ase import Calculator
 
 
 def magnetic_command(
@@ -47,12 +48,13 @@ def magnetic_command(
 
     goal = MomentGoal(relax, positions, mmax, fmax, steps, tilt, seed)
     files = JobFiles(model, data, output, dtype, overwrite, format)
-    structures = magnetic_structures(model, data, format)
+    structures, opened = magnetic_structures(files)
     run_on(
         structures,
         "magnetic",
         files,
         lambda atoms, calculator, show: magnetic(atoms, calculator, goal, supercell, show),
+        opened,
     )
 
 
@@ -84,22 +86,22 @@ def spins_command(
 
     settings = SpinSettings(steps, timestep, damping, temperature, field, interval, seed)
     files = JobFiles(model, data, output, dtype, overwrite, format)
-    structures = magnetic_structures(model, data, format)
-    run_on(structures, "spins", files, lambda atoms, calculator, show: spins(atoms, calculator, settings, show))
+    structures, opened = magnetic_structures(files)
+    run_on(structures, "spins", files, lambda atoms, calculator, show: spins(atoms, calculator, settings, show), opened)
 
 
-def magnetic_structures(model: Path, data: list[Path], format: str | None) -> list[ase.Atoms]:
-    """Structures with moments under the names of the training data, without labels that belong to these alone."""
+def magnetic_structures(files: JobFiles) -> tuple[list[ase.Atoms], Calculator]:
+    """Structures with moments under their names in the training data, without labels of these alone; the model."""
     from carten.data.read import read_structures
     from carten.interfaces.ase import Calculator
     from carten.uncertainty import model_header
     from carten.workflows.inputs import with_inputs, without_labels
     from carten.workflows.moments import require_moments
 
-    head = model_header(model)
-    calculator, _ = require_moments(Calculator(model))
+    head = model_header(files.model)
+    calculator, _ = require_moments(Calculator(files.model, dtype=files.dtype))
     known = calculator.models[0]
     inputs = trained_labels(head, known.inputs, section="inputs")
     labels = trained_labels(head, known.properties).values()
-    structures = [with_inputs(known, atoms, inputs) for _, atoms in read_structures(data, format)]
-    return [without_labels(atoms, labels, inputs.values())[0] for atoms in structures]
+    structures = [with_inputs(known, atoms, inputs) for _, atoms in read_structures(files.data, files.format)]
+    return [without_labels(atoms, labels, inputs.values())[0] for atoms in structures], calculator

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
 from ase.optimize import BFGS
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from carten.errors import DataError
 from carten.math.arrays import Floats
+from carten.workflows.bonds import bonded_pairs, fragments
 from carten.workflows.hessian import hessian
-from carten.workflows.radial import bonded_pairs
 from carten.workflows.spectrum import LIGHT
 from carten.workflows.vibrations import normal_modes
 
@@ -57,11 +54,14 @@ def bare(atoms: Atoms) -> Atoms:
 
 def is_one_molecule(atoms: Atoms) -> bool:
     """Whether all atoms, two or more, are connected by bonds, and nothing is periodic."""
-    return len(atoms) > 1 and not atoms.pbc.any() and len(set(_fragments(len(atoms), bonds(atoms)))) == 1
+    if len(atoms) < 2 or atoms.pbc.any():
+        return False
+    first, second, _ = bonded_pairs(atoms)
+    return not fragments(len(atoms), first, second).any()
 
 
 def bonds(atoms: Atoms) -> list[tuple[int, int]]:
-    """Bonded pairs, as :func:`carten.workflows.radial.bonded_pairs` has them, each once and in order."""
+    """Bonded pairs, as :func:`carten.workflows.bonds.bonded_pairs` has them, each once and in order."""
     first, second, _ = bonded_pairs(atoms)
     return sorted((int(i), int(j)) for i, j in zip(first, second, strict=True) if i < j)
 
@@ -74,7 +74,8 @@ def rotors(atoms: Atoms) -> list[tuple[int, int, list[int]]]:
     pairs = bonds(atoms)
     turning = []
     for first, second in pairs:
-        labels = _fragments(len(atoms), [pair for pair in pairs if pair != (first, second)])
+        kept = np.array([pair for pair in pairs if pair != (first, second)], dtype=int).reshape(-1, 2)
+        labels = fragments(len(atoms), *kept.T)
         if labels[first] == labels[second]:
             continue
         sides = sorted(
@@ -145,9 +146,3 @@ def pair(one: Atoms, other: Atoms, contact: float, rng: np.random.Generator) -> 
 
 def _closest(one: Floats, other: Floats) -> float:
     return float(np.linalg.norm(one[:, None] - other, axis=2).min())
-
-
-def _fragments(n_atoms: int, pairs: Sequence[tuple[int, int]]) -> Any:
-    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(n_atoms, n_atoms))
-    return connected_components(graph, directed=False)[1]

@@ -14,18 +14,17 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.geometry import get_distances
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from carten.data.read import read_structures
 from carten.errors import DataError
 from carten.math.arrays import Floats
+from carten.workflows.bonds import bonded_pairs, fragments
 from carten.workflows.sites import Site, SlabSymmetry
 
 DIATOMIC = ("H", "N", "O", "F", "Cl", "Br", "I")
 """Elements whose atoms refer to half a molecule."""
-BONDED = 1.3
-"""Of the sum of covalent radii, up to which atoms are bonded."""
+STRETCHED = 1.3
+"""Of the sum of covalent radii, up to which atoms of an adsorbate are bonded."""
 LOWEST = 0.5
 """Å, at which atoms are above wide sites at least."""
 GAP = 5.0
@@ -121,7 +120,7 @@ def require_room(covered: ase.Atoms, n_slab: int, name: str, cutoff: float) -> N
     """
     added = covered[n_slab:]
     added.pbc = ALONG
-    distances, shifts = neighbor_list("dS", added, natural_cutoffs(added, mult=BONDED))
+    distances, shifts = neighbor_list("dS", added, natural_cutoffs(added, mult=STRETCHED))
     touching = shifts.any(axis=1)
     if touching.any():
         raise DataError(
@@ -144,9 +143,8 @@ def dissociated(before: ase.Atoms, after: ase.Atoms) -> bool:
 def _pieces(atoms: ase.Atoms) -> int:
     periodic = atoms.copy()
     periodic.pbc = ALONG if atoms.cell.rank >= 2 else False
-    centre, neighbour = neighbor_list("ij", periodic, natural_cutoffs(periodic, mult=BONDED))
-    graph = coo_array((np.ones(len(centre)), (centre, neighbour)), shape=(len(atoms), len(atoms)))
-    return int(connected_components(graph, directed=False)[0])
+    first, second, _ = bonded_pairs(periodic, STRETCHED)
+    return int(fragments(len(atoms), first, second).max()) + 1
 
 
 def shortest_contact(covered: ase.Atoms, n_slab: int) -> tuple[float, float]:

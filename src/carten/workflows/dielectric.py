@@ -20,8 +20,8 @@ from carten.errors import DataError, ModelError
 from carten.math.arrays import Array, Floats
 from carten.physics.constants import COULOMB
 from carten.properties.potential import Potential
+from carten.workflows.bonds import bonded_pairs
 from carten.workflows.predict import predict
-from carten.workflows.radial import bonded_pairs
 from carten.workflows.results import JobResult, Quantity
 from carten.workflows.spectrum import infrared, segment_length
 from carten.workflows.trajectory import BLOCKS, FrameSeries, kinetic_temperature

@@ -39,9 +39,7 @@ def above_hull(phases: Sequence[tuple[Composition, float]], references: Mapping[
 
     Source: A. R. Akbarzadeh, V. Ozolins and C. Wolverton, Adv. Mater. 19, 3233 (2007).
     """
-    lowest: dict[Composition, float] = {}
-    for composition, energy in (*phases, *((((symbol, 1),), value) for symbol, value in references.items())):
-        lowest[composition] = min(energy, lowest.get(composition, np.inf))
+    lowest = _lowest(phases, references)
     hull = {composition: _mixture(composition, lowest) for composition, _ in phases}
     distances = np.array([energy - hull[composition] for composition, energy in phases])
     return np.where(distances > ROUND_OFF, distances, 0.0)
@@ -50,18 +48,23 @@ def above_hull(phases: Sequence[tuple[Composition, float]], references: Mapping[
 def formation_energies(phases: Sequence[tuple[Composition, float]], references: Mapping[str, float]) -> Floats:
     """Energies relative to the elements, (phases,) eV per atom; NaN where an element has no reference.
 
-    References are the lowest energies of elements among the phases, unless they are given.
+    They are the corners of the hull: the lowest energies of elements, of phases and of ``references``.
     """
-    elements = {c[0][0]: np.inf for c, _ in phases if len(c) == 1}
-    for composition, energy in phases:
-        if len(composition) == 1:
-            elements[composition[0][0]] = min(energy, elements[composition[0][0]])
-    elements |= references
+    lowest = _lowest(phases, references)
+    elements = {composition[0][0]: energy for composition, energy in lowest.items() if len(composition) == 1}
     values = []
     for composition, energy in phases:
         total = sum(count for _, count in composition)
         values.append(energy - sum(count / total * elements.get(symbol, np.nan) for symbol, count in composition))
     return np.array(values)
+
+
+def _lowest(phases: Sequence[tuple[Composition, float]], references: Mapping[str, float]) -> dict[Composition, float]:
+    """The lowest energy of each composition, elements that are given among them."""
+    lowest: dict[Composition, float] = {}
+    for composition, energy in (*phases, *((((symbol, 1),), value) for symbol, value in references.items())):
+        lowest[composition] = min(energy, lowest.get(composition, np.inf))
+    return lowest
 
 
 def _mixture(composition: Composition, lowest: Mapping[Composition, float]) -> float:

@@ -9,19 +9,17 @@ from typing import ClassVar
 
 import ase
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
-from carten.data.neighbours import edges as neighbours
 from carten.errors import DataError
 from carten.math.arrays import Array, Floats
+from carten.workflows.bonds import bonded_pairs, neighbour_vectors
 from carten.workflows.results import JobResult, Quantity
 from carten.workflows.trajectory import FrameSeries
 
-BONDED = 1.2
-"""Atoms are bonded up to this multiple of the sum of their covalent radii."""
 SMOOTHING = 0.05
 """Å, width of the Gaussian with which peaks and minima are looked for."""
 
@@ -141,7 +139,7 @@ def radial_distribution(
     counts = {pair: np.zeros(len(shells)) for pair in pairs}
     densities = dict.fromkeys(pairs, 0.0)
     for atoms in trajectory.frames:
-        first, second, vectors = _neighbours(atoms, edges[-1])
+        first, second, vectors = neighbour_vectors(atoms, edges[-1])
         lengths = np.linalg.norm(vectors, axis=1)
         for a, b in pairs:
             of_pair = (numbers[first] == a) & (numbers[second] == b)
@@ -160,7 +158,7 @@ def radial_distribution(
 
 
 def bond_angles(trajectory: FrameSeries, width: float = 1.0) -> Angles:
-    """Angles between the bonds of each atom; atoms are bonded up to :data:`BONDED` times their covalent radii.
+    """Angles between the bonds of each atom, see :func:`carten.workflows.bonds.bonded_pairs`.
 
     Args:
         trajectory: its frames.
@@ -185,17 +183,6 @@ def bond_angles(trajectory: FrameSeries, width: float = 1.0) -> Angles:
     )
 
 
-def bonded_pairs(atoms: ase.Atoms) -> tuple[Array, Array, Floats]:
-    """Bonded pairs in both orders, sorted by the first atom, and vectors from one to the other: (B,), (B,), (B, 3).
-
-    Atoms are bonded up to :data:`BONDED` times the sum of their covalent radii.
-    """
-    radii = covalent_radii[atoms.numbers]
-    first, second, vectors = _neighbours(atoms, 2.0 * BONDED * float(radii.max()))
-    bonded = np.linalg.norm(vectors, axis=1) < BONDED * (radii[first] + radii[second])
-    return first[bonded], second[bonded], vectors[bonded]
-
-
 def _angles(atoms: ase.Atoms, numbers: Array) -> Iterator[tuple[tuple[int, int, int], Floats]]:
     """Triples of elements with the centre in the middle, and their angles in degrees."""
     centre, neighbour, vectors = bonded_pairs(atoms)
@@ -213,13 +200,6 @@ def _angles(atoms: ase.Atoms, numbers: Array) -> Iterator[tuple[tuple[int, int, 
     for triple in np.unique(triples, axis=0):
         a, b, c = map(int, triple)
         yield (a, b, c), np.degrees(np.arccos(cosines[(triples == triple).all(axis=1)]))
-
-
-def _neighbours(atoms: ase.Atoms, cutoff: float) -> tuple[Array, Array, Floats]:
-    """Centres in ascending order, neighbours, and vectors from one to the other, images included."""
-    (centre, neighbour), shift = neighbours(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
-    vectors: Floats = atoms.positions[neighbour] - atoms.positions[centre] + shift @ atoms.cell.array
-    return centre, neighbour, vectors
 
 
 def _smallest_height(atoms: ase.Atoms) -> float:

@@ -132,7 +132,7 @@ def _screening(results: ScreenDatabase, references: Mapping[str, float], repeate
     phases = [(row.composition, row.energy) for row in finished]
     ranking, formation, hull = ranked(finished, formation_energies(phases, references), above_hull(phases, references))
     on_hull = [row.id for row, distance in zip(ranking, hull, strict=True) if distance <= STABLE]
-    return Screening(ranking, failed, formation, hull, results.atoms(on_hull[:SHOWN]), repeated)
+    return Screening(ranking, failed, formation, hull, results.atoms(on_hull[:SHOWN]), repeated, references)
 
 
 def _key(name: str, atoms: ase.Atoms) -> str:

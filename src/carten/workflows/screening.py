@@ -62,6 +62,7 @@ class Screening(JobResult):
         hull: (n,) eV per atom above the convex hull.
         stable: structures on the hull.
         repeated: structures that were given more than once, and computed once.
+        references: energies of elements that were given, eV per atom.
     """
 
     job: ClassVar[str] = "screen"
@@ -71,6 +72,7 @@ class Screening(JobResult):
     hull: Floats
     stable: list[ase.Atoms] = field(repr=False)
     repeated: int = 0
+    references: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -126,6 +128,13 @@ class Screening(JobResult):
                 f"the set has no structure of the element {', '.join(sorted(missing))}: formation energies are missing "
                 "and the hull is that of the compounds alone; give their structures, or energies (--reference)"
             )
+        for row in self.ranking:
+            symbol = row.composition[0][0]
+            if len(row.composition) == 1 and row.energy < self.references.get(symbol, -np.inf) - STABLE:
+                remarks.append(
+                    f"{row.name} ({row.formula}) is lower than the reference of {symbol}, {row.energy:.4f} against "
+                    f"{self.references[symbol]:.4f} eV/atom: formation energies and the hull refer to the lower one"
+                )
         if self.repeated:
             remarks.append(f"{self.repeated} structures were given more than once, and are computed and listed once")
         return remarks
