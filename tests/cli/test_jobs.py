@@ -1,6 +1,10 @@
 """Commands of jobs on crystals: a folder with the results, several structures, what exists, bad input."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import ase.io
 import pytest
@@ -108,6 +112,36 @@ def test_a_barrier_between_two_files(run, crystal, tmp_path):
     said = run("neb", model, tmp_path / "several.extxyz", ends[1], "-o", tmp_path / "no")
     assert said.code == 1 and "has 2 structures" in said.err
     assert not (tmp_path / "no").exists()
+
+
+def test_a_band_that_was_killed_goes_on(run, tmp_path):
+    """A process of its own, killed once the band on disk has moved; the barrier is that of one go, in fewer steps."""
+    start = molecule("NH3")
+    ends = [tmp_path / "start.xyz", tmp_path / "end.xyz"]
+    ase.io.write(ends[0], start)
+    start.positions[:, 2] *= -1.0  # the umbrella turns inside out
+    ase.io.write(ends[1], start)
+    band = tmp_path / "killed" / "neb.extxyz"
+    command = [sys.executable, "-m", "carten", "neb", "organic", *ends, "-o", band.parent, "--images", 4]
+    with subprocess.Popen([*map(str, command), "--fmax", "1e-6", "--steps", "100000"]) as process:
+        first = ""
+        while process.poll() is None:
+            text = band.read_text() if band.exists() else ""
+            first = first or text
+            if text != first:
+                process.kill()
+                break
+            time.sleep(0.005)
+    assert process.returncode == -signal.SIGKILL
+    options = ("--fmax", 0.005, "--steps", 200)
+    assert run("neb", "organic", *ends, "-o", tmp_path / "whole", "--images", 4, *options).code == 0
+    said = run("neb", "organic", *ends, "-o", band.parent, "--band", band, *options)
+    assert said.code == 0, said.err
+    whole, rest = (
+        json.loads((tmp_path / folder / "neb.json").read_text())["results"] for folder in ("whole", "killed")
+    )
+    assert rest["barrier forward"]["value"] == pytest.approx(whole["barrier forward"]["value"], abs=1e-4)
+    assert rest["steps"]["value"] < whole["steps"]["value"]
 
 
 def test_a_saddle_from_the_top_of_a_path(run, crystal, tmp_path):

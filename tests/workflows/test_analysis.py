@@ -36,9 +36,9 @@ def test_diffusion_of_random_walks():
     """``<r^2> = 6 D t``; the error bars are those of repetitions.
 
     A mean square displacement over n of K steps has the relative variance ``(4 n^2 k + 2 k + n - n^3) / (9 n k^2)``
-    with k = K - n + 1 for one atom in three dimensions (H. Qian, M. P. Sheetz and E. L. Elson, Biophys. J. 60, 910, 1991),
-    here with the middle of the lags: 0.8 % with 60 atoms, five blocks and twelve walks. Of the ratio of a spread of
-    twelve values and the mean of twelve errors, each from five blocks, the standard error is sqrt(1/22 + 1/96).
+    with k = K - n + 1 for one atom in three dimensions (H. Qian et al., Biophys. J. 60, 910, 1991), here with the
+    middle of the lags: 0.8 % with 60 atoms, five blocks and twelve walks. Of the ratio of a spread of twelve values
+    and the mean of twelve errors, each from five blocks, the standard error is sqrt(1/22 + 1/96).
     """
     repetitions, length, lag = 12, 80, 32
     results = [diffusion(FrameSeries.of(walk(5 * length, 0.2, seed))).coefficients for seed in range(repetitions)]
