@@ -457,7 +457,7 @@ def test_replicas_and_what_goes_wrong_with_them(run, folder, tmp_path):
     md = ("md", folder / "plain.carten", start, "-o", output, "--steps", 20, "--replicas", 2)
     said = run(*md, "--restrain-centre", 1.0)
     assert said.code == 0, said.err
-    assert "temperature, standard error" in said.out and "step 20 of 20" in said.out
+    assert "temperature, standard error" in said.out and "replica 1, step 20 of 20" in said.out
     names = {"md-0.extxyz", "md-1.extxyz", "md.json", "md-runs.csv", "md-0.csv", "md-0.restart.json"}
     assert names < {path.name for path in tmp_path.iterdir()}
     assert float(log(tmp_path / "md-0.extxyz")[-1]["restraint_eV"]) > 0.0

@@ -4,13 +4,21 @@ import re
 from html import unescape
 
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 import carten
 from carten.cli.model import info_command
+from carten.data.dataset import Dataset
+from carten.data.labels import Frame
 from carten.deploy import Deployed, deploy, export
 from carten.properties.facts import model_facts
 from carten.properties.io import save
-from small import small_model
+from carten.workflows.evaluate import evaluate
+from carten.workflows.predict import predict
+from carten.workflows.relax import Goal, relax
+from carten.workflows.trajectory import FrameSeries
+from small import ethanol, small_model
 from uncertainty.ensembles import KINDS, ensemble
 
 ATTACK = "<script>alert('x')</script>"
@@ -96,3 +104,47 @@ def test_an_ensemble_says_what_it_consists_of(kind):
         table = facts(shown)
         assert table["uncertainty"] == f"{members[kind]}; calibrated, scales: forces 2.5"
         assert table["elements"] == "H C O"
+
+
+def rows(shown: object) -> list[list[str]]:
+    """Cells of a table, which has no markup but its own."""
+    html = shown._repr_html_()
+    assert set(re.findall(r"<(/?\w+)", html)) == {"table", "tr", "td", "/table", "/tr", "/td"}
+    lines = re.findall(r"<tr>(.*?)</tr>", html)
+    return [[unescape(cell) for cell in re.findall(r"<td[^>]*>([^<]*)</td>", line)] for line in lines]
+
+
+def test_data_and_errors_show_themselves():
+    """What a data set has; the errors that its evaluation says, in the units of reports."""
+    model, frames = small_model(), []
+    for seed in range(3):
+        atoms = ethanol()
+        atoms.rattle(0.05, seed=seed)
+        labels = {"energy": next(predict(model, [atoms], ["energy"]))["energy"].reshape(1) + 1.0}
+        frames.append(Frame(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, labels))
+    table = dict(rows(Dataset(frames, tuple(model.properties.values()), 4.0)))
+    assert table["structures"] == "3" and table["elements"] == "H C O" and table["cutoff"] == "4 Å"
+    assert table["energy (eV)"] == "3" and table["dipole (e*Angstrom)"] == "0"
+    evaluation = evaluate(model, frames)
+    head, energy, per_atom, *_ = rows(evaluation)
+    assert head[0] == "3 structures" and head[2:] == ["RMSE", "MAE", "max", "bias", "values"]
+    assert energy == ["energy", "meV", "1,000", "1,000", "1,000", "-1,000", "3"]
+    assert per_atom[:3] == ["- per atom", "meV/atom", "111"]
+
+
+def test_relaxations_and_trajectories_show_themselves():
+    copper = bulk("Cu", cubic=True)
+    copper.rattle(0.05, seed=0)
+    (relaxed,) = relax(copper, EMT(), Goal(fmax=0.05))
+    table = dict(rows(relaxed))
+    assert (table["structure"], table["converged"]) == ("Cu4", "yes")
+    assert table["energy"].startswith(f"{relaxed.energy:.6f} eV, before")
+    frames = [copper.copy() for _ in range(11)]
+    table = dict(rows(FrameSeries.of(frames, timestep=2.0)))
+    assert table == {
+        "structure": "Cu4, 4 atoms",
+        "frames": "11",
+        "time": "0.02 ps",
+        "periodic": "in three directions",
+        "velocities": "no",
+    }

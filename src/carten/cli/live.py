@@ -29,7 +29,7 @@ def dynamics_progress(
         console: where to draw.
         title: of the bar.
         steps: of one run.
-        replicas: runs, whose lines come one after the other.
+        replicas: runs, whose lines say of which they are.
     """
     if console.is_terminal:
         with _curves(console, title, steps, replicas) as show:
@@ -43,15 +43,15 @@ class _Lines:
 
     def __init__(self, steps: int, replicas: int) -> None:
         self._steps, self._replicas = steps, replicas
-        self._lines, self._tenth, self._shown = 0, 0, time.monotonic()
+        self._tenth, self._shown = 0, time.monotonic()
 
     def __call__(self, line: Mapping[str, float]) -> None:
-        step = int(line["step"])
-        tenth = 10 * step // self._steps
+        step, replica = int(line["step"]), int(line.get("replica", 0))
+        tenth = 10 * (replica * self._steps + step) // self._steps
         if tenth > self._tenth or time.monotonic() - self._shown > QUIET:
             self._tenth, self._shown = max(tenth, self._tenth), time.monotonic()
-            replica = "" if self._replicas == 1 else " of the first replica to get there"
-            typer.echo(f"step {step} of {self._steps}{replica}, {line['time_ps']:g} ps")
+            name = "" if self._replicas == 1 else f"replica {replica}, "
+            typer.echo(f"{name}step {step} of {self._steps}, {line['time_ps']:g} ps")
 
 
 @contextmanager
@@ -59,15 +59,17 @@ def _curves(
     console: Console, title: str, steps: int, replicas: int
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
     bar = Progress(*Progress.get_default_columns(), console=console)
-    task = bar.add_task(title, total=steps)
+    task = bar.add_task(title, total=steps * replicas)
     lines: list[Mapping[str, float]] = []
+    reached: dict[float, float] = {}
     shown = 0.0
     with Live(bar, console=console, transient=True, auto_refresh=True) as live:
 
         def show(line: Mapping[str, float]) -> None:
             nonlocal shown
             lines.append(line)
-            bar.update(task, completed=line["step"])
+            reached[line.get("replica", 0)] = line["step"]
+            bar.update(task, completed=sum(reached.values()))
             if replicas == 1 and time.monotonic() - shown > PAUSE and console.height > 2 * HEIGHT + 2:
                 shown = time.monotonic()
                 live.update(Group(curves(lines, min(console.width, 100)), bar))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -19,6 +20,10 @@ from carten.errors import ConfigError, DataError
 from carten.math.arrays import Array
 from carten.model.graph import Graph, batch
 from carten.properties.routes import Property
+from carten.text import html_table
+
+LOOKED = 1000
+"""Structures that a notebook looks at."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,19 @@ class Dataset(TorchDataset[Sample]):
         self.cutoff = cutoff
         self._samples = [_compact(self._sample(index)) for index in range(len(frames))] if prepared else None
         self._n_atoms, self._n_edges = n_atoms, n_edges
+
+    def _repr_html_(self) -> str:
+        rows = [("structures", f"{len(self):,}"), ("cutoff", f"{self.cutoff:g} Å")]
+        if self._n_atoms is not None:
+            rows.append(("atoms", f"{int(self._n_atoms.sum()):,}"))
+        looked = [self.frames[index] for index in range(min(len(self), LOOKED))]
+        elements = sorted({int(number) for frame in looked for number in frame.numbers})
+        of = f" of the first {LOOKED:,}" if len(self) > LOOKED else ""
+        rows.append((f"elements{of}", " ".join(chemical_symbols[number] for number in elements)))
+        for row in self.properties:
+            count = sum(row.name in frame.labels for frame in looked)
+            rows.append((f"{row.name} ({row.unit})", f"{count:,}{of}"))
+        return html_table(rows)
 
     def __len__(self) -> int:
         return len(self.frames)

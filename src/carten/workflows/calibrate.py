@@ -11,6 +11,7 @@ from carten.data.labels import Frame
 from carten.errors import DataError
 from carten.properties.members import Uncertainty
 from carten.properties.potential import Potential
+from carten.text import html_table, number
 from carten.uncertainty.ensemble import Ensemble
 from carten.uncertainty.posterior import TRAINED_ON, last_layer_covariance
 from carten.uncertainty.quality import Quality, fitting_scale
@@ -35,6 +36,14 @@ class Calibration:
     ensemble: Ensemble
     before: Mapping[str, Quality]
     after: Mapping[str, Quality]
+
+    def _repr_html_(self) -> str:
+        rows = [("uncertainty", "scale", "errors within 90 %", "without a scale")]
+        for name, quality in self.after.items():
+            scale = self.ensemble.uncertainty.scales.get(name, 1.0)
+            before = f"{100.0 * self.before[name].coverage:.1f} %"
+            rows.append((name, number(scale), f"{100.0 * quality.coverage:.1f} %", before))
+        return html_table(rows)
 
 
 def calibrate(

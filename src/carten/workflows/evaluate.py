@@ -20,6 +20,7 @@ from carten.properties.branches import nearest_branch
 from carten.properties.members import UNCERTAIN
 from carten.properties.potential import Potential
 from carten.properties.routes import Property
+from carten.text import html_table, number, unit
 from carten.train.loss import structure_of_rows
 from carten.uncertainty.ensemble import Ensemble
 from carten.uncertainty.evaluator import evaluator
@@ -44,6 +45,15 @@ class Evaluation:
     n_atoms: int
     seconds: float
     groups: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        rows = [(f"{self.n_structures:,} structures", "", "RMSE", "MAE", "max", "bias", "values")]
+        for name, comparison in self.comparisons.items():
+            lines = [(name, comparison.total()), *((f"- {part}", errors) for part, errors in comparison.details())]
+            for title, errors in lines:
+                numbers = map(number, (errors.rmse, errors.mae, errors.max, errors.bias))
+                rows.append((title, unit(errors.unit), *numbers, f"{errors.count:,}"))
+        return html_table(rows)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the single errors, ready for JSON: numbers in the units stated beside them."""

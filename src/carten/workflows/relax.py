@@ -19,6 +19,7 @@ from carten.deploy import Deployed
 from carten.errors import DataError, require_positive
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
+from carten.text import html_table
 from carten.workflows.crowd import Crowd, CrowdValues, Queue, Structures
 from carten.workflows.lbfgs import ManyLBFGS
 from carten.workflows.movable import Movable
@@ -48,6 +49,18 @@ class Relaxation:
     energy: float
     largest_force: float
     largest_stress: float
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("structure", self.atoms.get_chemical_formula()),
+            ("converged", "yes" if self.converged else "no"),
+            ("steps", f"{self.steps}"),
+            ("energy", f"{self.energy:.6f} eV, before {self.energy_before:.6f} eV"),
+            ("largest force", f"{self.largest_force:.2g} eV/Å"),
+        ]
+        if self.largest_stress:
+            rows.append(("largest stress", f"{self.largest_stress / GPa:.2g} GPa"))
+        return html_table(rows)
 
 
 @dataclass(frozen=True)

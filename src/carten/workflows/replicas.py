@@ -69,7 +69,7 @@ def run_replicas(
         count: number of replicas, two at least.
         trajectory: its name gives those of the replicas, see :func:`replica_paths`.
         restart: continue runs of these files up to ``settings.steps``.
-        advance: called with lines of the logs of all replicas.
+        advance: called with lines of the logs of all replicas, and the number of the ``replica``.
 
     Raises:
         ConfigError: there are fewer than two replicas, or they would write the same files of PLUMED.
@@ -87,7 +87,7 @@ def run_replicas(
         )
     calculator, copies = as_calculator(model), [atoms.copy() for _ in range(count)]
     runs = [
-        _Run(copy, replace(settings, seed=settings.seed + number), path, restart, advance)
+        _Run(copy, replace(settings, seed=settings.seed + number), path, restart, _named(advance, number))
         for number, (copy, path) in enumerate(zip(copies, replica_paths(trajectory, count), strict=True))
     ]
     library = choose_evaluator(calculator, copies)
@@ -101,6 +101,10 @@ def run_replicas(
     if not finished:
         raise ModelError("; ".join(f"{name}: {reason}" for name, reason in lost.items()))
     return DynamicsStatistics(tuple(finished), tuple(finished.values()), lost)
+
+
+def _named(advance: Advance | None, number: int) -> Advance | None:
+    return None if advance is None else lambda line: advance({"replica": number, **line})
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from carten.data.structures import is_crystal
 from carten.errors import DataError
 from carten.math.arrays import Array, Floats
 from carten.math.lattice import complete_cell
+from carten.text import html_table
 
 BLOCKS = 5
 """Parts of a trajectory whose differences give the errors of averages."""
@@ -85,6 +86,19 @@ class FrameSeries:
             except DataError:
                 timestep = float("nan")  # an error where times are needed
         return cls(used, timestep)
+
+    def _repr_html_(self) -> str:
+        known = not math.isnan(self.interval)
+        span = f"{(len(self.frames) - 1) * self.interval / 1000.0:g} ps" if known else "unknown"
+        first = self.frames[0]
+        rows = [
+            ("structure", f"{first.get_chemical_formula()}, {len(first)} atoms"),
+            ("frames", f"{len(self.frames):,}"),
+            ("time", span),
+            ("periodic", "in three directions" if self.has_cells else "no" if not first.pbc.any() else f"{first.pbc}"),
+            ("velocities", "yes" if first.has("momenta") else "no"),
+        ]
+        return html_table(rows)
 
     @property
     def numbers(self) -> Array:
