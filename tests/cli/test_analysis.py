@@ -6,8 +6,10 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
-from small import ethanol
+from carten.properties.io import save
+from small import ethanol, small_model
 
 
 @pytest.fixture
@@ -52,6 +54,25 @@ def test_runs_are_analysed_one_by_one(run, dynamics, tmp_path):
     assert (tmp_path / "two" / "rdf-runs.csv").exists() and (tmp_path / "two" / "rdf-distances.csv").exists()
     said = run("analyse", dynamics, dynamics, "-o", tmp_path / "row", *options)
     assert said.code == 1 and "time between frames" in said.err
+
+
+def test_transport_is_done_where_it_is_asked_for(run, dynamics, tmp_path):
+    frames = [atoms.copy() for _ in range(5) for atoms in ase.io.read(dynamics, ":")]
+    for number, atoms in enumerate(frames):
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, stress=np.random.default_rng(number).normal(size=6))
+        atoms.info["time_ps"] = 0.002 * number
+    ase.io.write(path := tmp_path / "long.extxyz", frames)
+    said = run("analyse", path, "-o", tmp_path / "viscosity", "--only", "viscosity", "--skip", 0)
+    assert said.code == 0, said.err
+    results = json.loads((tmp_path / "viscosity" / "viscosity.json").read_text())["results"]
+    assert results["viscosity"]["unit"] == "mPa·s" and results["viscosity"]["value"] > 0.0
+    said = run("analyse", path, "-o", tmp_path / "heat", "--only", "conductivity")
+    assert said.code == 1 and "conductivity needs the model that the dynamics was run with" in said.err
+    save(model := tmp_path / "copper.carten", small_model((29,)), {})
+    options = ("--only", "conductivity", "--model", model, "--skip", 0.3)
+    said = run("analyse", path, "-o", tmp_path / "heat", *options)
+    assert said.code == 0, said.err
+    assert json.loads((tmp_path / "heat" / "conductivity.json").read_text())["results"]["conductivity"]["value"] > 0.0
 
 
 def test_what_they_do_not_allow_is_left_out_or_an_error(run, tmp_path):

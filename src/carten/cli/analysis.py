@@ -25,8 +25,17 @@ class Analysis(StrEnum):
     angles = auto()
     diffusion = auto()
     states = auto()
+    viscosity = auto()
     dielectric = auto()
+    conductivity = auto()
 
+
+NEEDS = {
+    Analysis.dielectric: "a model that predicts polarization",
+    Analysis.conductivity: "the model that the dynamics was run with",
+}
+SPECIAL = (Analysis.viscosity, *NEEDS)
+"""Not done unless they are asked for."""
 
 
 def analyse_command(
@@ -35,11 +44,17 @@ def analyse_command(
     ],
     only: Annotated[
         list[Analysis] | None,
-        typer.Option(help="What to analyse (default: all that frames allow).", show_default=False),
+        typer.Option(
+            help="What to analyse (default: all that frames allow, but viscosity and conductivity).", show_default=False
+        ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="MODEL", help="For dielectric: a model with polarization.", show_default=False),
+        typer.Option(
+            metavar="MODEL",
+            help="For dielectric: a model with polarization; for conductivity: the model of the dynamics.",
+            show_default=False,
+        ),
     ] = None,
     output: Folder = None,
     timestep: Annotated[
@@ -60,10 +75,11 @@ def analyse_command(
     overwrite: Overwrite = False,
     format: FileFormat = None,
 ) -> None:
-    """Analyse a trajectory: averages, radial distributions, angles, diffusion, density of states, dielectric constant.
+    """Analyse a trajectory: averages, structure, diffusion, states, dielectric constant, viscosity, conductivity.
 
     Each analysis writes numbers, tables and a picture. What frames do not allow is named and left out, or an error
-    where it was asked for by --only. Several files are one trajectory, or, with --runs, one run each.
+    where it was asked for by --only, as viscosity and conductivity must be. Several files are one trajectory, or, with
+    --runs, one run each.
     """
     from carten.data.read import read_structures
     from carten.workflows.averages import trajectory_averages
@@ -71,11 +87,12 @@ def analyse_command(
     from carten.workflows.radial import bond_angles, radial_distribution
     from carten.workflows.run_statistics import RunStatistics
     from carten.workflows.trajectory import FrameSeries
+    from carten.workflows.transport import viscosity
 
     folder = output or Path("analysis")
-    names = only or [name for name in Analysis if name is not Analysis.dielectric or model is not None]
-    if Analysis.dielectric in names and model is None:
-        raise ModelError("dielectric needs a model that predicts polarization: give it by --model")
+    names = only or [name for name in Analysis if name not in SPECIAL or (name == "dielectric" and model is not None)]
+    if model is None and (needy := [name for name in names if name in NEEDS]):
+        raise ModelError(f"{needy[0]} needs {NEEDS[needy[0]]}: give it by --model")
     for path in [folder / f"{name}.json" for name in names] if folder.is_dir() else [folder]:
         require_new(path, overwrite)
     files = [[path] for path in trajectory] if runs else [trajectory]
@@ -88,11 +105,15 @@ def analyse_command(
         "angles": bond_angles,
         "diffusion": diffusion,
         "states": lambda frames: vibrational_states(frames, resolution),
+        "viscosity": viscosity,
     }
     if model is not None:
+        from carten.interfaces.ase import Calculator
         from carten.properties.io import header, load
         from carten.workflows.dielectric import dielectric
+        from carten.workflows.transport import conductivity
 
+        jobs["conductivity"] = lambda frames: conductivity(frames, Calculator(model))
         potential = load(model)
         inputs = trained_labels(header(model), potential.inputs, section="inputs")
         jobs["dielectric"] = lambda frames: dielectric(frames, potential, resolution, inputs=inputs)
