@@ -47,7 +47,7 @@ class Evaluation:
     groups: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        rows = [(f"{self.n_structures:,} structures", "", "RMSE", "MAE", "max", "bias", "values")]
+        rows: list[tuple[str, ...]] = [(f"{self.n_structures:,} structures", "", "RMSE", "MAE", "max", "bias", "values")]
         for name, comparison in self.comparisons.items():
             lines = [(name, comparison.total()), *((f"- {part}", errors) for part, errors in comparison.details())]
             for title, errors in lines:

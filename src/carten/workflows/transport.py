@@ -188,7 +188,8 @@ def integral_of_correlation(series: Floats, step: float) -> Zero:
     padded = np.concatenate([cepstrum[:kept], np.zeros(len(power) - kept)])
     smooth = np.exp(dct(padded, type=1))
     value = math.exp(logarithm)
-    return Zero(Estimate(value, value * error), kept, np.fft.rfftfreq(count, step), power, smooth)
+    frequencies = np.fft.rfftfreq(count, step).astype(np.float64)
+    return Zero(Estimate(value, value * error), kept, frequencies, power, smooth)
 
 
 def _scaled(series: Floats, fs: float, scale: float) -> tuple[Estimate, int, Floats, Floats, Floats]:
