@@ -47,7 +47,8 @@ class Evaluation:
     groups: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        rows: list[tuple[str, ...]] = [(f"{self.n_structures:,} structures", "", "RMSE", "MAE", "max", "bias", "values")]
+        heading = (f"{self.n_structures:,} structures", "", "RMSE", "MAE", "max", "bias", "values")
+        rows: list[tuple[str, ...]] = [heading]
         for name, comparison in self.comparisons.items():
             lines = [(name, comparison.total()), *((f"- {part}", errors) for part, errors in comparison.details())]
             for title, errors in lines:
