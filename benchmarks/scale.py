@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +26,16 @@ import numpy as np
 
 import carten
 from carten import datasets
+from carten.data.batches import BatchSampler, Bounds
+from carten.data.collection import open_collection
+from carten.data.dataset import Dataset, collate
+from carten.data.frames import Frames
+from carten.data.labels import Label
 from carten.data.read import read_structures
+from carten.data.sidecar import sidecar
+from carten.data.statistics import CUTOFF
+from carten.properties.spec import property_table
+from carten.train.loader import BatchPlan, Loader
 
 PART, STORE = 20_000, 100_000
 """Structures in a file to convert, and in one of those that are written."""
@@ -80,12 +90,12 @@ class Results(dict[str, Any]):
         self.path.write_text(json.dumps(self, indent=1) + "\n")
 
 
-def structures(count: int, seed: int = 0) -> Iterator[str]:
+def structures(number: int, seed: int = 0) -> Iterator[str]:
     """Lines of extended XYZ, one structure at a time."""
     rng = np.random.default_rng(seed)
     names = ("ethanol_xtb_train", "bn_xtb_train")
     originals = [[atoms for _, atoms in read_structures(datasets.path(name))] for name in names]
-    for _ in range(count):
+    for _ in range(number):
         kind = int(rng.random() < 0.5)
         atoms = originals[kind][rng.integers(len(originals[kind]))]
         copies = int(rng.integers(1, 72 // len(atoms) + 1))
@@ -106,12 +116,12 @@ def structures(count: int, seed: int = 0) -> Iterator[str]:
         yield "\n".join([str(len(symbols)), comment, *lines, ""])
 
 
-def write(path: Path, count: int, seed: int = 0) -> None:
+def write(path: Path, number: int, seed: int = 0) -> None:
     """Write structures to a file, whole or not at all."""
     if not path.exists():
         partial = path.with_suffix(".partial")
         with partial.open("w") as file:
-            file.writelines(structures(count, seed))
+            file.writelines(structures(number, seed))
         partial.rename(path)
 
 
@@ -123,8 +133,8 @@ def run(*arguments: object) -> dict[str, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"carten {' '.join(command[3:])[:200]} failed")
-    spent = {"s": time.perf_counter() - began, "s of a core": usage.ru_utime + usage.ru_stime}
-    return {**spent, "GiB": usage.ru_maxrss / 2**20}
+    cost = {"s": time.perf_counter() - began, "s of a core": usage.ru_utime + usage.ru_stime}
+    return {**cost, "GiB": usage.ru_maxrss / 2**20}
 
 
 def convert(folder: Path, results: Results) -> list[Path]:
@@ -136,17 +146,69 @@ def convert(folder: Path, results: Results) -> list[Path]:
             continue
         store.with_name(f"{store.name}.partial").unlink(missing_ok=True)
         counts = {start: min(PART, results["structures"] - start) for start in range(first, first + STORE, PART)}
-        parts = {start: folder / f"part{start:09d}.extxyz" for start, count in counts.items() if count > 0}
+        parts = {start: folder / f"part{start:09d}.extxyz" for start, number in counts.items() if number > 0}
         for start, part in parts.items():
             write(part, counts[start], start)
-        spent = run("convert", *parts.values(), store)
+        cost = run("convert", *parts.values(), store)
         before = results.get("convert", {"s": 0.0, "s of a core": 0.0, "GiB": 0.0, "GiB on disk": 0.0})
-        total = {key: before[key] + spent[key] for key in ("s", "s of a core")}
+        total = {key: before[key] + cost[key] for key in ("s", "s of a core")}
         size = before["GiB on disk"] + store.stat().st_size / 2**30
-        results.keep("convert", {**total, "GiB": max(before["GiB"], spent["GiB"]), "GiB on disk": size})
+        results.keep("convert", {**total, "GiB": max(before["GiB"], cost["GiB"]), "GiB on disk": size})
         for part in parts.values():
             part.unlink()
     return stores
+
+
+def read(stores: list[Path], results: Results) -> None:
+    """What is done with one structure on its way into a batch: milliseconds of a core; and bytes of one on disk."""
+    collection = open_collection(stores)
+    rows = [property_table()[name] for name in ("energy", "forces")]
+    frames = Frames.of(collection, [Label(row) for row in rows], ())
+    dataset = Dataset(frames, rows, CUTOFF, prepared=False, n_atoms=frames.n_atoms)
+    plan = BatchSampler(dataset, Bounds(structures=4), 0).batches
+    numbers = [number for batch in plan(0)[:250] for number in batch]
+    samples = [dataset[number] for number in numbers]
+    milliseconds = {
+        "read and decoded": spent(lambda: [collection[number] for number in numbers]),
+        "with labels, checked": spent(lambda: [frames[number] for number in numbers]),
+        "with neighbours": spent(lambda: [dataset[number] for number in numbers]),
+        "put together": spent(lambda: [collate(samples[k : k + 4]) for k in range(0, len(samples), 4)]),
+    }
+    results.keep("ms of a core per structure", {name: s / len(numbers) for name, s in milliseconds.items()})
+    epochs = count(1)
+    order = {"order and batches of an epoch": 1e3 * spent(lambda: plan(next(epochs))) / len(dataset)}
+    results.keep("µs of a core per structure", order)
+    sizes = {"ASE-LMDB": sum(store.stat().st_size for store in stores)}
+    for name, pattern in (("table", "frames*"), ("neighbours", "neighbours*")):
+        sizes[name] = sum(file.stat().st_size for store in stores for file in sidecar(store).glob(pattern))
+    results.keep("bytes per structure", {name: size / len(dataset) for name, size in sizes.items()})
+    rates = {"without workers": rate(dataset, plan, 0)}
+    rates |= {f"{n} worker{'s' * (n > 1)}": rate(dataset, plan, n) for n in (1, 2)}
+    results.keep("structures/s, batches alone", rates)
+
+
+def spent(work: Callable[[], object]) -> float:
+    """Milliseconds of the processor, the least of three times."""
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        times.append(1e3 * (time.process_time() - began))
+    return min(times)
+
+
+def rate(dataset: Dataset, plan: BatchPlan, workers: int) -> float:
+    """Structures in a second in batches of four, the median of five rounds."""
+    stream = iter(Loader(dataset, plan, workers))
+    rates = []
+    for _ in range(5):
+        for _ in range(UNCOUNTED):
+            next(stream)
+        began = time.perf_counter()
+        for _ in range(ROUND):
+            next(stream)
+        rates.append(4 * ROUND / (time.perf_counter() - began))
+    return median(rates)
 
 
 class Training:
@@ -224,6 +286,8 @@ def main() -> None:
     stores = convert(folder, results)
     if "check" not in results:
         results.keep("check", run("check", *stores))
+    if "bytes per structure" not in results:
+        read(stores, results)
     if "train, in memory" not in results:
         train(folder, stores, options.steps, results)
 

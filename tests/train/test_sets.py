@@ -162,3 +162,15 @@ def test_weights_of_groups(configure: Configure, alloys: Path, tmp_path: Path) -
         sets_of(configure(data={**data, "group_weights": {"surfce": 5.0}}))
     with pytest.raises(DataError, match=r"all 24 structures of data\.train have the weight 0"):
         sets_of(configure(data={**data, "group_weights": dict.fromkeys(("bulk", "surface", "liquid"), 0.0)}))
+
+
+def test_labels_that_some_structures_lack_are_named(configure: Configure, alloys: Path, tmp_path: Path) -> None:
+    frames = ase.io.read(alloys, ":")
+    assert "have no" not in " ".join(sets_of(configure()).notes)
+    for number in (3, 9):
+        del frames[number].calc.results["forces"]
+    ase.io.write(tmp_path / "few.extxyz", [*frames, labelled(water(np.random.default_rng(0)), -3.0)])
+    config = configure(data={"train": str(tmp_path / "few.extxyz"), "validation": str(alloys)})
+    (note,) = (note for note in sets_of(config).notes if "have no" in note)
+    assert note.startswith(f"2 of the {len(frames) + 1} structures for training have no forces, the first is ")
+    assert "few.extxyz, frame 3: " in note

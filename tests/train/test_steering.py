@@ -89,7 +89,7 @@ def test_a_logger_that_fails_is_left_out(tmp_path: Path) -> None:
         recorder.record({"validation_loss": 1.0}, step)
     recorder.end("success")
     reason = "[Errno 28] No space left on device"
-    assert lines == [f"failing can't be written to any more ({reason}): the training goes on without"]
+    assert lines == [f"failing can't be written to ({reason}): the training goes on without"]
     assert (tmp_path / "b" / "metrics.csv").read_text().splitlines()[-1] == "2,1.0"
 
 

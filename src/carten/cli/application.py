@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import sys
@@ -100,7 +101,8 @@ def _fail(text: str, error: Exception) -> None:
 def message(error: Exception) -> str:
     """What an error says; errors of the operating system name their file."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        advice = "; make space and repeat the command" if error.errno == errno.ENOSPC else ""
+        return (f"{error.filename}: " if error.filename else "") + error.strerror + advice
     return str(error)
 
 

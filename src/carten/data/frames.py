@@ -9,10 +9,9 @@ from typing import overload
 import numpy as np
 
 from carten.data.collection import Collection
-from carten.data.labels import Frame, Label, frame_from
+from carten.data.labels import Frame, Label, frame_from, per_volume
 from carten.data.progress import Say, silent
 from carten.math.arrays import Array
-from carten.properties.routes import Property
 
 SAMPLE, STRATUM = 20_000, 200
 """Structures that statistics are made of, and the least of each element and label among them."""
@@ -107,10 +106,14 @@ class Frames(Sequence[Frame]):
         """(n,) whether each has a label that means something."""
         table = self.collection.table
         carried = table.carries(label.keys)
-        if isinstance(label.row, Property) and (label.row.per_volume or label.name == "stress"):
-            carried &= table.has_volume
         chosen: Array = carried[self.rows]
-        return chosen
+        return chosen & self.has_volume if per_volume(label) else chosen
+
+    @property
+    def has_volume(self) -> Array:
+        """(n,) whether each is periodic and its cell has a volume."""
+        has_volume: Array = self.collection.table.has_volume[self.rows]
+        return has_volume
 
     def n_edges(self, cutoff: float, say: Say = silent) -> Array:
         """(n,) numbers of edges within a cutoff, Å."""

@@ -83,7 +83,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ModelFileError(f"cannot write {path}: {error}; what was there before is unchanged") from error
+        reason = error.strerror or error
+        raise ModelFileError(f"cannot write {path}: {reason}; what was there before is unchanged") from error
     with suppress(OSError):  # so that the name, too, survives a power cut
         _flush_folder(path.parent)
 

@@ -38,6 +38,9 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = str(path)  # writing does not say where
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

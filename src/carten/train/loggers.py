@@ -81,4 +81,4 @@ class Recorder:
             action()
         except Exception as error:  # noqa: BLE001  whatever it is, the training is worth more than a record of it
             self._loggers.pop(name, None)
-            self.say(f"{name} can't be written to any more ({error}): the training goes on without")
+            self.say(f"{name} can't be written to ({error}): the training goes on without")

@@ -12,7 +12,7 @@ from carten.data.batches import Mixture
 from carten.data.collection import Collection, open_collection
 from carten.data.dataset import Dataset
 from carten.data.frames import SAMPLE, Frames
-from carten.data.labels import Frame, Label, frame_from
+from carten.data.labels import Frame, Label, frame_from, per_volume
 from carten.data.lookup import offer_names
 from carten.data.progress import Say, silent
 from carten.data.remainder import without_fixed
@@ -164,6 +164,7 @@ def read_sets(
     frames = _without_isolated(everything, cutoff)
     train, validation, notes = _split(config, frames, others, say)
     _require_labels(train, terms)
+    notes = [*_incomplete(train), *notes]
     _require_any(validation, terms)
     sample = everything.sample()
     _require_values(sample, reader.rows, config.replay)
@@ -313,6 +314,20 @@ def _require_labels(frames: Frames, terms: Sequence[LossTerm]) -> None:
                 f"properties.{name} has a weight but none of the {len(frames)} structures left for training carries it "
                 "(isolated atoms and validation are not trained on); set its weight to 0, or correct the data"
             )
+
+
+def _incomplete(frames: Frames) -> list[str]:
+    """Remarks on labels that some of the structures lack, of those that can have them."""
+    notes = []
+    for label in frames.labels:
+        carried = frames.carries(label)
+        lacking = np.flatnonzero(~carried & (frames.has_volume if per_volume(label) else True))
+        if len(lacking):
+            notes.append(
+                f"{len(lacking):,} of the {len(frames):,} structures for training have no {label.name}, the first is "
+                f"{frames.where(int(lacking[0]))}: they are trained on with the other labels that they have"
+            )
+    return notes
 
 
 def _require_any(frames: Frames, terms: Sequence[LossTerm]) -> None:
