@@ -16,7 +16,7 @@ from carten.data.frames import SAMPLE, STRATUM, Frames
 from carten.data.geometry import closest_contacts, duplicates
 from carten.data.guess import guess_labels, with_categories
 from carten.data.label_check import InputCollector, LabelCollector
-from carten.data.labels import Frame, Label, carries, frame_from, per_volume
+from carten.data.labels import Frame, Label, carries, frame_from, needs_volume
 from carten.data.lookup import label_names
 from carten.data.progress import Say, counted, silent
 from carten.data.read import Paths
@@ -203,7 +203,7 @@ def _directions(table: StructureTable) -> Array:
 
 
 def _meaningless(table: StructureTable, label: Label) -> int:
-    return int((table.carries(label.keys) & ~table.has_volume).sum()) if per_volume(label) else 0
+    return int((table.carries(label.keys) & ~table.has_volume).sum()) if needs_volume(label) else 0
 
 
 def _problems(atoms: Atoms, labels: Sequence[Label], inputs: Sequence[Label], where: str) -> dict[str, str]:

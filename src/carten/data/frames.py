@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from carten.data.collection import Collection
-from carten.data.labels import Frame, Label, frame_from, per_volume
+from carten.data.labels import Frame, Label, frame_from, needs_volume
 from carten.data.progress import Say, silent
 from carten.math.arrays import Array
 
@@ -107,7 +107,7 @@ class Frames(Sequence[Frame]):
         table = self.collection.table
         carried = table.carries(label.keys)
         chosen: Array = carried[self.rows]
-        return chosen & self.has_volume if per_volume(label) else chosen
+        return chosen & self.has_volume if needs_volume(label) else chosen
 
     @property
     def has_volume(self) -> Array:

@@ -120,14 +120,14 @@ def has_volume(atoms: Atoms | Frame) -> bool:
     return bool(np.any(atoms.pbc)) and abs(float(np.linalg.det(np.asarray(atoms.cell)))) > 0.0
 
 
-def per_volume(label: Label) -> bool:
+def needs_volume(label: Label) -> bool:
     """Whether it is something per volume, by whatever route it comes: only what has a volume can have it."""
     return isinstance(label.row, Property) and (label.row.per_volume or label.name == "stress")
 
 
 def is_meaningless(atoms: Atoms, label: Label) -> bool:
     """Whether a structure carries a label that it cannot have: something per volume of a cell that it lacks."""
-    return per_volume(label) and not has_volume(atoms) and carries(atoms, label)
+    return needs_volume(label) and not has_volume(atoms) and carries(atoms, label)
 
 
 def read_frames(paths: Paths, labels: Sequence[Label] = (), inputs: Sequence[Label] = ()) -> list[Frame]:

@@ -12,7 +12,7 @@ from carten.data.batches import Mixture
 from carten.data.collection import Collection, open_collection
 from carten.data.dataset import Dataset
 from carten.data.frames import SAMPLE, Frames
-from carten.data.labels import Frame, Label, frame_from, per_volume
+from carten.data.labels import Frame, Label, frame_from, needs_volume
 from carten.data.lookup import offer_names
 from carten.data.progress import Say, silent
 from carten.data.remainder import without_fixed
@@ -321,7 +321,7 @@ def _incomplete(frames: Frames) -> list[str]:
     notes = []
     for label in frames.labels:
         carried = frames.carries(label)
-        lacking = np.flatnonzero(~carried & (frames.has_volume if per_volume(label) else True))
+        lacking = np.flatnonzero(~carried & (frames.has_volume if needs_volume(label) else True))
         if len(lacking):
             notes.append(
                 f"{len(lacking):,} of the {len(frames):,} structures for training have no {label.name}, the first is "
