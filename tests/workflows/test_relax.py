@@ -224,6 +224,28 @@ def test_cells_need_stresses():
     assert "stress" not in result.atoms.calc.results
 
 
+def test_structures_that_collapse_are_given_up():
+    """A model without repulsion, whose close atoms fall into each other: others beside them go on as without them."""
+    potential = small_model(seed=0)
+    potential.heads["energies"].get_buffer("scale").fill_(30.0)
+    attracting, goal = deploy(potential), Goal(1e-4, steps=300)
+    pairs = [Atoms("C2", [[0, 0, 0], [0, 0, distance]]) for distance in (0.4, 1.6, 0.6, 2.0)]
+    results = relax(pairs, attracting, goal)
+    assert [bool(result.problem) for result in results] == [True, False, True, False]
+    for result in results[::2]:
+        assert not result.converged and "coincide" in result.problem and 0 < result.steps < 100
+        assert np.isfinite(result.energy) and result.atoms.get_distance(0, 1) > 1e-3
+    for pair, result in zip(pairs[1::2], results[1::2], strict=True):
+        (alone,) = relax(pair, attracting, goal)
+        assert result.converged and result.steps == alone.steps
+        np.testing.assert_allclose(result.atoms.positions, alone.atoms.positions, atol=1e-9)
+    (single,) = relax(pairs[0], Calculator(potential), goal)
+    assert "at one place" in single.problem or "coincide" in single.problem
+    same_place = Atoms("C2", np.zeros((2, 3)))
+    with pytest.raises(DataError, match=r"structure 1 \(C2\): atoms 0 and 1 coincide"):
+        relax([pairs[1], same_place], attracting)
+
+
 def test_bad_input(library):
     with pytest.raises(DataError, match="no atoms"):
         relax(Atoms(), library)

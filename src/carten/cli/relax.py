@@ -68,12 +68,25 @@ def relax_command(
             write_structure(file, result.atoms)
     console.print(_table(results, cell))
     typer.echo(f"written: {output}")
-    failed = [number for number, result in enumerate(results) if not result.converged]
-    if failed:
-        raise ModelError(
-            f"{len(failed)} of {len(results)} structures did not converge in {steps} steps, the first is number "
-            f"{failed[0]}: allow more --steps; all are in {output}"
+    if failures := _failures(results, steps):
+        raise ModelError(f"{'; '.join(failures)}; all are in {output}")
+
+
+def _failures(results: Sequence[Relaxation], steps: int) -> list[str]:
+    lost = [number for number, result in enumerate(results) if result.problem]
+    slow = [number for number, result in enumerate(results) if not (result.converged or result.problem)]
+    failures = []
+    if slow:
+        failures.append(
+            f"{len(slow)} of {len(results)} structures did not converge in {steps} steps, the first is number "
+            f"{slow[0]}: allow more --steps"
         )
+    if lost:
+        failures.append(
+            f"{len(lost)} of {len(results)} structures became impossible and are as they were before, the first is "
+            f"number {lost[0]}: {results[lost[0]].problem}"
+        )
+    return failures
 
 
 def _table(results: Sequence[Relaxation], cell: bool) -> Table:

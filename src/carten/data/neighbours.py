@@ -86,7 +86,7 @@ def _search(
     if radius > cutoff:
         ends, shift, distance = (array[distance < cutoff] for array in (ends, shift, distance))
     index = ends.T.astype(np.int64)
-    _require_apart(index, distance)
+    require_distances(index, distance)
     return index, shift.astype(np.int64), distance
 
 
@@ -157,7 +157,16 @@ def _input(value: Array, dtype: torch.dtype) -> Tensor:
     return torch.tensor(value, dtype=torch.int64 if value.dtype.kind in "iub" else dtype)
 
 
-def _require_apart(index: Array, distance: Array) -> None:
+def require_distances(index: Array, distance: Array) -> None:
+    """Check that no two atoms are at one place.
+
+    Args:
+        index: (2, E) atoms of pairs.
+        distance: (E,) Å.
+
+    Raises:
+        DataError: some are.
+    """
     if len(distance) == 0 or distance.min() >= SAME_PLACE:
         return
     closest = int(distance.argmin())

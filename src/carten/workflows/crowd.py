@@ -9,6 +9,7 @@ import ase
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
 
+from carten.data.neighbours import require_distances
 from carten.data.structures import is_crystal
 from carten.deploy import Deployed, PairList
 from carten.interfaces.skin import SkinList
@@ -95,6 +96,7 @@ class Crowd(Structures):
         owner = self.structure[pairs.centre]
         vectors = positions[pairs.neighbour] - positions[pairs.centre]
         vectors += np.einsum("ea,eab->eb", pairs.shifts.astype(np.float64), cells[owner])
+        require_distances(np.stack([pairs.centre, pairs.neighbour]), np.linalg.norm(vectors, axis=1))
         atomic, gradients = self._evaluator.evaluate(self._elements, pairs, vectors)
         n_atoms, n_structures = len(positions), len(self.structures)
         forces = _sums(pairs.centre, gradients, n_atoms) - _sums(pairs.neighbour, gradients, n_atoms)

@@ -9,6 +9,30 @@ import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from carten.math.arrays import Floats
+from carten.workflows.crowd import CrowdValues
+
+
+@dataclass(frozen=True)
+class Visited:
+    """Where a structure was evaluated.
+
+    Args:
+        step: of the relaxation.
+        positions: (N, 3) Å.
+        cell: (3, 3) Å.
+        energy: eV.
+        forces: (N, 3) eV/Å.
+        virial: (3, 3) eV.
+        largest: force that may move an atom, eV/Å, and component of stress plus pressure, eV/Å^3.
+    """
+
+    step: int
+    positions: Floats
+    cell: Floats
+    energy: float
+    forces: Floats
+    virial: Floats
+    largest: tuple[float, float]
 
 
 @dataclass
@@ -17,17 +41,28 @@ class Movable:
 
     Args:
         atoms: with constraints, whose say on forces, stress, energy and steps is asked here.
-        number: of the structure.
+        name: of the structure, unlike all others.
         cell: the first one, (3, 3) Å.
-        energy_before: eV.
         strain: ``cell = first cell @ strain^T``.
+        energy_before: of the first evaluation, eV.
     """
 
     atoms: ase.Atoms
-    number: int
+    name: str
     cell: Floats
-    energy_before: float = np.nan
     strain: Floats = field(default_factory=lambda: np.eye(3))
+    energy_before: float = np.nan
+    last: Visited = field(init=False, repr=False)
+
+    def visit(
+        self, step: int, values: CrowdValues, number: int, atoms: slice, largest: tuple[float, float]
+    ) -> None:
+        """Keep the values of one of the structures, whose atoms are these."""
+        energy = float(values.energies[number])
+        if not step:
+            self.energy_before = energy
+        cell, forces, virial = self.atoms.cell.array.copy(), values.forces[atoms].copy(), values.virials[number]
+        self.last = Visited(step, self.atoms.positions.copy(), cell, energy, forces, virial, largest)
 
     def constrained_forces(self, forces: Floats) -> Floats:
         """Forces (N, 3) that may move atoms."""

@@ -16,7 +16,7 @@ from ase.units import GPa
 
 from carten.data.structures import is_crystal, require_known
 from carten.deploy import Deployed
-from carten.errors import DataError, require_positive
+from carten.errors import DataError, ModelError, require_positive
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.text import html_table
@@ -40,6 +40,7 @@ class Relaxation:
         energy: eV.
         largest_force: on an atom that may move, eV/Å.
         largest_stress: component of stress plus pressure, eV/Å^3; 0 where the cell was kept.
+        problem: why the structure was given up, as it was before; empty if it was not.
     """
 
     atoms: ase.Atoms
@@ -49,6 +50,7 @@ class Relaxation:
     energy: float
     largest_force: float
     largest_stress: float
+    problem: str = ""
 
     def _repr_html_(self) -> str:
         rows = [
@@ -104,24 +106,27 @@ def relax(
         progress: called with how many of how many are done.
 
     Returns:
-        One for each structure, in order; those that did not converge say so.
+        One for each structure, in order; those that did not converge say so. Structures that become impossible on the
+        way, because atoms coincide or forces are not finite, are given up, and the others go on.
 
     Raises:
-        DataError: cells are to relax of a structure that is not periodic, a structure has no atoms, or constraints or
-            inputs that a batch can't have.
+        DataError: cells are to relax of a structure that is not periodic, a structure has no atoms or is impossible as
+            it is, or it has constraints or inputs that a batch can't have.
         ModelError: an element that the model does not know.
     """
     goal = goal or Goal()
     several = [structures] if isinstance(structures, ase.Atoms) else list(structures)
-    for number, atoms in enumerate(several):
-        _require(atoms, goal, f"structure {number} ({atoms.get_chemical_formula()})")
+    names = [f"structure {number} ({atoms.get_chemical_formula()})" for number, atoms in enumerate(several)]
+    for name, atoms in zip(names, several, strict=True):
+        _require(atoms, goal, name)
+    members = [Movable(atoms.copy(), name, atoms.cell.array.copy()) for name, atoms in zip(names, several, strict=True)]
     if isinstance(model, Deployed):
         _require_batch(several, model)
-        return _Batch(several, partial(Crowd, model), goal, progress).run() if several else []
+        return _Batch(members, partial(Crowd, model), goal, progress).run() if several else []
     _require_stress(several, model, goal)
     results: list[Relaxation] = []
-    for atoms in several:
-        results += _Batch([atoms], partial(Queue, model), goal).run()
+    for member in members:
+        results += _Batch([member], partial(Queue, model), goal).run()
         if progress is not None:
             progress(len(results), len(several))
     return results
@@ -165,7 +170,7 @@ class _Batch:
     """Relaxes structures together.
 
     Args:
-        structures: at least one.
+        members: at least one.
         join: makes of structures what evaluates them.
         goal: when to stop.
         progress: called with structures done and all.
@@ -173,23 +178,23 @@ class _Batch:
 
     def __init__(
         self,
-        structures: Sequence[ase.Atoms],
+        members: Sequence[Movable],
         join: Callable[[Sequence[ase.Atoms]], Structures],
         goal: Goal,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.goal, self.progress = goal, progress
-        self.results: list[Relaxation | None] = [None] * len(structures)
-        self.members = [
-            Movable(atoms.copy(), number, atoms.cell.array.copy()) for number, atoms in enumerate(structures)
-        ]
+        self.every, self.members = members, list(members)
+        self.results: dict[str, Relaxation] = {}
         self._join = join
         self.crowd = self._joined()
         self.optimizer = ManyLBFGS(self._problem())
 
     def run(self) -> list[Relaxation]:
         for step in range(self.goal.steps + 1):
-            values = self.crowd.evaluate()
+            values = self._evaluate(step)
+            if values is None:
+                break
             finished = self._finish(values, step)
             if finished.all():
                 break
@@ -201,24 +206,37 @@ class _Batch:
             self._move(variables + change)
             if (~finished).sum() <= SHRINK * len(self.members):
                 self._shrink(~finished)
-        return [result for result in self.results if result is not None]
+        return [self.results[member.name] for member in self.every]
+
+    def _evaluate(self, step: int) -> CrowdValues | None:
+        """Values of all members, without those that have become impossible; None if no member is left."""
+        values = _evaluated(self.crowd)
+        if isinstance(values, CrowdValues):
+            return values
+        outcomes = [_evaluated(self._join([member.atoms])) for member in self.members]
+        for member, outcome in zip(self.members, outcomes, strict=True):
+            if isinstance(outcome, CrowdValues):
+                continue
+            if not step:
+                raise type(outcome)(f"{member.name}: {outcome}") from outcome
+            self.results.setdefault(member.name, self._result(member, converged=False, problem=str(outcome)))
+        possible = np.array([isinstance(outcome, CrowdValues) for outcome in outcomes])
+        if not possible.any():
+            return None
+        self._shrink(possible)
+        return self.crowd.evaluate()
 
     def _finish(self, values: CrowdValues, step: int) -> np.ndarray:
         """Which members are done; their results are kept the first time."""
         forces, stresses = self._largest(values)
         converged = (forces <= self.goal.fmax) & (stresses <= self.goal.smax * GPa)
-        done = np.array([self.results[member.number] is not None for member in self.members])
         for k, member in enumerate(self.members):
-            if step == 0:
-                member.energy_before = float(values.energies[k])
-            if not done[k] and (converged[k] or step == self.goal.steps):
-                self.results[member.number] = self._result(
-                    k, values, step, bool(converged[k]), (forces[k], stresses[k])
-                )
-                done[k] = True
+            member.visit(step, values, k, slice(*self.crowd.first[k : k + 2]), (float(forces[k]), float(stresses[k])))
+            if member.name not in self.results and (converged[k] or step == self.goal.steps):
+                self.results[member.name] = self._result(member, bool(converged[k]))
         if self.progress is not None:
-            self.progress(sum(result is not None for result in self.results), len(self.results))
-        return done
+            self.progress(len(self.results), len(self.every))
+        return np.array([member.name in self.results for member in self.members])
 
     def _largest(self, values: CrowdValues) -> tuple[Floats, Floats]:
         lengths = np.linalg.norm(self._forces(values), axis=1)
@@ -239,18 +257,17 @@ class _Batch:
         stress = -values.virials / volumes[:, None, None] + self.goal.pressure * GPa * np.eye(3)
         return np.stack([m.constrained_stress(part) for m, part in zip(self.members, stress, strict=True)])
 
-    def _result(
-        self, k: int, values: CrowdValues, step: int, converged: bool, largest: tuple[float, float]
-    ) -> Relaxation:
-        member = self.members[k]
-        atoms = member.atoms.copy()
-        forces = values.forces[self.crowd.first[k] : self.crowd.first[k + 1]]
-        energy = float(values.energies[k])
-        results: dict[str, float | Floats] = {"energy": energy, "forces": forces.copy()}
-        if is_crystal(atoms) and np.isfinite(values.virials[k]).all():
-            results["stress"] = full_3x3_to_voigt_6_stress(-values.virials[k] / atoms.get_volume())
+    @staticmethod
+    def _result(member: Movable, converged: bool, problem: str = "") -> Relaxation:
+        """Where the member was evaluated last."""
+        last, atoms = member.last, member.atoms.copy()
+        atoms.set_cell(last.cell, apply_constraint=False)
+        atoms.positions = last.positions
+        results: dict[str, float | Floats] = {"energy": last.energy, "forces": last.forces}
+        if is_crystal(atoms) and np.isfinite(last.virial).all():
+            results["stress"] = full_3x3_to_voigt_6_stress(-last.virial / atoms.get_volume())
         atoms.calc = SinglePointCalculator(atoms, **results)
-        return Relaxation(atoms, converged, step, member.energy_before, energy, *map(float, largest))
+        return Relaxation(atoms, converged, last.step, member.energy_before, last.energy, *last.largest, problem)
 
     def _variables(self, values: CrowdValues) -> tuple[Floats, Floats]:
         """All variables and the gradient: of atoms, then, if cells relax, of strains."""
@@ -290,3 +307,13 @@ class _Batch:
     def _problem(self) -> np.ndarray:
         sizes = [3 * len(member.atoms) + (9 if self.goal.cell else 0) for member in self.members]
         return np.repeat(np.arange(len(self.members)), sizes)
+
+
+def _evaluated(structures: Structures) -> CrowdValues | DataError | ModelError:
+    """Values, or why there are none."""
+    try:
+        values = structures.evaluate()
+    except (DataError, ModelError) as error:
+        return error
+    finite = np.isfinite(values.energies).all() and np.isfinite(values.forces).all()
+    return values if finite else DataError("energy or forces are not finite")

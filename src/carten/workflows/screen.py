@@ -229,7 +229,12 @@ def _energies(structures: list[ase.Atoms], calculator: BaseCalculator) -> list[S
 
 def _relaxed(structures: list[ase.Atoms], calculator: BaseCalculator, goal: Goal) -> list[ScreenOutcome]:
     results = relax(structures, choose_evaluator(calculator, structures), goal)
-    return [ScreenOutcome(x.atoms, _values(x.energy_before, x.steps, x.converged)) for x in results]
+    return [
+        _failed(x.atoms, x.problem)
+        if x.problem
+        else ScreenOutcome(x.atoms, _values(x.energy_before, x.steps, x.converged))
+        for x in results
+    ]
 
 
 def _values(energy_before: float, steps: int, converged: bool) -> dict[str, Any]:
