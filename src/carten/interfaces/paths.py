@@ -183,7 +183,7 @@ class ModelPaths:
         results_wanted = {result_of(source) for source in sources.values()}
         elements, pairs = library.rows_of(atoms.numbers), self._neighbours.pairs(atoms)
         results = self._evaluator.step(elements, atoms.positions, atoms.cell.array, pairs, tuple(results_wanted))
-        volume = atoms.get_volume() if atoms.cell.rank == 3 else np.nan
+        volume = atoms.get_volume() if any(self.rows[name].per_volume for name in names) else np.nan
         return {name: value_of(self.rows[name], results, volume) for name, source in sources.items()}
 
     def _torch(self, atoms: ase.Atoms, names: Sequence[str], input_values: Mapping[str, Array]) -> dict[str, Floats]:

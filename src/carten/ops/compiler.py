@@ -258,9 +258,11 @@ def _output(command: Sequence[str], timeout: float, folder: Path | None = None) 
             raise
     if process.returncode:
         kind = _FlagsRefused if process.returncode > 0 else ModelError
+        status = f"exit status {process.returncode}"
+        if process.returncode < 0:
+            status = f"ended by {signal.Signals(-process.returncode).name}, maybe for want of memory"
         raise kind(
-            f"{command[0]} could not compile generated code (exit status {process.returncode}): {REMEDY}\n"
-            f"{messages.strip()[:2000]}"
+            f"{command[0]} could not compile generated code ({status}): {REMEDY}\n{messages.strip()[:2000]}".strip()
         )
     return output
 

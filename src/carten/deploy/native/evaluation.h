@@ -139,7 +139,6 @@ static void allocate(carten_state& s, const Request& q, Evaluation& v) {
   if (model_zbl) v.seen = s.seen.sized(edges), v.core = s.core.sized(3 * edges);
   if (v.gradients) v.d_unit = s.d_unit.sized(3 * edges), v.d_length = s.d_length.sized(edges);
   if (q.gradients) v.origin = s.origin.sized(edges);
-  if (q.virials) s.virials.sized(3 * edges);
   int64_t atoms = 1, most = 1;
   for (int64_t k = 0; k < s.n_chunks; ++k) {
     const Chunk& c = s.chunks.data()[k];
@@ -309,7 +308,7 @@ static void results(carten_state& s, const Request& q, const Evaluation& v) {
       for (int64_t k = c.edge; k < c.edge + c.n_edges; ++k)
         for (int a = 0; a < 3; ++a)
           for (int b = 0; b < 3; ++b) {
-            const double share = -0.5 * s.virials.data()[3 * k + a] * v.unit[3 * k + b] * v.length[k];
+            const double share = -0.5 * v.d_unit[3 * k + a] * v.unit[3 * k + b] * v.length[k];
             q.virials[9 * (c.first + v.centre[k]) + 3 * a + b] += share;
             q.virials[9 * v.neighbour[k] + 3 * a + b] += share;
           }

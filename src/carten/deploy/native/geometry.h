@@ -97,33 +97,35 @@ static bool geometry(Evaluation& v, Chunk& c, Part& part) {
   int64_t* const low = s.low.data();
   S *const unit = s.unit.data(), *const fraction = s.fraction.data();
   constexpr double square = model_cutoff * model_cutoff;
+  const double* const ends = q.vectors ? q.vectors : q.positions;
+  const bool shifted = !q.vectors && q.shifts;
+  double m[9] = {};
+  if (shifted) std::memcpy(m, q.cell, sizeof m);
   int64_t e = c.edge;
   for (int64_t i = 0; i < c.n; ++i) {
     const int64_t atom = c.first + i;
-    for (int64_t p = starts[atom]; p < starts[atom + 1]; ++p) {
+    double from[3] = {};
+    if (!q.vectors) std::memcpy(from, q.positions + 3 * atom, sizeof from);
+    for (int64_t p = starts[atom]; p < starts[atom + 1]; ++p) {  // what is too far is overwritten by the next: no branch
       const int64_t j = q.neighbour[p];
-      double d[3];
-      if (q.vectors) {
-        for (int a = 0; a < 3; ++a) d[a] = q.vectors[3 * p + a];
-      } else {
-        for (int a = 0; a < 3; ++a) d[a] = q.positions[3 * j + a] - q.positions[3 * atom + a];
-        if (q.shifts) {
-          const int32_t* const n = q.shifts + 3 * p;
-          if (n[0] | n[1] | n[2])
-            for (int a = 0; a < 3; ++a) d[a] += n[0] * q.cell[a] + n[1] * q.cell[3 + a] + n[2] * q.cell[6 + a];
-        }
+      const double* const to = ends + 3 * (q.vectors ? p : j);
+      double x = to[0] - from[0], y = to[1] - from[1], z = to[2] - from[2];
+      if (shifted) {
+        const double n[3] = {double(q.shifts[3 * p]), double(q.shifts[3 * p + 1]), double(q.shifts[3 * p + 2])};
+        x += n[0] * m[0] + n[1] * m[3] + n[2] * m[6];
+        y += n[0] * m[1] + n[1] * m[4] + n[2] * m[7];
+        z += n[0] * m[2] + n[1] * m[5] + n[2] * m[8];
       }
-      const double r2 = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-      if (r2 >= square && r2 < 1e300) continue;
+      const double r2 = x * x + y * y + z * z;
       if (!(r2 > 1e-12 && r2 < 1e300)) {
         part.failure = {r2 <= 1e-12 ? "atoms %lld and %lld are at one place" : "the vector between atoms %lld and %lld is not finite", atom, j};
         return false;
       }
-      for (int a = 0; a < 3; ++a) unit[3 * e + a] = S(d[a]);
+      unit[3 * e] = S(x), unit[3 * e + 1] = S(y), unit[3 * e + 2] = S(z);
       neighbour[e] = j;
       centre[e] = i;
       if (v.origin) v.origin[e] = p;
-      ++e;
+      e += r2 < square;
     }
   }
   c.n_edges = e - c.edge;
@@ -168,44 +170,44 @@ static bool geometry(Evaluation& v, Chunk& c, Part& part) {
   return true;
 }
 
-/// Gradients of edge vectors, forces, virials from those of unit vectors and lengths.
+/// Gradients of edge vectors, forces, virials from those of unit vectors, which they replace, and lengths.
 static void finish(const Evaluation& v, const Chunk& c, Part& part) {
   const Request& q = *v.request;
-  double* const forces = q.forces ? part.forces.data() : nullptr;
-  double* const vectors = q.virials ? v.s->virials.data() : nullptr;
-  double virial[9] = {}, here[3] = {};
-  int64_t atom = c.first;
-  const auto leave_atom = [&](int64_t next) {
-    if (forces)
-      for (int a = 0; a < 3; ++a) forces[3 * atom + a] += here[a], here[a] = 0;
-    atom = next;
-  };
-  for (int64_t k = c.edge; k < c.edge + c.n_edges; ++k) {
-    const S *const unit = v.unit + 3 * k, *const across = v.d_unit + 3 * k;
-    const double r = v.length[k], inverse = 1 / r;
-    if (c.first + v.centre[k] != atom) leave_atom(c.first + v.centre[k]);
-    double along = v.d_length[k];
+  const int64_t end = c.edge + c.n_edges;
+  const S* const unit = v.unit;
+  S* const g = v.d_unit;
+  for (int64_t k = c.edge; k < end; ++k) {
+    const S inverse = 1 / v.length[k];
+    S along = v.d_length[k];
     if constexpr (model_zbl) {
-      along *= v.core[3 * k + 2];
-      if (v.deviation < 0 && (!v.counted || v.counted[atom])) along += v.core[3 * k + 1];
+      const int64_t atom = c.first + v.centre[k];
+      along *= S(v.core[3 * k + 2]);
+      if (v.deviation < 0 && (!v.counted || v.counted[atom])) along += S(v.core[3 * k + 1]);
     }
-    double dot = 0, g[3];
-    for (int a = 0; a < 3; ++a) dot += double(unit[a]) * across[a];
-    for (int a = 0; a < 3; ++a) g[a] = across[a] * inverse + unit[a] * (along - dot * inverse);
-    if (forces) {
-      double* const other = forces + 3 * v.neighbour[k];
-      for (int a = 0; a < 3; ++a) here[a] += g[a], other[a] -= g[a];
-    }
-    if (q.virial)
-      for (int a = 0; a < 3; ++a)
-        for (int b = 0; b < 3; ++b) virial[3 * a + b] -= g[a] * (unit[b] * r);
-    if (q.gradients)
-      for (int a = 0; a < 3; ++a) q.gradients[3 * v.origin[k] + a] = g[a];
-    if (vectors)
-      for (int a = 0; a < 3; ++a) vectors[3 * k + a] = g[a];
+    const S rest = along - inverse * (unit[3 * k] * g[3 * k] + unit[3 * k + 1] * g[3 * k + 1] + unit[3 * k + 2] * g[3 * k + 2]);
+    for (int a = 0; a < 3; ++a) g[3 * k + a] = g[3 * k + a] * inverse + unit[3 * k + a] * rest;
   }
-  leave_atom(c.first);
-  for (int k = 0; k < 9; ++k) part.virial[k] += virial[k];
+  if (q.forces) {
+    double* const forces = part.forces.data();
+    for (int64_t k = c.edge; k < end;) {
+      double* const one = forces + 3 * (c.first + v.centre[k]);
+      const int64_t atom = v.centre[k];
+      double x = 0, y = 0, z = 0;
+      for (; k < end && v.centre[k] == atom; ++k) {
+        double* const other = forces + 3 * v.neighbour[k];
+        x += g[3 * k], y += g[3 * k + 1], z += g[3 * k + 2];
+        other[0] -= g[3 * k], other[1] -= g[3 * k + 1], other[2] -= g[3 * k + 2];
+      }
+      one[0] += x, one[1] += y, one[2] += z;
+    }
+  }
+  if (q.virial)
+    for (int64_t k = c.edge; k < end; ++k)
+      for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b) part.virial[3 * a + b] -= double(g[3 * k + a]) * (unit[3 * k + b] * v.length[k]);
+  if (q.gradients)
+    for (int64_t k = c.edge; k < end; ++k)
+      for (int a = 0; a < 3; ++a) q.gradients[3 * v.origin[k] + a] = g[3 * k + a];
 }
 
 /// Empty what a part adds to.

@@ -61,7 +61,7 @@ struct carten_state {
   Buffer<S> arrays[model_n_arrays + 1];
   S* array[model_n_arrays + 1];
   Buffer<S> unit, one, fraction, length, basis, slope, d_unit, d_length, seen;
-  Buffer<double> core, virials;
+  Buffer<double> core;
   Buffer<int64_t> centre, neighbour, low, zero, element, origin, starts, centre_element, neighbour_element;
   Buffer<Chunk> chunks;
   int64_t n_chunks = 0;
