@@ -14,8 +14,6 @@ from carten.properties.planning import ENERGIES
 Weight = tuple[str, float, bool]
 """A constant of the library: name of the weight, what it is multiplied by, and whether it is transposed."""
 
-CHUNK_ROWS = ("own", "edges")
-
 
 @dataclass(frozen=True)
 class PlanKernel:
@@ -126,7 +124,6 @@ class _Writer:
         if name != ENERGIES:
             self.lines.append(f"if (v.readouts && v.readouts[{number - (ENERGIES in self.source.levels)}]) {{")
         self._all(operators)
-        self.step += 0
         parts = ", ".join(self._read(output) for output in outputs)
         if name == ENERGIES:
             self.lines.append(f"energies(v, c, {parts});")

@@ -84,8 +84,18 @@ class Run:
         return f"{', '.join(self.outputs)} = plan {self.plan.digest[:8]}({', '.join(self.inputs)}){sites}"
 
 
+class _OneOutput:
+    """An operator that writes a single value."""
+
+    output: str
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return (self.output,)
+
+
 @dataclass(frozen=True)
-class Mix:
+class Mix(_OneOutput):
     """``output = scale * input @ weight``, with every row taken as it lies in memory, (row width / n_in, n_in).
 
     Args:
@@ -108,17 +118,13 @@ class Mix:
     def reads(self) -> tuple[str, ...]:
         return (self.input, self.weight)
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def __str__(self) -> str:
         kind = f"[{self.index}]" if self.index else ""
         return f"{self.output} = {self.scale:.6g} {self.input} @ {self.weight}{kind}{'^T' if self.transposed else ''}"
 
 
 @dataclass(frozen=True)
-class Combine:
+class Combine(_OneOutput):
     """``output[r, a, c] = sum_b matrix[a, b] input[r, b, c]``: a dense linear map of components."""
 
     input: str
@@ -130,16 +136,12 @@ class Combine:
     def reads(self) -> tuple[str, ...]:
         return (self.input, self.matrix)
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def __str__(self) -> str:
         return f"{self.output} = {self.matrix}{'^T' if self.transposed else ''} @ {self.input}"
 
 
 @dataclass(frozen=True)
-class Add:
+class Add(_OneOutput):
     """``output = sum of inputs``, all of one shape."""
 
     inputs: tuple[str, ...]
@@ -149,16 +151,12 @@ class Add:
     def reads(self) -> tuple[str, ...]:
         return self.inputs
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def __str__(self) -> str:
         return f"{self.output} = {' + '.join(self.inputs)}"
 
 
 @dataclass(frozen=True)
-class Multiply:
+class Multiply(_OneOutput):
     """``output = left * right``, number by number."""
 
     left: str
@@ -169,16 +167,12 @@ class Multiply:
     def reads(self) -> tuple[str, ...]:
         return (self.left, self.right)
 
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.output,)
-
     def __str__(self) -> str:
         return f"{self.output} = {self.left} * {self.right}"
 
 
 @dataclass(frozen=True)
-class Apply:
+class Apply(_OneOutput):
     """``output = function(input)``, number by number, or the derivative of this order; see :data:`FUNCTIONS`."""
 
     function: str
@@ -189,10 +183,6 @@ class Apply:
     @property
     def reads(self) -> tuple[str, ...]:
         return (self.input,)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        return (self.output,)
 
     def __str__(self) -> str:
         primes = "'" * self.order

@@ -25,8 +25,8 @@ def evaluator(model: Potential | Ensemble) -> Evaluate:
 class EnsembleEvaluator:
     """As :class:`carten.deploy.graphs.GraphEvaluator`, for ensembles.
 
-    Members of a committee, and what is no uncertainty, are evaluated by libraries; members that share a network by
-    torch, with one pass back through the network for each.
+    Members of a committee, and what is no uncertainty, are evaluated by libraries; of members that share a network
+    uncertainties of energies and their derivatives too, others by torch.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
@@ -35,14 +35,16 @@ class EnsembleEvaluator:
 
     def __call__(self, graph: Graph, names: Sequence[str]) -> dict[str, Floats]:
         """Properties and uncertainties by name."""
-        values, spreads = divided(names)
         if len(self.evaluators) == 1:
-            results = self.evaluators[0](graph, values) if values else {}
+            compiled = [name for name in names if name in self.evaluators[0].rows]
+            values, spreads = divided([name for name in names if name not in compiled])
+            results = self.evaluators[0](graph, [*compiled, *values])
             if spreads:
                 moved = graph.to(device=self.ensemble.element_of.device)
                 uncertain = self.ensemble(moved, [f"{name}{UNCERTAIN}" for name in spreads])
                 results |= {name: value.detach().cpu().double().numpy() for name, value in uncertain.items()}
             return results
+        values, spreads = divided(names)
         evaluated = [*dict.fromkeys((*values, *spreads))]
         each = [evaluate(graph, evaluated) for evaluate in self.evaluators]
         stacked = {name: torch.stack([torch.from_numpy(one[name]) for one in each]) for name in evaluated}
