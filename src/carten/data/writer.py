@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 import zlib
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**40  # bytes of a file; LMDB reserves addresses, not memory
 _COMMIT = 1000  # rows
+_LITTLE = 2**20  # bytes
 _LEVEL = 1  # of the compression: half the time of the default for some percent more
 _STANDARD = ("tags", "momenta", "masses", "initial_magmoms", "initial_charges")
 _KEY = re.compile(r"[A-Za-z_]\w*")
@@ -107,7 +109,8 @@ class StoreWriter:
         self._transaction, self._pending = None, 0
 
     def _full(self, error: Exception) -> DataError:
-        reason = str(error).rpartition(": ")[2]
+        free = shutil.disk_usage(self.path.parent).free  # LMDB calls a full disk an "Input/output error"
+        reason = "no space left on the disk" if free < _LITTLE else str(error).rpartition(": ")[2]
         return DataError(
             f"{self.path}: cannot be written further: {reason}; make space and repeat the command, which goes on "
             f"after the {self.count - self._pending:,} structures that are safe"

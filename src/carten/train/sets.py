@@ -324,8 +324,8 @@ def _incomplete(frames: Frames) -> list[str]:
         lacking = np.flatnonzero(~carried & (frames.has_volume if needs_volume(label) else True))
         if len(lacking):
             notes.append(
-                f"{len(lacking):,} of the {len(frames):,} structures for training have no {label.name}, the first is "
-                f"{frames.where(int(lacking[0]))}: they are trained on with the other labels that they have"
+                f"no {label.name} in {len(lacking):,} of the {len(frames):,} structures for training, the first is "
+                f"{frames.where(int(lacking[0]))}: only other labels of these are trained on"
             )
     return notes
 
