@@ -111,8 +111,6 @@ class PairRows:
         ModelError: an element that the model does not know, or it has no such property.
     """
 
-    together = ROWS // 3
-
     def __init__(self, atoms: ase.Atoms, calculator: Calculator, name: str, n_atoms: int) -> None:
         models = calculator.models
         first, formula = models[0], atoms.get_chemical_formula()
@@ -120,6 +118,7 @@ class PairRows:
         values = read_inputs(atoms, first.inputs, calculator.inputs)
         graph = structure_graph(atoms, first.cutoff, values, formula).to(device=first.element_of.device)
         self.copies = _copies(3 * n_atoms, graph.n_edges)
+        self.together = self.copies * max(1, ROWS // (3 * self.copies))
         self.n_atoms = graph.n_atoms
         self.products = [Products(model, batch([graph] * self.copies), name) for model in models]
 
@@ -145,7 +144,8 @@ def _copies(n_rows: int, n_edges: int) -> int:
     A copy costs as much as three of its rows, and every pass as much as a row of :data:`PASS` edges besides.
     """
     cheapest = math.isqrt(n_rows * PASS // (3 * (n_edges + 1)))
-    return max(1, min(n_rows, cheapest, MOST_EDGES // (n_edges + 1)))
+    passes = math.ceil(n_rows / max(1, min(cheapest, MOST_EDGES // (n_edges + 1))))
+    return math.ceil(n_rows / max(1, passes)) or 1
 
 
 class _ForceDifferences:
