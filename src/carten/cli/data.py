@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from carten.data.labels import Label
     from carten.properties.routes import Property
 
-WEIGHTS = {"energy": 1.0, "forces": 10.0}
+WEIGHTS = {"energy": 100.0, "forces": 10.0}
 
 
 def init_command(

@@ -264,7 +264,7 @@ class Config(_Section):
     With ``start``, ``auto`` moves those of the model by a fit to what it leaves of the energies, ``none`` keeps them.
     """
     properties: Annotated[dict[str, PropertyConfig], Field(min_length=1)] = {
-        "energy": PropertyConfig(),
+        "energy": PropertyConfig(weight=100.0),
         "forces": PropertyConfig(weight=10.0),
     }
     inputs: dict[str, InputConfig] = {}
