@@ -92,9 +92,10 @@ def test_sites_that_symmetry_distinguishes():
 
 def test_a_vacancy_hops_over_a_barrier(copper, tmp_path):
     """By symmetry the path ends at the energy where it starts, and its top is half way."""
-    result = defects(copper, EMT(), DefectKinds(barriers=True), supercell=(2, 2, 2), goal=Goal(1e-3))
+    result = defects(copper, EMT(), DefectKinds(barriers=True), supercell=(2, 2, 2), goal=Goal(5e-3))
     path = result.hops["Cu vacancy"]
     assert not result.failures(), result.failures()
+    assert path.force <= 5e-3  # the goal is that of the band too
     assert path.energies[-1] == pytest.approx(0.0, abs=1e-4)
     assert path.coordinate[path.energies.argmax()] == pytest.approx(path.coordinate[-1] / 2, rel=0.01)
     assert 0.6 < path.energies.max() < 0.9
