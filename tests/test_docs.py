@@ -84,3 +84,13 @@ def test_a_page_that_does_not_run_fails(tmp_path, monkeypatch, code, error):
     page.write_text(code)
     with pytest.raises(error):
         documents.run(page, tmp_path)
+
+
+def test_every_picture_comes_from_a_script():
+    """A picture that no script names cannot be made again when what it shows has changed."""
+    scripts = [path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in scripts)
+    pictures = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    assert [name for name in sorted(pictures) if name not in text] == []
+    shown = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [name for name in sorted(pictures) if f"images/{name}" not in shown] == []

@@ -1,6 +1,6 @@
 """Lengths of bonds with classical and with quantum nuclei: a molecule in i-PI, all beads in one call of carten.
 
-python -m benchmarks.engines.path_integral ethanol.carten start.xyz --bond O H --beads 1 16 --output bonds.svg
+python -m benchmarks.engines.path_integral ethanol.carten start.xyz --bond O H --output docs/images/path_integral.svg
 """
 
 from __future__ import annotations

@@ -137,6 +137,7 @@ class Drawing:
     def __init__(self, height: float = HEIGHT, width: float = WIDTH, palette: Palette = PAGE) -> None:
         self._context = mpl.rc_context(_style(palette))
         self.size = (width, height)
+        self.palette = palette
 
     def __enter__(self) -> Drawing:
         self._context.__enter__()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import carten
+from carten.cli.application import COMMANDS as PANELS
 from carten.cli.application import message
 from carten.model.config import PRESETS
 from carten.ops.library import BACKENDS
@@ -28,7 +29,7 @@ COMMANDS += ("properties", "config")
 def test_help_names_every_command(run):
     said = run("--help")
     assert said.code == 0
-    for command in COMMANDS:
+    for command in (name for _, commands in PANELS for name, _, _ in commands):
         assert f" {command} " in said.out
 
 
@@ -47,6 +48,12 @@ def test_help_is_there_at_once():
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.split() == [], "these take time and are not needed to show help"
     assert after.ru_utime - before.ru_utime < 1.0
+
+
+def test_the_list_of_commands_has_a_line_for_each():
+    summaries = [summary for _, commands in PANELS for _, _, summary in commands]
+    assert [summary for summary in summaries if len(summary) > 62] == []  # what a terminal of 80 columns leaves
+    assert all(summary.endswith(".") for summary in summaries)
 
 
 def test_choices_are_those_of_the_library(run):

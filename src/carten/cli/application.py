@@ -6,6 +6,7 @@ import errno
 import io
 import math
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -114,48 +115,87 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-DATA, USE, ENGINES = "From data to a model", "Use a model", "Use a model in other programs"
-LEARN = "Learn about carten"
-app.command("init", cls=Command, rich_help_panel=DATA)(data.init_command)
-app.command("check", cls=Command, rich_help_panel=DATA)(data.check_command)
-app.command("label", cls=Command, rich_help_panel=DATA)(labelling.label_command)
-app.command("augment", cls=Command, rich_help_panel=DATA)(learning.augment_command)
-app.command("select", cls=Command, rich_help_panel=DATA)(learning.select_command)
-app.command("learn", cls=Command, rich_help_panel=DATA)(learning.learn_command)
-app.command("convert", cls=Command, rich_help_panel=DATA)(data.convert_command)
-app.command("train", cls=Command, rich_help_panel=DATA)(training.train_command)
-app.command("evaluate", cls=Command, rich_help_panel=USE)(model.evaluate_command)
-app.command("predict", cls=Command, rich_help_panel=USE)(model.predict_command)
-app.command("committee", cls=Command, rich_help_panel=USE)(uncertainty.committee_command)
-app.command("calibrate", cls=Command, rich_help_panel=USE)(uncertainty.calibrate_command)
-app.command("md", cls=Command, rich_help_panel=USE)(dynamics.md_command)
-app.command("relax", cls=Command, rich_help_panel=USE)(relax.relax_command)
-app.command("screen", cls=Command, rich_help_panel=USE)(screen.screen_command)
-app.command("eos", cls=Command, rich_help_panel=USE)(crystals.eos_command)
-app.command("elastic", cls=Command, rich_help_panel=USE)(crystals.elastic_command)
-app.command("phonons", cls=Command, rich_help_panel=USE)(crystals.phonons_command)
-app.command("qha", cls=Command, rich_help_panel=USE)(crystals.qha_command)
-app.command("surface", cls=Command, rich_help_panel=USE)(surfaces.surface_command)
-app.command("adsorb", cls=Command, rich_help_panel=USE)(adsorption.adsorb_command)
-app.command("defects", cls=Command, rich_help_panel=USE)(surfaces.defects_command)
-app.command("vibrations", cls=Command, rich_help_panel=USE)(molecules.vibrations_command)
-app.command("magnetic", cls=Command, rich_help_panel=USE)(magnetism.magnetic_command)
-app.command("spins", cls=Command, rich_help_panel=USE)(magnetism.spins_command)
-app.command("neb", cls=Command, rich_help_panel=USE)(paths.neb_command)
-app.command("ts", cls=Command, rich_help_panel=USE)(paths.ts_command)
-app.command("analyse", cls=Command, rich_help_panel=USE)(analysis.analyse_command)
-app.command("spectrum", cls=Command, rich_help_panel=USE)(spectrum.spectrum_command)
-app.command("report", cls=Command, rich_help_panel=USE)(report.report_command)
-app.command("info", cls=Command, rich_help_panel=USE)(model.info_command)
-app.command("benchmark", cls=Command, rich_help_panel=USE)(benchmark.benchmark_command)
-app.command("speed", cls=Command, rich_help_panel=USE)(speed.speed_command)
-app.command("export", cls=Command, rich_help_panel=ENGINES)(export.export_command)
-app.command("path", cls=Command, rich_help_panel=ENGINES)(engines.path_command)
-app.command("lammps", cls=Command, rich_help_panel=ENGINES)(engines.lammps_command)
-app.command("check-lammps", cls=Command, rich_help_panel=ENGINES)(engines.check_lammps_command)
-app.command("demo", cls=Command, rich_help_panel=LEARN)(demo.demo_command)
-app.command("properties", cls=Command, rich_help_panel=LEARN)(reference.properties_command)
-app.command("config", cls=Command, rich_help_panel=LEARN)(reference.config_command)
+COMMANDS: tuple[tuple[str, tuple[tuple[str, Callable[..., None], str], ...]], ...] = (
+    (
+        "Data",
+        (
+            ("check", data.check_command, "Check labels, units, outliers and duplicates of data."),
+            ("convert", data.convert_command, "Convert data to one file, which training reads lazily."),
+            ("label", labelling.label_command, "Label structures with xTB, DFT, a model or others."),
+            ("augment", learning.augment_command, "Put many cheap labels beside a few expensive ones."),
+            ("select", learning.select_command, "Choose the structures that are most worth labelling."),
+        ),
+    ),
+    (
+        "Train a model and judge it",
+        (
+            ("init", data.init_command, "Print a commented configuration for data."),
+            ("train", training.train_command, "Train a model, or fine-tune one."),
+            ("learn", learning.learn_command, "Active learning: train, explore, select, label, repeat."),
+            ("evaluate", model.evaluate_command, "Errors of a model on labelled data, as a report too."),
+            ("committee", uncertainty.committee_command, "Join models into one whose spread is its uncertainty."),
+            ("calibrate", uncertainty.calibrate_command, "Scale uncertainties to fit errors on held-out data."),
+            ("benchmark", benchmark.benchmark_command, "Check the physics of a model: a page with traffic lights."),
+            ("speed", speed.speed_command, "Measure the time and memory that a model takes."),
+            ("info", model.info_command, "Say what a model is, and how it was trained."),
+        ),
+    ),
+    (
+        "Predict and simulate",
+        (
+            ("predict", model.predict_command, "Write structures with predicted properties."),
+            ("relax", relax.relax_command, "Relax many structures at once, with or without cells."),
+            ("screen", screen.screen_command, "Rank structures by their distance to the convex hull."),
+            ("md", dynamics.md_command, "Molecular dynamics at constant energy, temperature, pressure."),
+            ("analyse", analysis.analyse_command, "Averages, distributions, diffusion and more of dynamics."),
+            ("report", report.report_command, "Show everything that lies in a folder on one HTML page."),
+        ),
+    ),
+    (
+        "Molecules and reactions",
+        (
+            ("vibrations", molecules.vibrations_command, "Vibrations, infrared and Raman lines, thermochemistry."),
+            ("spectrum", spectrum.spectrum_command, "Infrared and Raman spectra from dynamics."),
+            ("neb", paths.neb_command, "Barrier and path between two structures."),
+            ("ts", paths.ts_command, "Saddle points, with exact Hessians."),
+        ),
+    ),
+    (
+        "Crystals and surfaces",
+        (
+            ("eos", crystals.eos_command, "Equation of state and bulk modulus."),
+            ("elastic", crystals.elastic_command, "Elastic tensor, moduli, stability."),
+            ("phonons", crystals.phonons_command, "Phonon bands, density of states, free energy."),
+            ("qha", crystals.qha_command, "Thermal expansion in the quasi-harmonic approximation."),
+            ("surface", surfaces.surface_command, "Surface energies and the Wulff shape."),
+            ("adsorb", adsorption.adsorb_command, "Adsorption energies at all distinct sites of slabs."),
+            ("defects", surfaces.defects_command, "Formation energies of vacancies, solutes, interstitials."),
+            ("magnetic", magnetism.magnetic_command, "Relax magnetic moments; exchange constants."),
+            ("spins", magnetism.spins_command, "Spin dynamics with the magnetic forces of a model."),
+        ),
+    ),
+    (
+        "Use a model in other programs",
+        (
+            ("export", export.export_command, "Compile a model into a library for LAMMPS, C and C++."),
+            ("lammps", engines.lammps_command, "Compile pair_style carten for a LAMMPS."),
+            ("check-lammps", engines.check_lammps_command, "Compare LAMMPS on 1 to N processes with ASE."),
+            ("path", engines.path_command, "Print where a file for another program lies."),
+        ),
+    ),
+    (
+        "Get to know carten",
+        (
+            ("demo", demo.demo_command, "Train, evaluate and simulate on shipped data: three minutes."),
+            ("properties", reference.properties_command, "List what can be learned and given, with units."),
+            ("config", reference.config_command, "Check a configuration; print the schema for editors."),
+        ),
+    ),
+)
+"""By what they are for: name, function and what the list of commands says."""
+for panel, commands in COMMANDS:
+    for command_name, command, summary in commands:
+        app.command(command_name, cls=Command, rich_help_panel=panel, short_help=summary)(command)
 
 
 def _show_version(requested: bool) -> None:

@@ -119,6 +119,7 @@ def structures(path: Path, shelf: Shelf) -> Section:
     """Frames of extended XYZ; with the log beside them they are a trajectory."""
     sample = sample_frames(path)
     log = shelf.take(path.with_suffix(".csv"))
+    is_dynamics = log is not None or "time_ps" in sample.frames[0].info
     shelf.take(path.with_suffix(".restart.json"))
     scene = scene_of(sample, path, shelf.name(path))
     text = f"{len(sample.frames):,} frames" if len(sample.frames) > 1 else "One frame"
@@ -126,14 +127,14 @@ def structures(path: Path, shelf: Shelf) -> Section:
         total = f"{sample.total:,}" if sample.total else f"a file of {path.stat().st_size / 1e6:,.0f} MB"
         text += f" at equal distances, of {total}"
     return Section(
-        "Dynamics" if log else "Structures",
+        "Dynamics" if is_dynamics else "Structures",
         "",
         f"{text}.",
         name=shelf.name(path),
         group=PagePart.STRUCTURES,
         summary=f"{text} of {_formulas(sample.frames)}",
         pictures=column_curves(shelf.name(log), *read_columns(log)) if log else [],
-        tables=[] if log else [structure_table(scene)],
+        tables=[] if is_dynamics else [structure_table(scene)],
         scene=scene,
     )
 

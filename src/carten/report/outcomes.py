@@ -31,6 +31,8 @@ from carten.uncertainty.quality import LEVEL, Quality
 
 MAX_POINTS = 40
 """A longer table of numbers holds the points of a curve: it can be saved, and is not shown."""
+BESIDE = (".csv", ".restart.json", ".db", ".html", ".yaml")
+"""Further files of ``carten md``, ``screen``, ``benchmark`` and ``phonons``."""
 FIGURE_SPACE = "\u2007"
 """As wide as a digit."""
 MAX_TOLD = 3
@@ -67,14 +69,14 @@ def job_section(document: JobDocument, path: Path, shelf: Shelf) -> Section:
         elif rows and len(columns) > 1:
             tables.append(columns_table(clean(name.replace("_", " ").capitalize()), list(columns), rows))
     shelf.take_like(stem, ".csv")  # the same tables
-    for suffix in (".db", ".html"):  # of carten screen and carten benchmark
+    for suffix in BESIDE:
         shelf.take(stem.with_suffix(suffix))
     frames = shelf.take(stem.with_suffix(".extxyz"))
     return Section(
         words.title,
         "",
         name=shelf.name(stem),
-        group=PagePart.RESULTS,
+        group=PagePart.STRUCTURES if document.job == "md" else PagePart.RESULTS,
         summary=_told(document.results),
         pictures=_pictures_beside(stem, shelf, words.caption or words.title),
         tables=tables,

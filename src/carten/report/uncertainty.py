@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from carten.drawing import MUTED, SERIES, Drawing
+from carten.drawing import Drawing
 from carten.math.arrays import Floats
 from carten.report.figures import NAME_WIDTH, Picture, add_legend, draw_points
 from carten.text import clean, unit
@@ -33,27 +33,33 @@ def uncertainty_pictures(name: str, sets: Mapping[str, Comparison]) -> list[Pict
 
 
 def against_uncertainty(name: str, sets: Mapping[str, Comparison]) -> str:
-    """Absolute errors of components against their uncertainties, on logarithmic axes."""
-    title, name_of_unit = clean(name, NAME_WIDTH), unit(next(iter(sets.values())).row.report_unit)
+    """Absolute errors of components against their uncertainties."""
+    unit_name = unit(next(iter(sets.values())).row.report_unit)
     with Drawing() as drawing:
-        axes = drawing.axes
-        drawn = {}
-        for data, comparison in sets.items():
-            if comparison.uncertainty is not None:
-                sigma = np.repeat(comparison.uncertainty, comparison.error.shape[1])
-                sizes = np.abs(comparison.error).ravel()
-                kept = (sigma > 0.0) & (sizes > 0.0)
-                drawn[data] = np.log10(sigma[kept]), np.log10(sizes[kept])
-        for colour, (data, (sigma, sizes)) in [*zip(SERIES, drawn.items(), strict=False)][::-1]:
-            draw_points(axes, sigma, sizes, colour, data)
-        axes.axline((0.0, float(np.log10(half_width(LEVEL)))), slope=1.0, color=MUTED, linewidth=0.8)
-        low, high = _range_of([x for pair in drawn.values() for x in pair])
-        axes.set(xlim=(low, high), ylim=(low, high))
-        axes.xaxis.set_major_formatter(_power)
-        axes.yaxis.set_major_formatter(_power)
-        axes.set(xlabel=f"uncertainty ({name_of_unit})", ylabel=f"absolute error ({name_of_unit})")
-        add_legend(axes, drawn)
-        return drawing.svg(f"{title}: absolute errors against uncertainties, in {name_of_unit}")
+        draw_against_uncertainty(drawing, sets)
+        title = clean(name, NAME_WIDTH)
+        return drawing.svg(f"{title}: absolute errors against uncertainties, in {unit_name}")
+
+
+def draw_against_uncertainty(drawing: Drawing, sets: Mapping[str, Comparison]) -> None:
+    """Errors and uncertainties on logarithmic axes; below the line are 90 % of them if the uncertainties are right."""
+    axes, name_of_unit = drawing.axes, unit(next(iter(sets.values())).row.report_unit)
+    drawn = {}
+    for data, comparison in sets.items():
+        if comparison.uncertainty is not None:
+            sigma = np.repeat(comparison.uncertainty, comparison.error.shape[1])
+            sizes = np.abs(comparison.error).ravel()
+            kept = (sigma > 0.0) & (sizes > 0.0)
+            drawn[data] = np.log10(sigma[kept]), np.log10(sizes[kept])
+    for colour, (data, (sigma, sizes)) in [*zip(drawing.palette.series, drawn.items(), strict=False)][::-1]:
+        draw_points(axes, sigma, sizes, colour, data)
+    axes.axline((0.0, float(np.log10(half_width(LEVEL)))), slope=1.0, color=drawing.palette.muted, linewidth=0.8)
+    low, high = _range_of([x for pair in drawn.values() for x in pair])
+    axes.set(xlim=(low, high), ylim=(low, high))
+    axes.xaxis.set_major_formatter(_power)
+    axes.yaxis.set_major_formatter(_power)
+    axes.set(xlabel=f"uncertainty ({name_of_unit})", ylabel=f"absolute error ({name_of_unit})")
+    add_legend(axes, drawn)
 
 
 def coverage_picture(name: str, qualities: Mapping[str, Quality], remark: str = "") -> Picture:
@@ -66,14 +72,19 @@ def coverage_picture(name: str, qualities: Mapping[str, Quality], remark: str = 
     """
     caption = f"Share of errors within intervals of each level{remark}: on the line if the uncertainties are right."
     with Drawing() as drawing:
-        axes = drawing.axes
-        axes.axline((0.0, 0.0), slope=1.0, color=MUTED, linewidth=0.8)
-        for colour, (curve, quality) in [*zip(SERIES, qualities.items(), strict=False)][::-1]:
-            shares = 100.0 * np.array(quality.curve)
-            axes.plot(100.0 * np.array(LEVELS), shares, color=colour, label=clean(curve, NAME_WIDTH))
-        axes.set(xlabel="level of the interval (%)", ylabel="errors within (%)", xlim=(0, 100), ylim=(0, 100))
-        add_legend(axes, qualities)
+        draw_coverage(drawing, qualities)
         return Picture(name, drawing.svg(caption), caption)
+
+
+def draw_coverage(drawing: Drawing, qualities: Mapping[str, Quality]) -> None:
+    """Curves of :func:`coverage_picture`."""
+    axes = drawing.axes
+    axes.axline((0.0, 0.0), slope=1.0, color=drawing.palette.muted, linewidth=0.8)
+    for colour, (curve, quality) in [*zip(drawing.palette.series, qualities.items(), strict=False)][::-1]:
+        shares = 100.0 * np.array(quality.curve)
+        axes.plot(100.0 * np.array(LEVELS), shares, color=colour, label=clean(curve, NAME_WIDTH))
+    axes.set(xlabel="level of the interval (%)", ylabel="errors within (%)", xlim=(0, 100), ylim=(0, 100))
+    add_legend(axes, qualities)
 
 
 def _range_of(values: Sequence[Floats]) -> tuple[float, float]:

@@ -24,6 +24,7 @@ _WORDS = {
     "eos": ("Equation of state", "energy over volume, with fitted equations of state"),
     "learn": ("Active learning", "errors of forces over the number of labelled structures"),
     "magnetic": ("Magnetic structure", "exchange constants over the distance of neighbours"),
+    "md": ("Dynamics", "temperature, and changes of the energy, over time"),
     "neb": ("Minimum energy path", "energy along the path"),
     "phonons": ("Phonons", "phonon bands and density of states"),
     "qha": ("Thermal expansion", "thermal expansion over the temperature"),
