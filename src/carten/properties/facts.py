@@ -45,7 +45,7 @@ def described_header(head: Mapping[str, Any], parameters: int | None = None) -> 
         f"l_max {network['l_max_edges']} (edges) and {network['l_max_features']} (features)",
     )
     yield "cutoff", f"{network['cutoff']:g} Å, {head['neighbours']:.1f} neighbours on average"
-    yield "parameters", head["dtype"] if parameters is None else f"{parameters:,} in {head['dtype']}"
+    yield ("precision", head["dtype"]) if parameters is None else ("parameters", f"{parameters:,} in {head['dtype']}")
     if head["inputs"]:
         yield "inputs", ", ".join(_told(row) for row in head["inputs"])
     if head["terms"]:
