@@ -24,7 +24,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import AxLine
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from carten.errors import ConfigError
 
@@ -123,6 +123,14 @@ def make_logarithmic(axes: Axes, axis: str) -> None:
     ticks.set_minor_formatter(NullFormatter())
 
 
+def _name_powers(figure: Figure) -> None:
+    """Logarithmic axes get plain tick labels: those of matplotlib are formulas, which are shown as they are written."""
+    for axes in figure.axes:
+        for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+            if axis.get_scale() == "log" and isinstance(axis.get_major_formatter(), LogFormatter):
+                make_logarithmic(axes, name)
+
+
 class Drawing:
     """A matplotlib figure, usually with one pair of axes. It needs no display.
 
@@ -145,6 +153,7 @@ class Drawing:
         return self
 
     def __exit__(self, *failure: object) -> None:
+        _name_powers(self.figure)
         self._context.__exit__(None, None, None)
 
     @cached_property
@@ -159,6 +168,7 @@ class Drawing:
     def save(self, path: Path) -> None:
         """Write the figure to a file, in the format of its suffix; the same figure gives the same file."""
         require_picture(path)
+        _name_powers(self.figure)
         moment = {".svg": {"Date": None, "Creator": None}, ".pdf": {"CreationDate": None}}
         self.figure.savefig(path, dpi=200, metadata=moment.get(path.suffix))
         if path.suffix == ".svg":
@@ -176,6 +186,7 @@ class Drawing:
 
     def svg(self, description: str) -> str:
         """The figure as an SVG element; ``description`` is what a screen reader says."""
+        _name_powers(self.figure)
         buffer = io.StringIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the browser has others

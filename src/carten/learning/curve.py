@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from carten.drawing import make_logarithmic
 from carten.learning.exploration import DynamicsOutcome
 from carten.math.arrays import Array
 from carten.workflows.results import JobResult, Quantity
@@ -106,6 +105,5 @@ class LearningCurve(JobResult):
             values = np.array([getattr(entry, name) for entry in self.rounds])
             if np.isfinite(values).any():
                 axes.plot(labels, values, "o-", color=f"C{k}", label=title)
-        axes.set(xlabel="labelled structures", ylabel="RMSE of forces (meV/Å)")
-        make_logarithmic(axes, "y")
+        axes.set(xlabel="labelled structures", ylabel="RMSE of forces (meV/Å)", yscale="log")
         axes.legend()

@@ -17,6 +17,10 @@ _WORDS = {
     "angles": ("Bond angles", "distribution of the angles between bonds"),
     "averages": ("Averages", "temperature, energy, density and volume over time"),
     "benchmark": ("Physical checks", "energies of two atoms over their distance"),
+    "conductivity": (
+        "Thermal conductivity",
+        "spectrum of the heat flux and its smooth part; at zero frequency it is the conductivity",
+    ),
     "defects": ("Point defects", "formation energies of defects"),
     "dielectric": ("Dielectric constant", "infrared absorption"),
     "diffusion": ("Diffusion", "mean square displacements over time"),
@@ -36,6 +40,7 @@ _WORDS = {
     "surface": ("Surfaces", "surface energies, and the shape in equilibrium"),
     "ts": ("Saddle point", "energy and largest force over the steps of the search"),
     "vibrations": ("Vibrations", "harmonic lines, broadened"),
+    "viscosity": ("Viscosity", "spectrum of the stress and its smooth part; at zero frequency it is the viscosity"),
 }
 
 
