@@ -57,10 +57,18 @@ def trained(folder: Path, number: int, epochs: int, terms: list[dict[str, str]])
     return path
 
 
+def predicted(calculator: Calculator, atoms: ase.Atoms) -> tuple[float, Floats]:
+    """Energy in eV and forces in eV/Å."""
+    copy = atoms.copy()
+    copy.calc = calculator
+    return copy.get_potential_energy(), copy.get_forces()
+
+
 def errors(calculator: Calculator, frames: list[ase.Atoms]) -> tuple[float, float]:
     """RMSE of energies in meV and of forces in meV/Å."""
-    energies = [calculator.get_potential_energy(atoms) - atoms.get_potential_energy() for atoms in frames]
-    forces = [calculator.get_forces(atoms) - atoms.get_forces() for atoms in frames]
+    results = [predicted(calculator, atoms) for atoms in frames]
+    energies = [energy - atoms.get_potential_energy() for (energy, _), atoms in zip(results, frames, strict=True)]
+    forces = [values - atoms.get_forces() for (_, values), atoms in zip(results, frames, strict=True)]
     return 1e3 * float(np.sqrt(np.mean(np.square(energies)))), 1e3 * float(np.sqrt(np.mean(np.square(forces))))
 
 
@@ -92,7 +100,7 @@ def main() -> None:
     print("| RMSE | steps | energy, far (meV) | forces, far (meV/Å) | energy, near | forces, near | slope (eV Å) |")
     for number, (name, (epochs, terms)) in enumerate(RUNS.items()):
         calculator = Calculator(trained(arguments.folder, number, epochs, terms), dtype="float64")
-        energies = np.array([calculator.get_potential_energy(atoms) for atoms in pulled_apart(frames[-1])])
+        energies = np.array([predicted(calculator, atoms)[0] for atoms in pulled_apart(frames[-1])])
         curves[name] = energies - energies[-1]
         slope = np.polyfit(1.0 / DISTANCES, energies, 1)[0]
         values = [f"{value:.0f}" for value in (*errors(calculator, far), *errors(calculator, near))]
