@@ -311,5 +311,5 @@ def test_speed_compares_in_one_run(run, trained, tmp_path):
 
 def test_an_error_of_the_system_names_its_file():
     assert message(FileNotFoundError(2, "No such file or directory", "a.xyz")) == "a.xyz: No such file or directory"
-    assert message(OSError(28, "No space left on device")) == "No space left on device"
+    assert message(OSError(28, "No space left on device")).startswith("No space left on device; make space")
     assert message(FileExistsError("b exists already")) == "b exists already"
