@@ -127,6 +127,9 @@ def test_states_of_harmonic_motion():
         assert result.wavenumbers[values.argmax()] == pytest.approx(wave, abs=10.0)
         assert values.sum() * width == pytest.approx(total / 2, rel=0.02)
     assert total == pytest.approx(3.0, rel=0.01)
+    for symbol, wave in (("C", 300.0), ("O", 900.0)):
+        expected = np.cos(2 * np.pi * wave * CM * result.times * 1000.0 * units.fs)
+        assert result.autocorrelation[symbol] == pytest.approx(expected, abs=0.01)
 
 
 def test_averages_with_errors():

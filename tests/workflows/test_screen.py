@@ -216,6 +216,12 @@ def test_a_model_in_a_file(tmp_path):
         screen(structures, model, tmp_path / "x.db", RELAX)
 
 
+def test_a_model_that_is_shipped(tmp_path):
+    result = screen([molecule("H2O")], "organic", tmp_path / "x.db")
+    expected = Calculator("organic", dtype="float64").get_potential_energy(molecule("H2O")) / 3
+    assert result.ranking[0].energy == pytest.approx(expected, abs=1e-9)
+
+
 def test_a_model_whose_file_is_replaced_is_read_again(tmp_path):
     model = tmp_path / "model.carten"
     energies = []

@@ -85,11 +85,15 @@ class VibrationalStates(JobResult):
     Args:
         wavenumbers: (n,) cm^-1.
         states: (n,) per cm^-1, by element.
+        times: (m,) lags in ps.
+        autocorrelation: (m,) of the velocities by element, 1 at the beginning.
     """
 
     job: ClassVar[str] = "states"
     wavenumbers: Floats
     states: Mapping[str, Floats]
+    times: Floats
+    autocorrelation: Mapping[str, Floats]
 
     def quantities(self) -> list[Quantity]:
         total = np.sum(list(self.states.values()), axis=0)
@@ -100,7 +104,10 @@ class VibrationalStates(JobResult):
         ]
 
     def tables(self) -> Mapping[str, Mapping[str, Array]]:
-        return {"states": {"wavenumber_1/cm": self.wavenumbers, **self.states}}
+        return {
+            "states": {"wavenumber_1/cm": self.wavenumbers, **self.states},
+            "autocorrelation": {"time_ps": self.times, **self.autocorrelation},
+        }
 
     def draw(self, figure: Figure) -> None:
         axes = figure.subplots()
@@ -153,10 +160,8 @@ def _square_displacements(path: Floats) -> Floats:
     Source: G. R. Kneller et al., Comput. Phys. Commun. 91, 191 (1995).
     """
     count = len(path)
-    transform = rfft(path, next_fast_len(2 * count, real=True), axis=0)
-    products = irfft((transform * transform.conj()).real, next_fast_len(2 * count, real=True), axis=0)[:count]
     origins = np.arange(count, 0, -1)
-    correlation = products.sum(axis=2).mean(axis=1) / origins
+    correlation = _correlation(path.reshape(count, -1)) / path.shape[1]
     squares = np.concatenate([[0.0], np.cumsum(np.square(path).sum(axis=2).mean(axis=1))])
     ends = squares[count : 0 : -1] + (squares[count] - squares[:count])
     displacement: Floats = ends / origins - 2.0 * correlation
@@ -164,8 +169,17 @@ def _square_displacements(path: Floats) -> Floats:
     return displacement
 
 
+def _correlation(series: Floats) -> Floats:
+    """``sum_k x_k(t0) x_k(t0 + t)``, mean over origins, (T,), of a series (T, K)."""
+    count = len(series)
+    padded = next_fast_len(2 * count, real=True)
+    power = np.square(np.abs(rfft(series, padded, axis=0))).sum(axis=1)
+    products: Floats = irfft(power, padded)[:count] / np.arange(count, 0, -1)
+    return products
+
+
 def vibrational_states(trajectory: FrameSeries, resolution: float = 10.0) -> VibrationalStates:
-    """Power spectrum of the mass-weighted velocities by element, divided by kT.
+    """Power spectrum of the mass-weighted velocities by element, divided by kT, and autocorrelations of velocities.
 
     In harmonic systems every mode is a peak of area one; diffusion is what there is at zero.
 
@@ -184,9 +198,12 @@ def vibrational_states(trajectory: FrameSeries, resolution: float = 10.0) -> Vib
     weighted = trajectory.velocities * np.sqrt(trajectory.frames[0].get_masses())[:, None]
     freedom = 3 * len(trajectory.numbers) - 3 if len(trajectory.numbers) > 1 else 3
     energy = float(np.square(weighted).sum(axis=(1, 2)).mean()) / freedom  # kT
-    states = {}
+    states, correlations = {}, {}
     for number in sorted(set(trajectory.numbers.tolist())):
         values = weighted[:, trajectory.numbers == number].reshape(len(weighted), -1)
         frequencies, power = welch(values, 1.0 / step, "hann", nperseg=length, axis=0, detrend=False)
         states[chemical_symbols[number]] = power.sum(axis=1) * LIGHT / energy
-    return VibrationalStates(frequencies / LIGHT, states)
+        correlation = _correlation(values)[:length]
+        correlations[chemical_symbols[number]] = correlation / correlation[0]
+    times = trajectory.fs / 1000.0 * np.arange(length)
+    return VibrationalStates(frequencies / LIGHT, states, times, correlations)

@@ -21,6 +21,7 @@ from carten.errors import ConfigError, DataError, ModelError
 from carten.interfaces.ase import Calculator
 from carten.math.arrays import Floats
 from carten.ops.memory import is_out_of_memory
+from carten.pretrained import located
 from carten.workflows.executors import run_tasks
 from carten.workflows.hull import above_hull, formation_energies
 from carten.workflows.lock import only_writer
@@ -104,7 +105,7 @@ def screen(
         ModelError: a worker died, or has another model under the path.
     """
     settings, path = settings or ScreenSettings(), Path(database)
-    source = str(Path(model).absolute()) if isinstance(model, str | Path) else as_calculator(model)
+    source = str(located(model).absolute()) if isinstance(model, str | Path) else as_calculator(model)
     labels = names or [f"structure {k}" for k in range(len(structures))]
     labelled = list(zip(labels, structures, strict=True))
     with only_writer(path):
