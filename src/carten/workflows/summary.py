@@ -9,9 +9,13 @@ from typing import ClassVar
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.ndimage import uniform_filter1d
 
 from carten.math.arrays import Floats
 from carten.workflows.results import JobResult, Quantity
+
+PARTS = 50
+"""Of a run, over which running means are drawn."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,14 @@ class DynamicsSummary(JobResult):
 
 
 def draw_log(upper: Axes, lower: Axes, log: Mapping[str, Floats], number: int = 0, name: str = "potential") -> None:
-    """Temperature above; changes of the potential, and of the conserved energy, below."""
-    times, potential = log["time_ps"], log["potential_eV"]
-    upper.plot(times, log["temperature_K"], color=f"C{number}", linewidth=1.0)
-    lower.plot(times, potential - potential[0], color=f"C{number}", linewidth=1.0, label=name)
+    """Temperature above, changes of the potential energy below; running means stand out of long runs."""
+    times, potential, color = log["time_ps"], log["potential_eV"], f"C{number}"
+    window = len(times) // PARTS
+    for axes, values in ((upper, log["temperature_K"]), (lower, potential - potential[0])):
+        if window > 1:
+            axes.plot(times, values, color=color, linewidth=0.5, alpha=0.3)
+            values = uniform_filter1d(values, window)
+        axes.plot(times, values, color=color, linewidth=1.2, label=name)
     upper.set_ylabel("temperature (K)")
     lower.set(xlabel="time (ps)", ylabel="energy − first (eV)")
 
