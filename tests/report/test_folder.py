@@ -33,6 +33,8 @@ from carten.report.kinds import document as document_kind
 from carten.report.shelf import Shelf
 from carten.report.words import job_words
 from carten.workflows.eos import eos
+from carten.workflows.md import Settings, run_dynamics
+from carten.workflows.replicas import run_replicas
 from carten.workflows.results import JobResult
 from carten.workflows.vibrations import vibrations
 
@@ -51,6 +53,24 @@ def lab(tmp_path_factory):
 def scene_of(html: str, number: str) -> dict:
     text = re.search(rf'id="scene-section-{number}">(.*?)</script>', html)[1]
     return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def test_dynamics_and_its_replicas_are_one_section_each(tmp_path):
+    """Numbers, picture, film and curves of the log; nothing is left over as a table of its own."""
+    settings = Settings(20, 2.0, "langevin", interval=5)
+    run_replicas(bulk("Cu", cubic=True), EMT(), settings, 2, tmp_path / "two.extxyz").save(tmp_path, "two")
+    copper = bulk("Cu", cubic=True)
+    copper.calc = EMT()
+    run_dynamics(copper, settings, tmp_path / "one.extxyz").save(tmp_path, "one")
+    html = folder_page(tmp_path)
+    titles = re.findall(r"<h3[^>]*>(.*?)</h3>", html)
+    assert [re.sub("<.*?>", "", title).split() for title in titles] == [
+        ["Molecular", "dynamics", "one"],
+        ["Molecular", "dynamics", "two"],
+        ["Dynamics", "two-0.extxyz"],
+        ["Dynamics", "two-1.extxyz"],
+    ]
+    assert html.count('id="scene-section-') == 3
 
 
 def test_results_are_on_the_page(lab):

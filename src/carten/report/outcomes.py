@@ -68,7 +68,8 @@ def job_section(document: JobDocument, path: Path, shelf: Shelf) -> Section:
             data.append((f"{plain_name(stem.name)}-{plain_name(name)}", csv_text(list(columns), rows)))
         elif rows and len(columns) > 1:
             tables.append(columns_table(clean(name.replace("_", " ").capitalize()), list(columns), rows))
-    shelf.take_like(stem, ".csv")  # the same tables
+    for name in document.tables:
+        shelf.take(stem.with_name(f"{stem.name}-{name}.csv"))
     for suffix in BESIDE:
         shelf.take(stem.with_suffix(suffix))
     frames = shelf.take(stem.with_suffix(".extxyz"))

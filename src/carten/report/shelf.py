@@ -43,15 +43,6 @@ class Shelf:
         self.shown.add(path)
         return path
 
-    def take_like(self, stem: Path, suffix: str) -> list[Path]:
-        """Files whose names begin with a stem and a hyphen and end in a suffix; they count as shown."""
-        alike = [
-            path
-            for path in self.files
-            if path.parent == stem.parent and path.name.startswith(f"{stem.name}-") and path.suffix == suffix
-        ]
-        return [path for path in alike if self.take(path)]
-
     def take_below(self, folder: Path, patterns: Sequence[str]) -> int:
         """How many files of a folder match one of the patterns; they count as shown."""
         matching = {path for pattern in patterns for path in folder.glob(pattern)}

@@ -205,5 +205,5 @@ def vibrational_states(trajectory: FrameSeries, resolution: float = 10.0) -> Vib
         states[chemical_symbols[number]] = power.sum(axis=1) * LIGHT / energy
         correlation = _correlation(values)[:length]
         correlations[chemical_symbols[number]] = correlation / correlation[0]
-    times = trajectory.fs / 1000.0 * np.arange(length)
+    times = trajectory.fs / 1000.0 * np.arange(length, dtype=np.float64)
     return VibrationalStates(frequencies / LIGHT, states, times, correlations)
