@@ -56,7 +56,7 @@ def scene_of(html: str, number: str) -> dict:
 
 
 def test_dynamics_and_its_replicas_are_one_section_each(tmp_path):
-    """Numbers, picture, film and curves of the log; nothing is left over as a table of its own."""
+    """Replicas keep their logs; nothing is left over as a table of its own."""
     settings = Settings(20, 2.0, "langevin", interval=5)
     run_replicas(bulk("Cu", cubic=True), EMT(), settings, 2, tmp_path / "two.extxyz").save(tmp_path, "two")
     copper = bulk("Cu", cubic=True)
@@ -64,12 +64,8 @@ def test_dynamics_and_its_replicas_are_one_section_each(tmp_path):
     run_dynamics(copper, settings, tmp_path / "one.extxyz").save(tmp_path, "one")
     html = folder_page(tmp_path)
     titles = re.findall(r"<h3[^>]*>(.*?)</h3>", html)
-    assert [re.sub("<.*?>", "", title).split() for title in titles] == [
-        ["Molecular", "dynamics", "one"],
-        ["Molecular", "dynamics", "two"],
-        ["Dynamics", "two-0.extxyz"],
-        ["Dynamics", "two-1.extxyz"],
-    ]
+    shown = sorted(" ".join(re.sub("<.*?>", "", title).split()) for title in titles)
+    assert shown == ["Dynamics one", "Dynamics two", "Dynamics two-0.extxyz", "Dynamics two-1.extxyz"]
     assert html.count('id="scene-section-') == 3
 
 
