@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import ase
-from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
+import numpy as np
+from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 from ase.stress import full_3x3_to_voigt_6_stress
 from matplotlib.figure import Figure
 
@@ -142,23 +143,33 @@ def _together(runs: Sequence[_Run], library: Deployed) -> list[DynamicsSummary |
             raise
 
 
-class _Seat(Calculator):
-    """The calculator of one run: its forces come from the meeting."""
+class _Seat(BaseCalculator):
+    """The calculator of one run, whose atoms stay the same object: its forces come from the meeting."""
 
     def __init__(self, meeting: _Meeting, number: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.implemented_properties = ["energy", "forces", "stress"]
         self._meeting = meeting
         self._number = number
+        self._place = (np.zeros((0, 3)), np.zeros((3, 3)))
 
-    def calculate(
-        self,
-        atoms: Any = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+    def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
+        if atoms is not None and self.check_state(atoms):
+            self.calculate(atoms)
+        if name not in self.results:
+            raise PropertyNotImplementedError(f"{name} of a structure without volume")
+        value = self.results[name]
+        return value.copy() if isinstance(value, np.ndarray) else value
+
+    def calculate(self, atoms: Any, properties: Any = (), system_changes: Any = ()) -> None:
+        self._place = (atoms.positions.copy(), atoms.cell.array.copy())
         self.results = self._meeting.evaluate(self._number, atoms)
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 0.0) -> list[str]:
+        positions, cell = self._place
+        changed = {"positions": not np.array_equal(positions, atoms.positions)}
+        changed["cell"] = not np.array_equal(cell, atoms.cell.array)
+        return [name for name, change in changed.items() if change]
 
 
 class _Meeting:
