@@ -210,7 +210,7 @@ def test_a_file_is_a_model(tmp_path):
 def test_unknown_elements_are_named():
     atoms = Atoms("OFeH2Fe", positions=np.arange(15.0).reshape(5, 3))
     atoms.calc = Calculator(small_model())
-    with pytest.raises(ModelError, match=r"OFeH2Fe: .* know Fe \(atom 1 and others\), it knows H, C, O: use a model"):
+    with pytest.raises(ModelError, match=r"H2Fe2O: .* know Fe \(atom 1 and others\), it knows H, C, O: use a model"):
         atoms.get_potential_energy()
 
 
