@@ -206,9 +206,11 @@ class _Loop:
             early = _early([run for run in runs if run.temperature == temperature])
             if early:
                 first = min(early, key=lambda run: run.picoseconds)
+                count = "a run" if len(early) == 1 else f"{len(early)} runs"
+                which = "" if len(early) == 1 else "the first "
                 self.say(
-                    f"round {number}: {len(early)} runs at {temperature:g} K ended early, the first after "
-                    f"{first.picoseconds:g} ps: {first.reason}"
+                    f"round {number}: {count} at {temperature:g} K ended early, {which}after {first.picoseconds:g} ps: "
+                    f"{first.reason}"
                 )
         return pool, runs
 
