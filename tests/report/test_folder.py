@@ -26,10 +26,11 @@ from carten.errors import DataError
 from carten.learning.curve import LearningCurve
 from carten.report import frames as frames_module
 from carten.report.columns import column_texts, heading_text
+from carten.report.documents import JobDocument, read_json
 from carten.report.folder import folder_page
 from carten.report.foreign import inline_svg
 from carten.report.frames import sample_frames
-from carten.report.kinds import document as document_kind
+from carten.report.outcomes import job_section
 from carten.report.shelf import Shelf
 from carten.report.words import job_words
 from carten.workflows.eos import eos
@@ -148,16 +149,24 @@ def damaged(content):
             yield from ([other, *content[1:]] for other in others)
 
 
-def test_of_damaged_results_nothing_is_raised_but_what_is_wrong(lab, tmp_path):
+ERRORS = Path(__file__).parents[2] / "scripts" / "organic" / "errors.json"
+
+
+@pytest.mark.parametrize("name", ["eos", "errors"])
+def test_of_damaged_results_nothing_is_raised_but_what_is_wrong(lab, tmp_path, name):
     """Mistakes of the page itself are not caught: what is wrong in a file is found when it is read."""
-    path = tmp_path / "eos.json"
-    content = json.loads((lab / "eos" / "eos.json").read_text())
-    content["results"] = dict(list(content["results"].items())[:2])
+    path = tmp_path / f"{name}.json"
+    content = json.loads((lab / "eos" / "eos.json" if name == "eos" else ERRORS).read_text())
+    part = "results" if name == "eos" else "properties"
+    content[part] = dict(list(content[part].items())[:2])
+    content.pop("groups", None)
     refused = 0
     for document in damaged(content):
         path.write_text(json.dumps(document))
         try:
-            document_kind(path, Shelf(tmp_path))
+            read = read_json(path)
+            if isinstance(read, JobDocument):
+                job_section(read, path, Shelf(tmp_path))
         except DataError:
             refused += 1
     assert refused > 50

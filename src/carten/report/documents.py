@@ -64,6 +64,8 @@ class StoredErrors(_Document):
         total = {name: value for name, value in content.items() if not isinstance(value, dict)}
         single = {name.replace("_", " "): content[name] for name in ("per_atom", "sums") if name in content}
         nested = [content.get(name, {}) for name in ("parts", "elements")]
+        if not all(isinstance(part, dict) for part in nested):
+            raise ValueError("parts and elements map names to errors")
         details = {name: value for part in (single, *nested) for name, value in part.items()}
         return {"total": total, "details": details, "uncertainty": content.get("uncertainty")}
 
@@ -96,7 +98,10 @@ class SpeedDocument(_Document):
     @classmethod
     def _listed(cls, content: Any) -> Any:
         first = {name: value for name, value in content.items() if name != "compared"}
-        return {"timings": [first, *content.get("compared", [])]}
+        compared = content.get("compared", [])
+        if not isinstance(compared, list):
+            raise ValueError("compared is a list of timings")
+        return {"timings": [first, *compared]}
 
 
 Document = JobDocument | ErrorsDocument | CalibrationDocument | SpeedDocument
