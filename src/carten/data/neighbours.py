@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from carten.data.search import closed, require_finite, require_volume, search_radius
+from carten.data.vesin_numpy import NeighborList
 from carten.errors import DataError
 from carten.math.arrays import Array
 from carten.math.lattice import complete_cell
@@ -70,8 +71,6 @@ def _search(
     positions: Array, cell: Array, pbc: Array, cutoff: float, threads: int = 1, full: bool = True
 ) -> tuple[Array, Array, Array]:
     """Pairs in both directions or one, in any order: index, shift, distance."""
-    from vesin import NeighborList
-
     positions, cell = np.asarray(positions, dtype=np.float64), np.asarray(cell, dtype=np.float64)
     pbc = np.asarray(pbc, dtype=bool)
     require_finite(positions, cell)
