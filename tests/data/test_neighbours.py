@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-import vesin
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule, nanotube
 from matscipy.neighbours import neighbour_list
@@ -239,12 +238,12 @@ def test_threads_are_those_of_torch(monkeypatch):
     """As many as torch may use, for large structures."""
     used = []
 
-    class Recorder(vesin.NeighborList):
+    class Recorder(neighbours.NeighborList):
         def __init__(self, **options):
             used.append(options["n_threads"])
             super().__init__(**options)
 
-    monkeypatch.setattr(vesin, "NeighborList", Recorder)
+    monkeypatch.setattr(neighbours, "NeighborList", Recorder)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2):
