@@ -19,8 +19,9 @@ def plain_model(
     properties=("energy", "forces"),
     backend: str = "reference",
     terms=(),
+    order: int = 2,
 ) -> Potential:
-    changes = {"n_layers": n_layers, "radial": {"hidden": (8,)}, "n_members": n_members}
+    changes = {"n_layers": n_layers, "correlation_order": order, "radial": {"hidden": (8,)}, "n_members": n_members}
     rows = [property_table()[name] for name in properties]
     config = NetworkConfig.model_validate(NETWORK | changes)
     return Potential(config, (1, 6, 8), rows, seed=seed, backend=backend, terms=terms).freeze()

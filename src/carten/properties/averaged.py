@@ -52,6 +52,9 @@ def with_members(model: Potential, members: int, seed: int = 0) -> Potential:
         for name, value in model.state_dict().items()
     }
     other.load_state_dict(weights)
+    for name, constant in other.named_buffers():  # those that files leave out, as rounded as the model's
+        if constant.shape == model.get_buffer(name).shape:
+            constant.copy_(model.get_buffer(name))
     return other.train(model.training).requires_grad_(model.network.embedding.requires_grad)
 
 
