@@ -73,6 +73,15 @@ def test_work_per_atom_does_not_depend_on_the_number_of_atoms():
     assert per_atom(model).name == "energy and forces"
 
 
+def test_tables_of_radial_functions_do_not_count():
+    model = untabulated().train()
+    assert model.network.choose_tables() > 0
+    small, large = (by_name(count(model, sample(model, n), BENCHED)) for n in (32, 64))
+    assert {name: work.multiply_adds / 32 for name, work in small.items()} == {
+        name: work.multiply_adds / 64 for name, work in large.items()
+    }
+
+
 def test_work_of_a_model_that_is_told_something():
     rows = [property_table()["charges"]]
     config = NetworkConfig.model_validate({"n_layers": 1, "n_channels": 4, "l_max_edges": 1, "l_max_features": 1})

@@ -137,12 +137,12 @@ class Layer(Layered):
         circuits = self.circuits
         circuit = circuits["exact" if edges.interval is None else "tabulated"]
         if edges.interval is not None:
-            tensors |= edges.interval.tables(lambda knots, backend: self._tables_at(knots, backend or edges.backend))
+            tensors |= edges.interval.tables(lambda knots, backend: self.tables_at(knots, backend or edges.backend))
         indices = {index.name: edges.index(index.name) for index in circuit.indices}
         values = self.run(circuit, tensors, indices, edges.rows, edges.backend)
         return {part: values[part.name] for part in self.space.parts}
 
-    def _tables_at(self, knots: Tensor, backend: str) -> dict[str, Tensor]:
+    def tables_at(self, knots: Tensor, backend: str) -> dict[str, Tensor]:
         """Tables by name from the radial basis at knots."""
         return self.run(self.circuits["tables"], {"knots": knots}, {}, {"knots": len(knots)}, backend)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from carten.model.edges import locate
 from carten.model.graph import Graph
 from carten.model.interaction import Interaction
 from carten.model.network import Layer, Network
@@ -46,28 +47,50 @@ def count(model: Potential, system: Graph, names: Sequence[str]) -> list[Operato
 
     Operators run one by one, also where compiled code runs them all in one call. All products of matrices are one
     operator, counted in an evaluation of their own since that slows the others down.
-    The last one is what is left of the time: activations, sums over atoms, autograd itself.
+    The last one is what is left of the time: activations, sums over atoms, autograd itself. Tables in which radial
+    functions are looked up do not count: libraries make them once.
 
     Args:
         model: any.
         system: structures.
         names: properties to evaluate.
     """
-    named_plans = _plans(model.network)
+    network = model.network
+    counted = _observed(lambda: model(system, names), _plans(network))
+    if network.training and network.trained_intervals:
+        for name, tables in _observed(lambda: _make_tables(network), _plans(network)).items():
+            counted[name] = _less(counted[name], tables)
+    return list(counted.values())
+
+
+def _observed(evaluate: Callable[[], object], named_plans: Sequence[tuple[str, Plan]]) -> dict[str, OperatorWork]:
     started = time.perf_counter()
     with recorded() as runs:
-        model(system, names)
+        evaluate()
     seconds = time.perf_counter() - started
     with recorded(), _MatrixProducts() as products:
-        model(system, names)
+        evaluate()
     operators: dict[str, list[OperatorWork]] = {}
     for run in runs:
         name = _name(run, named_plans)
         operators.setdefault(name, []).append(OperatorWork(name, run.multiply_adds, run.bytes, run.seconds))
     operators[LINEAR] = products.operators
-    totals = [total(name, parts) for name, parts in operators.items()]
-    rest = seconds - sum(operator.seconds for operator in totals)
-    return [*totals, OperatorWork("rest", 0, 0, max(rest, 0.0))]
+    totals = {name: total(name, parts) for name, parts in operators.items()}
+    rest = seconds - sum(operator.seconds for operator in totals.values())
+    return {**totals, "rest": OperatorWork("rest", 0, 0, max(rest, 0.0))}
+
+
+def _make_tables(network: Network) -> None:
+    """What is done at every step of training, and by a library once."""
+    knots = locate(network.embedding.new_empty(0), network.config, network.trained_intervals).knots
+    for layer in network.layers:
+        if isinstance(layer, Layer):
+            layer.tables_at(knots, network.backend)
+
+
+def _less(work: OperatorWork, part: OperatorWork) -> OperatorWork:
+    seconds = max(work.seconds - part.seconds, 0.0)
+    return OperatorWork(work.name, work.multiply_adds - part.multiply_adds, work.bytes - part.bytes, seconds)
 
 
 def total(name: str, parts: Sequence[OperatorWork]) -> OperatorWork:
