@@ -189,7 +189,7 @@ def test_inputs_of_the_calculator_come_first_and_can_change(charged):
 def test_missing_and_misshapen_inputs_are_errors(charged):
     atoms, _ = charged
     atoms.info.clear()
-    with pytest.raises(DataError, match=r'C2OH6: input total_charge \("total_charge"\) is missing'):
+    with pytest.raises(DataError, match=r'C2H6O: input total_charge \("total_charge"\) is missing'):
         atoms.get_potential_energy()
     atoms.info["total_charge"] = [1.0, 2.0]
     with pytest.raises(DataError, match=r"total_charge has shape \(2,\)"):
