@@ -22,15 +22,16 @@ class Row:
     source: str
 
 
-_PER_VOLUME = {"stress": "virial", "stresses": "virials"}
+_RESULTS = {"energy": "energies", "stress": "virial", "stresses": "virials"}
+"""Of a step that properties of other names follow from; names of readouts may contain spaces."""
 
 
 def result_of(source: str) -> str:
     """The result of a step that a property follows from."""
-    kind, *rest = source.split()
+    kind, _, readout = source.partition(" ")
     if kind == "spread":
-        return f"{'energies' if rest[0] == 'energy' else _PER_VOLUME.get(rest[0], rest[0])}_deviations"
-    return rest[0] if rest else {"energy": "energies", **_PER_VOLUME}.get(kind, kind)
+        return f"{result_of(readout.partition(' ')[0])}_deviations"
+    return readout or _RESULTS.get(kind, kind)
 
 
 def value_of(row: Row, results: Mapping[str, Floats], volume: float) -> Floats:
@@ -43,8 +44,9 @@ def _values(source: str, results: Mapping[str, Floats], volume: float) -> Floats
     kind, _, readout = source.partition(" ")
     match kind:
         case "spread":
-            spread = _spread(readout.split()[0], results[result_of(source)])
-            return float(readout.split()[1]) * (spread / volume if readout.startswith("stress") else spread)
+            predicted, _, scale = readout.partition(" ")
+            spread = _spread(predicted, results[result_of(source)])
+            return float(scale) * (spread / volume if predicted == "stress" else spread)
         case "energy":
             return np.array([results["energies"].sum()])
         case "stress":
