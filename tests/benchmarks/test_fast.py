@@ -17,7 +17,7 @@ SMALL = {"carten": {"n_channels": 4, "l_max_edges": 1, "correlation_order": 2}}
 
 
 def test_each_potential_has_a_time():
-    times = fast.measure(find_system("water:40"), rounds=1, steps=2, models=SMALL)
+    times = fast.measure(find_system("water:40"), rounds=1, steps=20, models=SMALL)
     assert list(times) == ["carten", *fast.SNAP]
     assert all(np.isfinite(time) and time > 0 for time in times.values())
     assert fast.table({"water": times}).count("\n") == 4
