@@ -188,8 +188,8 @@ def test_every_job_has_words():
     for module in pkgutil.iter_modules(carten.workflows.__path__, "carten.workflows."):
         importlib.import_module(module.name)
     assert LearningCurve.job  # is imported
-    ours = [kind for kind in derived(JobResult) if kind.__module__.startswith("carten.")]  # tests have some too
-    jobs = {kind.job for kind in ours if isinstance(getattr(kind, "job", None), str)}
+    kinds = [kind for kind in derived(JobResult) if kind.__module__.startswith("carten.")]  # tests have some too
+    jobs = {kind.job for kind in kinds if isinstance(getattr(kind, "job", None), str)}
     assert len(jobs) > 15
     assert [job for job in jobs if not job_words(job).caption] == []
 
